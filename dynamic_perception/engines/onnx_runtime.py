@@ -1,0 +1,83 @@
+"""ONNX Runtime on CPUs: one session per subnetwork and thread count, so that a switch is one assignment."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import Iterator, Sequence
+
+import numpy as np
+import onnxruntime
+
+from dynamic_perception.hardware.compute_element import ComputeElement
+from dynamic_perception.networks.bundle import ModelBundle
+
+
+class OnnxRuntimeEngine:
+    """Runs the graphs of a bundle.  `activate` and `run` belong to one thread, whose affinity they set.
+
+    Args:
+        bundle: whose graphs to run.
+    """
+
+    name = "onnxruntime"
+    version = onnxruntime.__version__
+
+    def __init__(self, bundle: ModelBundle):
+        self._bundle = bundle
+        self._sessions: dict[tuple[str, str], onnxruntime.InferenceSession] = {}
+        self._active: onnxruntime.InferenceSession | None = None
+        self._allowed_cpus = frozenset(os.sched_getaffinity(0))
+        self._pinned_to = self._allowed_cpus
+
+    def prepare(self, subnetworks: Sequence[str], elements: Sequence[ComputeElement], warm_up_runs: int) -> None:
+        image = np.zeros((*self._bundle.input_size, 3), np.uint8)
+        for element in elements:
+            with self._on(element):
+                for name in subnetworks:
+                    session = self._open(name, element)
+                    for _ in range(warm_up_runs):
+                        session.run(None, {"image": image})
+                    self._sessions[name, element.name] = session
+
+    def activate(self, subnetwork: str, element: ComputeElement) -> None:
+        session = self._sessions.get((subnetwork, element.name))
+        if session is None:
+            raise ValueError(f"subnetwork '{subnetwork}' on '{element.name}' was not prepared")
+        self._pin(self._cpus_of(element))
+        self._active = session
+
+    def run(self, image: np.ndarray) -> np.ndarray:
+        return self._active.run(None, {"image": image})[0][0]
+
+    def close(self) -> None:
+        self._active = None
+        self._sessions.clear()
+        self._pin(self._allowed_cpus)
+
+    def _open(self, subnetwork: str, element: ComputeElement) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = element.threads
+        options.inter_op_num_threads = 1
+        # Threads that spin between frames would take the cores from the robot's other nodes and heat the board.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = self._bundle.folder / self._bundle.subnetwork(subnetwork).graph
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    @contextmanager
+    def _on(self, element: ComputeElement) -> Iterator[None]:
+        """Threads inherit the affinity of the thread that creates them: so a session's pool lands on its cluster."""
+        before = self._pinned_to
+        self._pin(self._cpus_of(element))
+        try:
+            yield
+        finally:
+            self._pin(before)
+
+    def _cpus_of(self, element: ComputeElement) -> frozenset[int]:
+        return self._allowed_cpus & frozenset(element.cpus) or self._allowed_cpus
+
+    def _pin(self, cpus: frozenset[int]) -> None:
+        if cpus != self._pinned_to:
+            os.sched_setaffinity(0, cpus)  # the calling thread only
+            self._pinned_to = cpus
