@@ -1,0 +1,380 @@
+"""The perception node: camera frames in, answers out, at the operating point that was commanded.
+
+The way of a frame: `_on_image` keeps the newest -> `_work` (the one thread that owns the engine) -> `_process`:
+decode, scale, run, answer, report.  The way of a command: `_on_command` keeps the newest -> `_work` -> `_apply`,
+always between two frames -> `operating_point/state`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import traceback
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from builtin_interfaces.msg import Duration as DurationMessage
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
+
+from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
+from dynamic_perception.hardware.clocks import ClockControl, default_state_file
+from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements, find_element
+from dynamic_perception.msg import (Classification, InferenceReport, OperatingPoint, OperatingPointCommand,
+                                    OperatingPointState, PerformanceTarget)
+from dynamic_perception.networks.bundle import find_bundle, read_bundle
+from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.image_messages import ImageRefused, decode_compressed, decode_image
+from dynamic_perception.nodes.managed_node import ManagedNode, run
+from dynamic_perception.nodes.vision_output import VisionOutput
+
+PUBLISHER_POLL_PERIOD = 0.2  # [s] how soon a new image publisher is noticed
+STATE_PERIOD = 1.0  # [s] between repeated states
+NO_FRAMES_AFTER = 2.0  # [s] without a frame before diagnostics say so
+IMAGE_TOPICS = {"image": Image, "image/compressed": CompressedImage}
+
+
+@dataclass(frozen=True)
+class PointInForce:
+    """What the engine runs now, and what to say of it."""
+
+    subnetwork: str
+    element: ComputeElement
+    sequence: int = 0
+    power: float = math.nan  # [W] as expected by the command
+
+
+class PerceptionNode(ManagedNode):
+    """Runs a dynamic DNN on the newest camera frame at the newest operating point."""
+
+    def __init__(self) -> None:
+        super().__init__("perception")
+        self._engine: OnnxRuntimeEngine | None = None
+        self._clocks: ClockControl | None = None
+        self._worker: threading.Thread | None = None
+        self._changed = threading.Condition()  # guards the fields from here to _answered
+        self._frame: Image | CompressedImage | None = None
+        self._command: OperatingPointCommand | None = None
+        self._skipped = 0
+        self._stopping = False
+        self._answered: tuple[int, int, int] | None = None  # identity of the newest command that was or is being answered
+        self._subscriptions_by_topic: dict[str, Any] = {}
+        self._inputs: list[Any] = []
+        self._timers_active: list[Any] = []
+
+    # Lifecycle -------------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        self._bundle = read_bundle(find_bundle(self.value("model")))
+        sysfs = Path(self.value("sysfs_root"))
+        self._elements = {element.name: element for element in discover_elements(sysfs)}
+        self._start = self._point("start_subnetwork", "start_element", largest=True)
+        self._fallback = self._point("fallback_subnetwork", "fallback_element", largest=False)
+        self._engine = OnnxRuntimeEngine(self._bundle)
+        names = [subnetwork.name for subnetwork in self._bundle.subnetworks]
+        self._engine.prepare(names, list(self._elements.values()), self.value("warm_up_runs"))
+        if self.value("clocks_enabled"):
+            self._clocks = ClockControl(sysfs, default_state_file(sysfs), self.value("cpu_frequency_min"),
+                                        self.value("cpu_frequency_max"))
+        self._answers = self.create_publisher(Classification, "classification", qos.RESULTS)
+        self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
+        self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
+        self._vision = VisionOutput.create(self, self._bundle.labels)
+        self.get_logger().info(f"model {self._bundle.name}: {', '.join(names)} on {', '.join(self._elements)}")
+
+    def activate(self) -> None:
+        if self._clocks is not None:
+            for line in self._clocks.open():  # a killed owner's clocks are put back first
+                self.get_logger().warning(f"clocks: {line}")
+        self._deadline = self.value("deadline")
+        self._in_force = self._start
+        self._last_command = time.monotonic()
+        self._fell_back = False
+        self._frames, self._misses, self._last_frame = 0, 0, -math.inf
+        self._frame, self._command, self._skipped, self._stopping, self._answered = None, None, 0, False, None
+        self._state = self._make_state(OperatingPointState.RESULT_APPLIED, "start point", OperatingPoint(), math.nan)
+        self._worker = threading.Thread(target=self._work, name="inference")
+        self._worker.start()
+        self._inputs = [
+            self.create_subscription(OperatingPointCommand, "operating_point/command", self._on_command, qos.COMMAND_INPUT),
+            self.create_subscription(DurationMessage, "deadline", self._on_deadline, qos.USER_INPUT),
+            self.create_subscription(PerformanceTarget, "target", self._on_target, qos.USER_INPUT),
+        ]
+        self._timers_active = [
+            self.create_timer(PUBLISHER_POLL_PERIOD, self._follow_publishers, clock=self.steady_clock),
+            self.create_timer(STATE_PERIOD, self._repeat_state, clock=self.steady_clock),
+        ]
+        self._follow_publishers()
+
+    def deactivate(self) -> None:
+        for timer in self._timers_active:
+            self.destroy_timer(timer)
+        for subscription in (*self._inputs, *(s for _, s in self._subscriptions_by_topic.values())):
+            self.destroy_subscription(subscription)
+        self._timers_active, self._inputs, self._subscriptions_by_topic = [], [], {}
+        if self._worker is not None:
+            with self._changed:
+                self._stopping = True
+                self._changed.notify()
+            self._worker.join()
+            self._worker = None
+        if self._clocks is not None:
+            for fault in self._clocks.restore():
+                self.get_logger().error(f"clocks: {fault}")
+
+    def cleanup(self) -> None:
+        self._clocks = None
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+            for publisher in (self._answers, self._reports, self._states):
+                self.destroy_publisher(publisher)
+            if self._vision is not None:
+                self._vision.destroy()
+
+    def _point(self, subnetwork_parameter: str, element_parameter: str, largest: bool) -> PointInForce:
+        subnetworks = self._bundle.subnetworks
+        name = self.value(subnetwork_parameter) or subnetworks[-1 if largest else 0].name
+        first_cluster = next(iter(self._elements.values())).cluster
+        default = [element for element in self._elements.values() if element.cluster == first_cluster][-1]
+        element = self.value(element_parameter) or self.value("start_element") or default.name
+        return PointInForce(self._bundle.subnetwork(name).name, find_element(self._elements.values(), element))
+
+    # Input: executor thread, which only stores ------------------------------------------------------------------
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        with self._changed:
+            self._skipped += self._frame is not None
+            self._frame = message
+            self._changed.notify()
+
+    def _on_command(self, message: OperatingPointCommand) -> None:
+        with self._changed:
+            superseded, self._command = self._command, message
+            unanswered = superseded is not None and _identity(superseded) not in (_identity(message), self._answered)
+            self._changed.notify()
+        if unanswered:
+            self._states.publish(self._make_state(
+                OperatingPointState.RESULT_SUPERSEDED, f"replaced by command {message.sequence} before it took effect",
+                superseded.operating_point, math.nan, superseded.sequence))
+
+    def _on_deadline(self, message: DurationMessage) -> None:
+        self._set_deadline(message.sec + 1e-9 * message.nanosec, "deadline")
+
+    def _on_target(self, message: PerformanceTarget) -> None:
+        self._set_deadline(message.max_latency, "target.max_latency")
+
+    def _set_deadline(self, seconds: float, name: str) -> None:
+        if seconds < 0 or math.isinf(seconds):
+            self.report_fault(name, f"{name} is {seconds} s: expected a positive time, or 0 for none; "
+                                    f"{self._deadline} s stays in force")
+        else:
+            self._deadline = 0.0 if math.isnan(seconds) else seconds
+
+    def parameters_changed(self, parameters: list) -> None:
+        for parameter in parameters:
+            if parameter.name == "deadline":
+                self._deadline = parameter.value
+
+    def _follow_publishers(self) -> None:
+        """Subscribe with the reliability of whoever publishes, once somebody does and whenever that changes."""
+        for topic, kind in IMAGE_TOPICS.items():
+            publishers = self.get_publishers_info_by_topic(topic)
+            if not publishers:
+                continue
+            reliability = self._reliability([info.qos_profile for info in publishers])
+            current = self._subscriptions_by_topic.get(topic)
+            if current is not None and current[0] == reliability:
+                continue
+            if current is not None:
+                self.destroy_subscription(current[1])
+            profile = QoSProfile(depth=1, reliability=reliability)
+            self._subscriptions_by_topic[topic] = reliability, self.create_subscription(kind, topic, self._on_image, profile)
+            self.get_logger().info(f"receiving '{self.resolve_topic_name(topic)}', {reliability.name.lower()}")
+
+    def _reliability(self, offered: list[QoSProfile]) -> ReliabilityPolicy:
+        asked = self.value("image_reliability")
+        if asked == "auto":  # best effort also hears reliable publishers, but not the other way round
+            asked = "reliable" if all(p.reliability == ReliabilityPolicy.RELIABLE for p in offered) else "best_effort"
+        return ReliabilityPolicy.RELIABLE if asked == "reliable" else ReliabilityPolicy.BEST_EFFORT
+
+    # The worker thread: the only one that touches the engine and the clocks -------------------------------------
+
+    def _work(self) -> None:
+        self._activate_point(self._start)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or self._frame is not None or self._command is not None,
+                                       self._until_fallback())
+                if self._stopping:
+                    return
+                frame, command, skipped = self._frame, self._command, self._skipped
+                self._frame, self._command = None, None
+                if frame is not None:
+                    self._skipped = 0
+                # The manager repeats its command every second: a sign of life, nothing to apply again,
+                # unless the fallback point was taken meanwhile.
+                repeated = command is not None and _identity(command) == self._answered and not self._fell_back
+                if command is not None:
+                    self._answered = _identity(command)
+            try:
+                if command is not None:
+                    self._last_command, self._fell_back = time.monotonic(), False
+                if command is not None and not repeated:
+                    self._apply(command)
+                elif self._until_fallback() == 0.0:
+                    self._fall_back()
+                if frame is not None:
+                    self._process(frame, skipped)
+            except ImageRefused as refusal:
+                self.report_fault(f"image {refusal.kind}", f"frame refused: {refusal}")
+            except Exception:
+                self.report_fault("processing", f"frame or command failed: {traceback.format_exc()}")
+
+    def _until_fallback(self) -> float | None:
+        """Time [s] until commands count as lost; None for never."""
+        timeout = self.value("command_timeout")
+        if timeout == 0 or self._fell_back:
+            return None
+        return max(0.0, self._last_command + timeout - time.monotonic())
+
+    def _activate_point(self, point: PointInForce) -> None:
+        self._engine.activate(point.subnetwork, point.element)
+        self._in_force = point
+
+    def _apply(self, command: OperatingPointCommand) -> None:
+        """Bring a command into force and answer it; a wrong one changes nothing."""
+        started = time.monotonic()
+        requested = command.operating_point
+        try:
+            subnetwork = self._bundle.subnetwork(requested.subnetwork or self._in_force.subnetwork)
+            element = find_element(self._elements.values(), requested.compute_element or self._in_force.element.name)
+        except ValueError as error:
+            self.report_fault("command", f"command {command.sequence} rejected: {error}")
+            self._answer(OperatingPointState.RESULT_REJECTED, str(error), requested, math.nan, command.sequence)
+            return
+        self._activate_point(PointInForce(subnetwork.name, element, command.sequence, requested.expected_power))
+        message = "; ".join(filter(None, [self._set_clock(element, requested.cpu_frequency),
+                                          "gpu_frequency: this node runs on CPUs" if requested.gpu_frequency > 0 else ""]))
+        result = OperatingPointState.RESULT_PARTIAL if message else OperatingPointState.RESULT_APPLIED
+        if message:
+            self.report_fault("clock", f"command {command.sequence} applied in part: {message}")
+        self._answer(result, message, requested, time.monotonic() - started, command.sequence)
+
+    def _set_clock(self, element: ComputeElement, frequency: float) -> str:
+        """Set the clock of the element's cluster; what went wrong, or an empty text."""
+        if math.isnan(frequency):
+            return ""
+        if self._clocks is None:
+            return "cpu_frequency: clocks are not enabled, set the parameter clocks_enabled" if frequency > 0 else ""
+        return self._clocks.set_cpu_frequency(element.cpus, frequency).message
+
+    def _fall_back(self) -> None:
+        self._fell_back = True
+        self._activate_point(replace(self._fallback, sequence=self._in_force.sequence))
+        text = f"no command for {self.value('command_timeout'):g} s: fallback point"
+        self.report_fault("command timeout", text)
+        self._answer(OperatingPointState.RESULT_APPLIED, text, OperatingPoint(), math.nan, self._in_force.sequence)
+
+    def _process(self, message: Image | CompressedImage, skipped: int) -> None:
+        """One frame, from message to answer and report."""
+        started = time.monotonic()
+        age, point = self._age(message), self._in_force
+        image = self._prepare(message)
+        prepared = time.monotonic()
+        logits = self._engine.run(image)
+        inferred = time.monotonic()
+        labels, scores = self._best(logits)
+        answer = Classification(header=message.header, labels=labels, scores=scores)
+        self._answers.publish(answer)
+        if self._vision is not None:
+            self._vision.publish(answer)
+        ended = time.monotonic()
+        end_to_end = ended - started + (0.0 if math.isnan(age) else age)
+        met = self._deadline == 0 or end_to_end <= self._deadline
+        self._reports.publish(InferenceReport(
+            header=message.header, sequence=point.sequence, subnetwork=point.subnetwork, compute_element=point.element.name,
+            age_at_start=age, preprocess_duration=prepared - started, inference_duration=inferred - prepared,
+            postprocess_duration=ended - inferred, end_to_end_duration=end_to_end,
+            energy=point.power * (inferred - prepared), deadline_met=met, skipped_frames=skipped))
+        self._frames += 1
+        self._misses += not met
+        self._last_frame = ended
+
+    def _age(self, message: Image | CompressedImage) -> float:
+        """ROS time [s] since the frame was stamped; NaN while there is no clock (simulation) or no stamp."""
+        now = self.get_clock().now().nanoseconds
+        stamp = Time.from_msg(message.header.stamp).nanoseconds
+        return 1e-9 * (now - stamp) if now and stamp else math.nan
+
+    def _prepare(self, message: Image | CompressedImage) -> np.ndarray:
+        """The frame as the network wants it: uint8 RGB [H, W, 3] of its input size."""
+        decode = decode_compressed if isinstance(message, CompressedImage) else decode_image
+        image, to_rgb = decode(message)
+        height, width = self._bundle.input_size
+        if image.shape[:2] != (height, width):
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        return np.ascontiguousarray(image if to_rgb is None else cv2.cvtColor(image, to_rgb))
+
+    def _best(self, logits: np.ndarray) -> tuple[list[str], list[float]]:
+        """The best classes and their softmax scores, in falling order."""
+        exponentials = np.exp(logits - logits.max())
+        scores = exponentials / exponentials.sum()
+        order = np.argsort(-logits, kind="stable")[: self.value("top_k")]
+        return [self._bundle.labels[i] for i in order], scores[order].tolist()
+
+    # State -------------------------------------------------------------------------------------------------------
+
+    def _answer(self, result: int, message: str, requested: OperatingPoint, duration: float, sequence: int) -> None:
+        self._state = self._make_state(result, message, requested, duration, sequence)
+        self._states.publish(self._state)
+
+    def _make_state(self, result: int, message: str, requested: OperatingPoint, duration: float,
+                    sequence: int = 0) -> OperatingPointState:
+        point = self._in_force
+        frequency = self._clocks.set_cpu_frequency(point.element.cpus, math.nan).actual if self._clocks else math.nan
+        state = OperatingPointState(
+            sequence=sequence, result=result, message=message, requested=requested, switch_duration=duration,
+            actual=OperatingPoint(subnetwork=point.subnetwork, compute_element=point.element.name,
+                                  cpu_frequency=frequency, gpu_frequency=math.nan, expected_latency=math.nan,
+                                  expected_power=point.power, expected_energy=math.nan,
+                                  expected_accuracy=self._bundle.subnetwork(point.subnetwork).accuracy))
+        state.header.stamp = self.get_clock().now().to_msg()
+        return state
+
+    def _repeat_state(self) -> None:
+        state = self._state
+        state.header.stamp = self.get_clock().now().to_msg()
+        self._states.publish(state)
+
+    def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
+        publishers = {topic: len(self.get_publishers_info_by_topic(topic)) for topic in IMAGE_TOPICS}
+        values = {"model": self._bundle.name, "subnetwork": self._in_force.subnetwork,
+                  "compute_element": self._in_force.element.name, "frames": self._frames, "deadline misses": self._misses,
+                  "deadline [s]": self._deadline or "none"}
+        for topic, count in publishers.items():
+            profile = self._subscriptions_by_topic.get(topic)
+            values[topic] = f"publishers {count}, {profile[0].name.lower() if profile else 'not subscribed'}"
+        if time.monotonic() - self._last_frame > NO_FRAMES_AFTER:
+            text = "; ".join(f"'{self.resolve_topic_name(topic)}': {values[topic]}" for topic in IMAGE_TOPICS)
+            return DiagnosticStatus.WARN, f"no frames: {text}", values
+        if self._fell_back:
+            return DiagnosticStatus.WARN, self._state.message, values
+        return DiagnosticStatus.OK, f"{self._in_force.subnetwork} on {self._in_force.element.name}", values
+
+
+def _identity(command: OperatingPointCommand) -> tuple[int, int, int]:
+    """Tells a new command from a repeated one, also when a restarted manager counts from one again."""
+    return command.sequence, command.header.stamp.sec, command.header.stamp.nanosec
+
+
+def main() -> None:
+    """Run the node until it is stopped."""
+    run(PerceptionNode)

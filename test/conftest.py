@@ -1,0 +1,144 @@
+"""What every test shares: a ROS domain of its own, real node processes, and waiting for conditions, not for time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+
+# Every pytest process has its own domain on this machine only, so that two runs, or a robot nearby, do not meet.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+STOP_TIMEOUT = 10.0  # [s] for a node to end after SIGINT
+WAIT_TIMEOUT = 20.0  # [s] for anything else; generous, because a loaded machine is not a defect
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout: float = WAIT_TIMEOUT) -> None:
+    """Poll `condition` until it holds; fail with `what` after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {timeout:g} s for {what}")
+        time.sleep(0.005)
+
+
+class NodeProcess:
+    """A node of this package as a real process with its own log.
+
+    Args:
+        name: perception, resource_manager, hardware_monitor or camera.
+        namespace: ROS namespace.
+        parameters: parameter overrides.
+        remappings: topic remappings.
+    """
+
+    def __init__(self, name: str, namespace: str, parameters: dict[str, object], remappings: dict[str, str]):
+        self._log = tempfile.TemporaryFile("w+")
+        arguments = ["-r", f"__ns:={namespace}"]
+        for key, value in parameters.items():
+            text = str(value).lower() if isinstance(value, bool) else f"'{value}'" if isinstance(value, str) else str(value)
+            arguments += ["-p", f"{key}:={text}"]
+        for old, new in remappings.items():
+            arguments += ["-r", f"{old}:={new}"]
+        executable = Path(sys.prefix) / "lib" / "dynamic_perception" / f"{name}_node"
+        self.process = subprocess.Popen([executable, "--ros-args", *arguments], stdout=self._log, stderr=subprocess.STDOUT)
+
+    def output(self) -> str:
+        """What the node has printed so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def wait_for_output(self, text: str) -> None:
+        """Wait until the node has printed `text`."""
+        wait_for(lambda: text in self.output() or self.process.poll() is not None, f"'{text}' in:\n{self.output()}")
+        assert text in self.output(), f"the node ended with {self.process.returncode} before '{text}':\n{self.output()}"
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal, wait for the end, and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(STOP_TIMEOUT)
+
+    def close(self) -> None:
+        """End the process whatever state it is in."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test uses."""
+    return f"/test_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def start_node(namespace: str) -> Iterator[Callable[..., NodeProcess]]:
+    """Start nodes that are ended with the test: `start_node("perception", {"top_k": 1})`."""
+    started: list[NodeProcess] = []
+
+    def start(name: str, parameters: dict[str, object] | None = None,
+              remappings: dict[str, str] | None = None) -> NodeProcess:
+        started.append(NodeProcess(name, namespace, parameters or {}, remappings or {}))
+        return started[-1]
+
+    yield start
+    for node in started:
+        node.close()
+
+
+@pytest.fixture
+def ros_node(namespace: str):
+    """A plain rclpy node in this process and in the test's namespace; spin it with `spin_until`."""
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("tester", namespace=namespace, context=context)
+    yield node
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def spin_until(ros_node) -> Iterator[Callable[..., None]]:
+    """Spin the test's node until a condition holds, or fail with what was waited for."""
+    from rclpy.executors import SingleThreadedExecutor
+
+    executor = SingleThreadedExecutor(context=ros_node.context)
+    executor.add_node(ros_node)
+
+    def spin(condition: Callable[[], object], what: str, timeout: float = WAIT_TIMEOUT) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"waited {timeout:g} s for {what}")
+            executor.spin_once(timeout_sec=0.02)
+
+    yield spin
+    executor.shutdown()
+
+
+@pytest.fixture
+def dataset():
+    """Folder of a data set by name, unpacked once; the test is skipped where it cannot be found."""
+    from dynamic_perception.training.images import DATA_VARIABLE, find_dataset
+
+    def find(name: str) -> Path:
+        folder = find_dataset(name)
+        if folder is None:
+            pytest.skip(f"${DATA_VARIABLE} does not hold the data set '{name}'")
+        return folder
+
+    return find
