@@ -260,7 +260,10 @@ class PerceptionNode(ManagedNode):
             self.report_fault("command", f"command {command.sequence} rejected: {error}")
             self._answer(OperatingPointState.RESULT_REJECTED, str(error), requested, math.nan, command.sequence)
             return
+        left = self._in_force.element
         self._activate_point(PointInForce(subnetwork.name, element, command.sequence, requested.expected_power))
+        if left.cpus != element.cpus:
+            self._set_clock(left, 0.0)  # nobody is left there to need it
         message = "; ".join(filter(None, [self._set_clock(element, requested.cpu_frequency),
                                           "gpu_frequency: this node runs on CPUs" if requested.gpu_frequency > 0 else ""]))
         result = OperatingPointState.RESULT_PARTIAL if message else OperatingPointState.RESULT_APPLIED
@@ -278,6 +281,7 @@ class PerceptionNode(ManagedNode):
 
     def _fall_back(self) -> None:
         self._fell_back = True
+        self._set_clock(self._in_force.element, 0.0)
         self._activate_point(replace(self._fallback, sequence=self._in_force.sequence))
         text = f"no command for {self.value('command_timeout'):g} s: fallback point"
         self.report_fault("command timeout", text)

@@ -1,0 +1,204 @@
+"""Temperatures and the battery, as the kernel shows them, without the readings that cannot be true."""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynamic_perception.hardware.sysfs import numbered_entries, read_integer, read_text
+
+THERMAL_ZONES = Path("class/thermal")
+HARDWARE_MONITORS = Path("class/hwmon")
+POWER_SUPPLIES = Path("class/power_supply")
+LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = -40.0, 150.0  # [°C] beyond what silicon is specified for, a sensor is dead
+NOT_TOLD = (errno.ENOENT, errno.ENODATA, errno.ENODEV)  # how drivers say that they do not know a property
+
+
+@dataclass(frozen=True)
+class TemperatureReading:
+    """One sensor.
+
+    Attributes:
+        zone: name, different from that of every other sensor of the scan.
+        path: the file that it was read from.
+        celsius: [°C]; NaN where there is a fault.
+        fault: why the reading cannot be used, with path and value; empty when it can.
+    """
+
+    zone: str
+    path: Path
+    celsius: float
+    fault: str
+
+
+@dataclass(frozen=True)
+class SensorFault:
+    """What is wrong with the file at `path`; the text names path and value."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True)
+class BatteryReading:
+    """One battery.  NaN means that the kernel does not tell, or tells what cannot be true.
+
+    Attributes:
+        name: as the kernel calls it, for example "BAT0".
+        path: its folder.
+        present: false for an empty bay.
+        percentage: [0..1] state of charge.
+        voltage: [V]
+        current: [A], negative while discharging.
+        charge: [Ah] left.
+        power: [W] magnitude, drawn or charged.
+        status: "Charging", "Discharging", "Not charging", "Full" or "Unknown".
+        faults: readings that failed or cannot be true.
+    """
+
+    name: str
+    path: Path
+    present: bool
+    percentage: float
+    voltage: float
+    current: float
+    charge: float
+    power: float
+    status: str
+    faults: tuple[SensorFault, ...]
+
+
+def read_temperatures(sysfs_root: Path = Path("/sys")) -> dict[str, float]:
+    """Zone name to temperature [°C], only of sensors that can be believed."""
+    return {reading.zone: reading.celsius for reading in scan_temperatures(sysfs_root) if not reading.fault}
+
+
+def scan_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[TemperatureReading, ...]:
+    """Every temperature sensor: the thermal zones, or the hardware monitors where there is no thermal zone.
+
+    A zone is called by its type; those of the same type are told apart by the number that the kernel gave each.
+    """
+    zones = numbered_entries(sysfs_root / THERMAL_ZONES, "thermal_zone")
+    if zones:
+        sensors = [(_text_or(zone / "type", "thermal_zone"), zone.name.removeprefix("thermal_zone"), zone / "temp")
+                   for zone in zones]
+    else:
+        sensors = [(_monitor_name(monitor, file), f"{monitor.name}_{file.name.removesuffix('_input')}", file)
+                   for monitor in numbered_entries(sysfs_root / HARDWARE_MONITORS, "hwmon")
+                   for file in numbered_entries(monitor, "temp", "_input")]
+    names = Counter(name for name, _, _ in sensors)
+    return tuple(_read_temperature(name if names[name] == 1 else f"{name}_{number}", file)
+                 for name, number, file in sensors)
+
+
+def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
+    """The battery that the machine runs from: of several the one with the most energy when full; None: none.
+
+    Batteries of attached devices, such as a mouse, are left out.
+    """
+    try:
+        supplies = sorted((sysfs_root / POWER_SUPPLIES).iterdir())
+    except OSError:
+        return None
+    batteries = [supply for supply in supplies
+                 if _text_or(supply / "type", "") == "Battery" and _text_or(supply / "scope", "") != "Device"]
+    return _read_battery(max(batteries, key=_size)) if batteries else None
+
+
+def _read_temperature(zone: str, path: Path) -> TemperatureReading:
+    try:
+        text = read_text(path)
+        celsius = int(text) / 1000.0
+    except OSError as error:
+        return TemperatureReading(zone, path, math.nan, f"{path}: {error.strerror}")
+    except ValueError:
+        return TemperatureReading(zone, path, math.nan, f"{path} holds '{text}': expected thousandths of a degree")
+    if celsius == 0.0 or not LOWEST_TEMPERATURE <= celsius <= HIGHEST_TEMPERATURE:  # dead ones give 0 or -256
+        return TemperatureReading(zone, path, math.nan, f"{path} says {celsius:g} °C: the sensor seems to be dead")
+    return TemperatureReading(zone, path, celsius, "")
+
+
+def _monitor_name(monitor: Path, file: Path) -> str:
+    sensor = file.name.removesuffix("_input")
+    label = _text_or(monitor / f"{sensor}_label", sensor)
+    return f"{_text_or(monitor / 'name', monitor.name)}_{label}".replace(" ", "_")
+
+
+def _read_battery(supply: Path) -> BatteryReading:
+    faults: list[SensorFault] = []
+    name, status = supply.name, _text_or(supply / "status", "Unknown")
+    if read_integer(supply / "present") == 0:
+        return BatteryReading(name, supply, False, math.nan, math.nan, math.nan, math.nan, math.nan, status, ())
+    voltage = _micro(supply / "voltage_now", faults, smallest=1)
+    current = _micro(supply / "current_now", faults)
+    power = abs(_micro(supply / "power_now", faults))
+    if math.isnan(power):
+        power = abs(voltage * current)
+    elif math.isnan(current) and voltage > 0.0:
+        current = power / voltage
+    if status in ("Charging", "Discharging"):  # the sign of current_now differs from driver to driver
+        current = math.copysign(current, 1.0 if status == "Charging" else -1.0)
+    charge = _micro(supply / "charge_now", faults, smallest=0)
+    nominal_voltage = _micro(supply / "voltage_min_design", faults)
+    if math.isnan(charge) and nominal_voltage > 0.0:
+        charge = _micro(supply / "energy_now", faults, smallest=0) / nominal_voltage
+    return BatteryReading(name, supply, True, _percentage(supply, faults), voltage, current, charge, power, status,
+                          tuple(faults))
+
+
+def _percentage(supply: Path, faults: list[SensorFault]) -> float:
+    capacity = _told(supply / "capacity", faults)
+    if capacity is not None:
+        if 0 <= capacity <= 100:
+            return capacity / 100.0
+        path = supply / "capacity"
+        faults.append(SensorFault(path, f"{path} says {capacity}: expected 0 to 100 %"))
+        return math.nan
+    for quantity in ("energy", "charge"):
+        now, full = read_integer(supply / f"{quantity}_now"), read_integer(supply / f"{quantity}_full")
+        if now is not None and full is not None and 0 <= now <= full and full > 0:
+            return now / full
+    return math.nan
+
+
+def _size(supply: Path) -> tuple[bool, float]:
+    """Energy when full [Wh], behind whether there is a battery in the bay at all."""
+    energy, charge, nominal, present = (_micro(supply / name, []) for name in (
+        "energy_full", "charge_full", "voltage_min_design", "voltage_now"))
+    if math.isnan(energy):
+        energy = charge * (present if math.isnan(nominal) else nominal)
+    return read_integer(supply / "present") != 0, 0.0 if math.isnan(energy) else energy
+
+
+def _micro(path: Path, faults: list[SensorFault], smallest: float = -math.inf) -> float:
+    """A file in millionths of a unit, in that unit; less than `smallest` millionths cannot be true."""
+    value = _told(path, faults)
+    if value is None:
+        return math.nan
+    if value < smallest:
+        faults.append(SensorFault(path, f"{path} says {value}: expected at least {smallest:g}"))
+        return math.nan
+    return value / 1e6
+
+
+def _told(path: Path, faults: list[SensorFault]) -> int | None:
+    """The integer in a file; None where the kernel does not tell, which is no fault, or cannot tell, which is one."""
+    try:
+        text = read_text(path)
+        return int(text)
+    except OSError as error:
+        if error.errno not in NOT_TOLD:
+            faults.append(SensorFault(path, f"{path}: {error.strerror}"))
+    except ValueError:
+        faults.append(SensorFault(path, f"{path} holds '{text}': expected a number"))
+    return None
+
+
+def _text_or(path: Path, otherwise: str) -> str:
+    try:
+        return read_text(path) or otherwise
+    except OSError:
+        return otherwise

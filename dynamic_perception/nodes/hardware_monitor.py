@@ -1,0 +1,141 @@
+"""The hardware monitor node: temperatures, battery and power from the kernel, as topics.
+
+Where a machine lacks a sensor, its topic stays silent and diagnostics say so.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.time import Time
+from sensor_msgs.msg import BatteryState, Temperature
+
+from dynamic_perception.hardware.sensors import BatteryReading, TemperatureReading, read_battery, scan_temperatures
+from dynamic_perception.msg import Power
+from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.managed_node import ManagedNode, run
+
+BATTERY_STATUS = {
+    "Charging": BatteryState.POWER_SUPPLY_STATUS_CHARGING,
+    "Discharging": BatteryState.POWER_SUPPLY_STATUS_DISCHARGING,
+    "Not charging": BatteryState.POWER_SUPPLY_STATUS_NOT_CHARGING,
+    "Full": BatteryState.POWER_SUPPLY_STATUS_FULL,
+}
+
+
+class HardwareMonitorNode(ManagedNode):
+    """Reads the sensors at `publish_rate`.  A read blocks, but only for the kernel's few ms, so a timer does it."""
+
+    def __init__(self) -> None:
+        super().__init__("hardware_monitor")
+        self._outputs: list[Any] = []
+        self._timer: Any = None
+        self._temperatures: tuple[TemperatureReading, ...] = ()
+        self._battery: BatteryReading | None = None
+        self._known: dict[Path, str] = {}  # where a sensor was seen, and its name
+        self._at_fault: frozenset[Path] = frozenset()  # what was told about already
+
+    # Lifecycle -------------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        self._sysfs_root = Path(self.value("sysfs_root"))
+        self._temperature_output = self.create_publisher(Temperature, "temperature", qos.SENSOR_DATA)
+        self._battery_output = self.create_publisher(BatteryState, "battery_state", qos.SENSOR_DATA)
+        self._power_output = self.create_publisher(Power, "power", qos.SENSOR_DATA)
+        self._outputs = [self._temperature_output, self._battery_output, self._power_output]
+
+    def activate(self) -> None:
+        self._known, self._at_fault = {}, frozenset()
+        self._read()
+        self.get_logger().info(f"{self._sysfs_root}: {self._inventory()}")
+        self._timer = self.create_timer(1.0 / self.value("publish_rate"), self._read_and_publish,
+                                        clock=self.steady_clock)
+
+    def deactivate(self) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+            self._timer = None
+
+    def cleanup(self) -> None:
+        for output in self._outputs:
+            self.destroy_publisher(output)
+        self._outputs = []
+
+    def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
+        values: dict[str, Any] = {f"{reading.zone} [°C]": reading.fault or f"{reading.celsius:g}"
+                                  for reading in self._temperatures}
+        battery = self._battery
+        if battery is not None:
+            values[f"{battery.name} [%]"] = f"{100.0 * battery.percentage:g}" if battery.present else "not present"
+            values[f"{battery.name} status"] = battery.status
+        return DiagnosticStatus.OK, self._inventory(), values
+
+    # Reading and publishing --------------------------------------------------------------------------------------
+
+    def _read_and_publish(self) -> None:
+        self._read()
+        now = self.get_clock().now()
+        # Hottest last: a reader that keeps only a few messages of a burst must not lose the one that matters.
+        for reading in sorted((r for r in self._temperatures if not r.fault), key=lambda r: r.celsius):
+            self._temperature_output.publish(_temperature_message(reading, now))
+        if self._battery is not None:
+            self._battery_output.publish(_battery_message(self._battery, now))
+            if self._battery.status == "Discharging" and not math.isnan(self._battery.power):
+                self._power_output.publish(_power_message(self._battery, now))
+
+    def _read(self) -> None:
+        self._temperatures = scan_temperatures(self._sysfs_root)
+        self._battery = read_battery(self._sysfs_root)
+        seen = {reading.path: reading.zone for reading in self._temperatures}
+        faults = {reading.path: (reading.zone, reading.fault) for reading in self._temperatures if reading.fault}
+        if self._battery is not None:
+            seen[self._battery.path] = self._battery.name
+            faults |= {fault.path: (self._battery.name, fault.text) for fault in self._battery.faults}
+        self._known |= seen
+        faults |= {path: (sensor, f"{path} is no longer there") for path, sensor in self._known.items()
+                   if path not in seen and not path.exists()}
+        for path, (sensor, text) in faults.items():
+            if path not in self._at_fault:
+                self.report_fault(sensor, f"sensor {sensor}: {text}")
+        self._at_fault = frozenset(faults)
+
+    def _inventory(self) -> str:
+        usable = sum(not reading.fault for reading in self._temperatures)
+        temperatures = f"{usable or 'no'} temperature sensor{'s' if usable > 1 else ''}"
+        present = self._battery is not None and self._battery.present
+        battery = f"battery {self._battery.name}" if present else "no battery"
+        faults = f"; {len(self._at_fault)} at fault" if self._at_fault else ""
+        return f"{temperatures}, {battery}{faults}"
+
+
+def _temperature_message(reading: TemperatureReading, now: Time) -> Temperature:
+    message = Temperature(temperature=reading.celsius, variance=0.0)  # a variance of 0: not known
+    message.header.stamp = now.to_msg()
+    message.header.frame_id = reading.zone
+    return message
+
+
+def _battery_message(reading: BatteryReading, now: Time) -> BatteryState:
+    message = BatteryState(
+        voltage=reading.voltage, temperature=math.nan, current=reading.current, charge=reading.charge,
+        capacity=math.nan, design_capacity=math.nan, percentage=reading.percentage, present=reading.present,
+        power_supply_status=BATTERY_STATUS.get(reading.status, BatteryState.POWER_SUPPLY_STATUS_UNKNOWN),
+        location=reading.name)
+    message.header.stamp = now.to_msg()
+    message.header.frame_id = reading.name
+    return message
+
+
+def _power_message(reading: BatteryReading, now: Time) -> Power:
+    message = Power(power=reading.power, window=0.0)
+    message.header.stamp = now.to_msg()
+    message.header.frame_id = reading.name
+    return message
+
+
+def main() -> None:
+    """Run the node until it is told to stop."""
+    run(HardwareMonitorNode)

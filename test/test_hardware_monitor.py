@@ -1,0 +1,140 @@
+"""The hardware monitor: a real process that reads a machine's sysfs tree, heard over DDS."""
+
+import math
+import shutil
+from functools import partial
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import BatteryState, Temperature
+from sysfs_trees import container, laptop, odroid_xu3, write_files
+
+from dynamic_perception.msg import Power
+from dynamic_perception.nodes import qos
+
+BATTERY = "class/power_supply/BAT0"
+
+
+class Listener:
+    """The newest message of every topic and sensor, and every state that diagnostics told."""
+
+    def __init__(self, node, spin_until):
+        self.node, self.spin_until = node, spin_until
+        self.temperatures, self.batteries, self.powers, self.diagnostics = {}, {}, {}, []
+        for kind, topic, newest in ((Temperature, "temperature", self.temperatures),
+                                    (BatteryState, "battery_state", self.batteries), (Power, "power", self.powers)):
+            node.create_subscription(kind, topic, partial(self._keep, newest), qos.SENSOR_DATA)
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    @staticmethod
+    def _keep(newest, message):
+        newest[message.header.frame_id] = message
+
+    def _on_diagnostics(self, message):
+        self.diagnostics += [s for s in message.status if s.name.startswith(self.node.get_namespace().lstrip("/"))]
+
+    def wait_for_diagnostics(self):
+        """The next status, told once a second."""
+        self.diagnostics.clear()
+        self.spin_until(lambda: self.diagnostics, "diagnostics")
+        return self.diagnostics[-1]
+
+
+def stamp_of(message):
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def values_of(status):
+    return {value.key: value.value for value in status.values}
+
+
+@pytest.fixture
+def listener(ros_node, spin_until):
+    return Listener(ros_node, spin_until)
+
+
+@pytest.fixture
+def start_monitor(start_node):
+    """The node on a sysfs tree, fast enough for a test."""
+    return lambda root: start_node("hardware_monitor", {"sysfs_root": str(root), "publish_rate": 20.0})
+
+
+def test_every_zone_is_published_in_celsius_as_it_changes(tmp_path, start_monitor, listener, spin_until):
+    start_monitor(odroid_xu3(tmp_path))
+    spin_until(lambda: len(listener.temperatures) == 5, "all five zones")
+    assert {zone: message.temperature for zone, message in listener.temperatures.items()} == {
+        "cpu0-thermal": 51.0, "cpu1-thermal": 55.0, "cpu2-thermal": 53.0, "cpu3-thermal": 49.0, "gpu-thermal": 47.0}
+    assert all(message.header.stamp.sec > 0 for message in listener.temperatures.values())
+    write_files(tmp_path / "class/thermal/thermal_zone4", {"temp": 83_500})
+    spin_until(lambda: listener.temperatures["gpu-thermal"].temperature == 83.5, "the new temperature")
+
+
+def test_the_battery_is_published_in_si_units_and_the_rest_is_not_set(tmp_path, start_monitor, listener, spin_until):
+    start_monitor(laptop(tmp_path))
+    spin_until(lambda: listener.batteries, "the battery")
+    battery = listener.batteries["BAT0"]
+    assert battery.present and battery.percentage == pytest.approx(0.73) and battery.voltage == pytest.approx(11.4)
+    assert battery.current == pytest.approx(-0.8) and battery.charge == pytest.approx(3.0)
+    assert battery.power_supply_status == BatteryState.POWER_SUPPLY_STATUS_DISCHARGING
+    assert all(math.isnan(value) for value in (battery.temperature, battery.capacity, battery.design_capacity))
+    status = listener.wait_for_diagnostics()
+    values = values_of(status)
+    assert (status.level, status.message) == (DiagnosticStatus.OK, "3 temperature sensors, battery BAT0")
+    assert values["x86_pkg_temp [°C]"] == "61.5" and values["BAT0 [%]"] == "73"
+
+
+def test_power_is_published_with_rail_and_window_while_the_battery_gives_it(tmp_path, start_monitor, listener,
+                                                                            spin_until):
+    start_monitor(laptop(tmp_path))
+    spin_until(lambda: listener.powers, "the power")
+    assert (listener.powers["BAT0"].power, listener.powers["BAT0"].window) == (9.12, 0.0)
+    write_files(tmp_path / BATTERY, {"status": "Charging"})
+    charging = BatteryState.POWER_SUPPLY_STATUS_CHARGING
+    spin_until(lambda: listener.batteries["BAT0"].power_supply_status == charging, "the battery to be charged")
+    charged_at = stamp_of(listener.batteries["BAT0"])
+    listener.wait_for_diagnostics()  # about a second of messages
+    assert stamp_of(listener.powers["BAT0"]) < charged_at < stamp_of(listener.batteries["BAT0"])
+
+
+def test_a_container_publishes_nothing_and_is_well(tmp_path, start_monitor, listener):
+    start_monitor(container(tmp_path))
+    listener.spin_until(lambda: any(s.message == "no temperature sensor, no battery" and s.level == DiagnosticStatus.OK
+                                    for s in listener.diagnostics), "diagnostics that name what is missing")
+    assert not listener.temperatures and not listener.batteries and not listener.powers
+
+
+def test_a_sensor_that_lies_is_told_about_once_with_path_and_value(tmp_path, start_monitor, listener, spin_until):
+    write_files(odroid_xu3(tmp_path) / "class/thermal/thermal_zone0", {"temp": -256_000})
+    node = start_monitor(tmp_path)
+    path = tmp_path / "class/thermal/thermal_zone0/temp"
+    node.wait_for_output(f"sensor cpu0-thermal: {path} says -256 °C")
+    node.wait_for_output("4 temperature sensors, no battery; 1 at fault")
+    spin_until(lambda: listener.temperatures, "a temperature")
+    listener.wait_for_diagnostics()
+    assert values_of(listener.wait_for_diagnostics())["faults: cpu0-thermal"] == "1"  # twenty readings later
+    assert "cpu0-thermal" not in listener.temperatures and len(listener.temperatures) == 4
+
+
+def test_a_battery_that_vanishes_is_told_about_and_the_node_goes_on(tmp_path, start_monitor, listener, spin_until):
+    node = start_monitor(laptop(tmp_path))
+    spin_until(lambda: listener.batteries, "the battery")
+    shutil.rmtree(tmp_path / BATTERY)
+    node.wait_for_output(f"sensor BAT0: {tmp_path / BATTERY} is no longer there")
+    listener.temperatures.clear()
+    spin_until(lambda: len(listener.temperatures) == 3, "the temperatures to go on")
+
+
+def test_an_inactive_monitor_is_silent(tmp_path, start_monitor, listener, ros_node, spin_until):
+    start_monitor(laptop(tmp_path))
+    spin_until(lambda: listener.temperatures, "a temperature")
+    client = ros_node.create_client(ChangeState, "hardware_monitor/change_state")
+    spin_until(client.service_is_ready, "the lifecycle service")
+    done = client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
+    spin_until(done.done, "deactivation")
+    assert done.result().success
+    deactivated_at = ros_node.get_clock().now().nanoseconds
+    listener.wait_for_diagnostics()
+    assert listener.wait_for_diagnostics().message == "inactive"  # a second later
+    assert all(stamp_of(message) < deactivated_at for message in listener.temperatures.values())

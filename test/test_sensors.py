@@ -1,0 +1,171 @@
+"""Temperatures and the battery, on sysfs trees of real machines, with the lies that real sensors tell."""
+
+import math
+
+import pytest
+from sysfs_trees import container, laptop, odroid_xu3, write_files
+
+from dynamic_perception.hardware.sensors import read_battery, read_temperatures, scan_temperatures
+
+ZONE0 = "class/thermal/thermal_zone0"
+BATTERY = "class/power_supply/BAT0"
+
+
+def only_fault(root):
+    """The fault of the one sensor that has one."""
+    (fault,) = [reading.fault for reading in scan_temperatures(root) if reading.fault]
+    return fault
+
+
+def battery_with(root, **files):
+    """The laptop's battery with some files changed; None removes one."""
+    laptop(root)
+    write_files(root / BATTERY, {name: content for name, content in files.items() if content is not None})
+    for name in (name for name, content in files.items() if content is None):
+        (root / BATTERY / name).unlink()
+    return read_battery(root)
+
+
+# Temperatures --------------------------------------------------------------------------------------------------------
+
+def test_zones_are_read_in_degrees_by_their_type(tmp_path):
+    assert read_temperatures(odroid_xu3(tmp_path)) == {
+        "cpu0-thermal": 51.0, "cpu1-thermal": 55.0, "cpu2-thermal": 53.0, "cpu3-thermal": 49.0, "gpu-thermal": 47.0}
+
+
+def test_zones_of_the_same_type_are_told_apart(tmp_path):
+    assert read_temperatures(laptop(tmp_path)) == {"acpitz_0": 27.8, "acpitz_1": 48.0, "x86_pkg_temp": 61.5}
+
+
+def test_a_dead_zone_does_not_rename_its_twin(tmp_path):
+    write_files(laptop(tmp_path) / ZONE0, {"temp": 0})
+    assert read_temperatures(tmp_path) == {"acpitz_1": 48.0, "x86_pkg_temp": 61.5}
+
+
+@pytest.mark.parametrize("value, complaint", [
+    (-256_000, "says -256 °C"), (0, "says 0 °C"), (-40_001, "says -40.001 °C"), (150_001, "says 150.001 °C"),
+    ("", "holds ''"), ("N/A", "holds 'N/A'"),
+])
+def test_a_reading_that_cannot_be_true_is_left_out_and_named(tmp_path, value, complaint):
+    write_files(odroid_xu3(tmp_path) / ZONE0, {"temp": value})
+    assert "cpu0-thermal" not in read_temperatures(tmp_path)
+    assert f"{tmp_path / ZONE0 / 'temp'} {complaint}" in only_fault(tmp_path)
+
+
+@pytest.mark.parametrize("value", [-40_000, -1, 1, 150_000])
+def test_extreme_but_possible_readings_are_kept(tmp_path, value):
+    write_files(odroid_xu3(tmp_path) / ZONE0, {"temp": value})
+    assert read_temperatures(tmp_path)["cpu0-thermal"] == value / 1000
+
+
+def test_a_sensor_with_an_input_output_error_is_left_out_and_named(tmp_path):
+    file = odroid_xu3(tmp_path) / ZONE0 / "temp"
+    file.unlink()
+    file.symlink_to("/proc/self/mem")  # reading address 0 is a true EIO
+    assert only_fault(tmp_path) == f"{file}: Input/output error"
+
+
+def test_a_zone_that_vanishes_while_it_is_read_is_left_out_and_named(tmp_path):
+    file = odroid_xu3(tmp_path) / ZONE0 / "temp"
+    file.unlink()
+    assert only_fault(tmp_path) == f"{file}: No such file or directory"
+
+
+def test_hardware_monitors_stand_in_where_there_is_no_zone(tmp_path):
+    write_files(tmp_path / "class/hwmon/hwmon0", {"name": "k10temp", "temp1_input": 45_000, "temp1_label": "Tctl"})
+    write_files(tmp_path / "class/hwmon/hwmon1", {"name": "acpi", "temp1_input": 30_000, "temp2_input": 31_000})
+    assert read_temperatures(tmp_path) == {"k10temp_Tctl": 45.0, "acpi_temp1": 30.0, "acpi_temp2": 31.0}
+
+
+def test_hardware_monitors_of_the_same_name_are_told_apart(tmp_path):
+    for number in (0, 3):
+        write_files(tmp_path / f"class/hwmon/hwmon{number}", {"name": "nvme", "temp1_input": 40_000 + number,
+                                                              "temp1_label": "Composite"})
+    assert read_temperatures(tmp_path) == {"nvme_Composite_hwmon0_temp1": 40.0, "nvme_Composite_hwmon3_temp1": 40.003}
+
+
+def test_hardware_monitors_are_not_counted_twice_beside_zones(tmp_path):
+    write_files(laptop(tmp_path) / "class/hwmon/hwmon0", {"name": "acpitz", "temp1_input": 27_800})
+    assert len(scan_temperatures(tmp_path)) == 3
+
+
+def test_a_container_has_no_sensor(tmp_path):
+    assert read_temperatures(container(tmp_path)) == {} and read_battery(tmp_path) is None
+
+
+# Battery -------------------------------------------------------------------------------------------------------------
+
+def test_a_battery_is_read_in_si_units(tmp_path):
+    battery = read_battery(laptop(tmp_path))
+    assert (battery.name, battery.present, battery.status, battery.faults) == ("BAT0", True, "Discharging", ())
+    assert (battery.percentage, battery.voltage, battery.power) == (0.73, 11.4, 9.12)
+    assert battery.current == pytest.approx(-9.12 / 11.4)
+    assert battery.charge == pytest.approx(33.3 / 11.1)
+
+
+def test_the_battery_of_a_mouse_is_not_the_robots(tmp_path):
+    laptop(tmp_path)
+    for file in (tmp_path / BATTERY).iterdir():
+        file.unlink()
+    (tmp_path / BATTERY).rmdir()
+    assert read_battery(tmp_path) is None
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("status, expected", [("Discharging", -1.5), ("Charging", 1.5)])
+def test_current_is_negative_while_discharging_whatever_the_driver_says(tmp_path, sign, status, expected):
+    battery = battery_with(tmp_path, power_now=None, current_now=sign * 1_500_000, status=status)
+    assert battery.current == expected and battery.power == pytest.approx(1.5 * 11.4)
+
+
+def test_charge_that_the_driver_counts_is_taken_as_it_is(tmp_path):
+    assert battery_with(tmp_path, charge_now=2_750_000).charge == 2.75
+
+
+def test_percentage_comes_from_energy_where_the_driver_has_none(tmp_path):
+    assert battery_with(tmp_path, capacity=None).percentage == pytest.approx(33.3 / 45.6)
+
+
+@pytest.mark.parametrize("capacity", [-1, 101, 255])
+def test_an_impossible_percentage_is_unknown_and_named(tmp_path, capacity):
+    battery = battery_with(tmp_path, capacity=capacity)
+    (fault,) = battery.faults
+    assert math.isnan(battery.percentage)
+    assert fault.text == f"{tmp_path / BATTERY / 'capacity'} says {capacity}: expected 0 to 100 %"
+
+
+def test_an_impossible_voltage_is_unknown_and_named(tmp_path):
+    battery = battery_with(tmp_path, voltage_now=0)
+    assert math.isnan(battery.voltage) and "voltage_now says 0" in battery.faults[0].text
+
+
+def test_a_percentage_is_unknown_where_nothing_tells_it(tmp_path):
+    battery = battery_with(tmp_path, capacity=None, energy_now=None)
+    assert math.isnan(battery.percentage) and math.isnan(battery.charge) and battery.faults == ()
+
+
+def test_an_empty_bay_is_not_present_and_tells_nothing(tmp_path):
+    battery = battery_with(tmp_path, present=0)
+    assert not battery.present and math.isnan(battery.percentage) and math.isnan(battery.voltage)
+
+
+def test_the_larger_of_two_batteries_is_read(tmp_path):
+    write_files(laptop(tmp_path) / "class/power_supply/BAT1",
+                {"type": "Battery", "capacity": 20, "charge_full": 6_000_000, "voltage_min_design": 14_800_000})
+    assert read_battery(tmp_path).name == "BAT1"
+
+
+def test_a_battery_that_is_there_is_read_before_a_larger_bay_that_is_empty(tmp_path):
+    write_files(laptop(tmp_path) / "class/power_supply/BAT1",
+                {"type": "Battery", "present": 0, "energy_full": 90_000_000})
+    assert read_battery(tmp_path).name == "BAT0"
+
+
+def test_a_broken_battery_file_is_named_and_the_rest_is_read(tmp_path):
+    laptop(tmp_path)
+    file = tmp_path / BATTERY / "voltage_now"
+    file.unlink()
+    file.symlink_to("/proc/self/mem")
+    battery = read_battery(tmp_path)
+    assert math.isnan(battery.voltage) and battery.percentage == 0.73
+    assert battery.faults[0].text == f"{file}: Input/output error"
