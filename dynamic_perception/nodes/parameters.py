@@ -87,7 +87,7 @@ RESOURCE_MANAGER = (
                   choices=("max_accuracy", "min_energy", "min_latency"), changeable=True),
     ParameterSpec("deadline_probability", 0.95, "[0..1] Probability with which a point must meet the deadline to be taken.",
                   minimum=0.5, maximum=0.999),
-    ParameterSpec("dwell", 1.0, "[s] How long a better point must have been possible before it is taken.", minimum=0.0),
+    ParameterSpec("dwell", 5.0, "[s] How long a better point must have been possible before it is taken.", minimum=0.0),
     ParameterSpec("battery_thresholds", [0.30, 0.15], "[0..1] Charge below which the power cap of the same place in "
                   "battery_power_caps holds, in falling order."),
     ParameterSpec("battery_power_caps", [0.75, 0.5], "[0..1] Power caps as shares of the table's highest power."),

@@ -146,7 +146,7 @@ class ResourceManagerNode(ManagedNode):
         zone = message.header.frame_id or "unnamed"
         if not self._manager.observe_temperature(self._now(), zone, message.temperature):
             self.report_fault(f"temperature {zone}", f"temperature of zone '{zone}' is {message.temperature:g} C: expected "
-                                                     f"{COLDEST:g} to {HOTTEST:g} C; the reading is not used")
+                                                     f"{COLDEST:g} to {HOTTEST:g} C, and not exactly 0; the reading is not used")
         self._decide()
 
     def _on_deadline(self, message: DurationMessage) -> None:

@@ -1,0 +1,112 @@
+"""A Kalman filter for one slowly moving quantity that sometimes jumps and is sometimes measured wrong.
+
+The filter of ALERT (USENIX ATC 2020, arXiv 1911.00119): a random walk whose process noise Q follows the corrections,
+
+    y = value - mean;  K = (P + Q) / (P + Q + R);  mean += K y;  P = (1 - K)(P + Q)
+    Q = max(Q0, alpha Q + (1 - alpha)(K y)^2)
+
+With ALERT's published numbers (Q0 0.1, R 0.001) the gain is 0.99 and the estimate is simply the last sample.  Two
+things are different here, so that it can be smooth and quick at once:
+
+* R is learnt, so that 90 % of the innovations are within their predicted 90 % interval, and Q0 is a fraction of R.
+* An innovation test: a sample outside the gate is held back.  If the very next one is outside on the same side, the
+  quantity has jumped and the filter restarts from the two.  If it stays alone for `confirmation` samples, it was an
+  outlier and never counts.  If others follow, but not at once, the quantity really varies that much, and they count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dynamic_perception.management.operating_points import Z_95
+
+COVERAGE = 0.90  # a two-sided 90 % quantile is a one-sided 95 % one: Z_95 deviations of a normal distribution
+
+
+@dataclass(frozen=True)
+class KalmanSettings:
+    """Start values in the unit of the quantity, and the filter's behaviour."""
+
+    mean: float                # where the filter starts, and returns to when it hears nothing
+    deviation: float           # standard deviation of the quantity around `mean` while nothing is known
+    noise: float               # standard deviation of one sample, before it is learnt
+    noise_floor: float         # never assume less
+    process_ratio: float = 0.1  # Q0 / R; 0.1 is a steady gain of 0.27: about the last 7 samples count
+    alpha: float = 0.3         # ALERT's
+    gate: float = 3.0          # [standard deviations of the innovation]
+    confirmation: int = 20     # [samples] one outlier in so many is ignored: a deadline kept in 95 % allows for 5 %
+    noise_rate: float = 0.05   # relative step of the quantile estimate per sample
+    fade_time: float = math.inf  # [s] time constant of forgetting; inf: never
+
+    def __post_init__(self):
+        for name in ("deviation", "noise", "noise_floor", "process_ratio", "gate", "confirmation", "noise_rate",
+                     "fade_time"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"Kalman filter: {name} is {getattr(self, name):g}: expected more than 0")
+        if not 0 <= self.alpha < 1:
+            raise ValueError(f"Kalman filter: alpha is {self.alpha:g}: expected 0 to below 1")
+
+
+class KalmanFilter:
+    """Mean and variance of one quantity."""
+
+    def __init__(self, settings: KalmanSettings):
+        self.settings = settings
+        self._mean = settings.mean
+        self._variance = settings.deviation ** 2  # P
+        self._noise = settings.noise              # square root of R
+        self._process = settings.process_ratio * settings.noise ** 2  # Q
+        self._time = -math.inf
+        self._outlier = math.nan                  # the last sample outside the gate
+        self._since_outlier = math.inf            # [samples]
+
+    def predict(self, time: float) -> tuple[float, float]:
+        """(mean, variance) of the next sample at `time` [s]: doubt about the estimate, and noise of the sample."""
+        mean, variance = self._faded(time)
+        return mean, variance + self._process + self._noise ** 2
+
+    def observe(self, time: float, value: float) -> None:
+        """Take the sample `value`, measured at `time` [s]."""
+        self._mean, self._variance = self._faded(time)
+        self._time = max(self._time, time)
+        self._since_outlier += 1
+        innovation = value - self._mean
+        if abs(innovation) > self.settings.gate * math.sqrt(self._variance + self._process + self._noise ** 2):
+            before, since = self._outlier, self._since_outlier
+            self._outlier, self._since_outlier = value, 0
+            if since > self.settings.confirmation:
+                return
+            if since == 1 and (before - self._mean) * innovation > 0:
+                self._restart((before + value) / 2)
+                return
+        self._update(innovation)
+
+    def _faded(self, time: float) -> tuple[float, float]:
+        """Mean and variance of the estimate after hearing nothing until `time`: back towards the start values."""
+        elapsed = max(0.0, time - self._time) if math.isfinite(self._time) else 0.0
+        kept = math.exp(-elapsed / self.settings.fade_time)
+        mean = self.settings.mean + kept * (self._mean - self.settings.mean)
+        return mean, kept * self._variance + (1.0 - kept) * self.settings.deviation ** 2
+
+    def _restart(self, mean: float) -> None:
+        self._mean = mean
+        self._variance = self._noise ** 2 / 2  # the mean of two samples
+        # The jump is over: it must not make the samples to come look uncertain, so Q forgets it.
+        self._process = self.settings.process_ratio * self._noise ** 2
+
+    def _update(self, innovation: float) -> None:
+        settings = self.settings
+        variance = self._variance + self._process
+        gain = variance / (variance + self._noise ** 2)
+        correction = gain * innovation
+        self._mean += correction
+        self._variance = (1.0 - gain) * variance
+        self._learn_noise(abs(innovation) > Z_95 * math.sqrt(variance + self._noise ** 2))
+        followed = settings.alpha * self._process + (1.0 - settings.alpha) * correction ** 2
+        self._process = max(settings.process_ratio * self._noise ** 2, followed)
+
+    def _learn_noise(self, outside: bool) -> None:
+        """One step towards COVERAGE of the innovations inside their interval (Robbins and Monro's quantile rule)."""
+        step = self.settings.noise_rate * (COVERAGE if outside else COVERAGE - 1.0)
+        self._noise = max(self.settings.noise_floor, self._noise * math.exp(step))

@@ -1,0 +1,45 @@
+"""What the user wants from perception."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Objective(IntEnum):
+    """What is best among the points that meet every limit; the values are those of PerformanceTarget.msg."""
+
+    MAX_ACCURACY = 0
+    MIN_ENERGY = 1
+    MIN_LATENCY = 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """Limits and an objective; NaN: no such limit.  ValueError names a field that is not a possible limit."""
+
+    max_latency: float = math.nan   # [s] deadline from the frame's stamp to the answer
+    max_energy: float = math.nan    # [J] per inference
+    max_power: float = math.nan     # [W] while an inference runs
+    min_accuracy: float = math.nan  # [0..1]
+    objective: Objective = Objective.MAX_ACCURACY
+
+    def __post_init__(self):
+        for name in ("max_latency", "max_energy", "max_power"):
+            value = getattr(self, name)
+            if not math.isnan(value) and not 0 < value < math.inf:
+                raise ValueError(f"target: {name} is {value:g}: expected a positive number, or NaN for none")
+        if not math.isnan(self.min_accuracy) and not 0 <= self.min_accuracy <= 1:
+            raise ValueError(f"target: min_accuracy is {self.min_accuracy:g}: expected 0 to 1, or NaN for none")
+        try:
+            object.__setattr__(self, "objective", Objective(self.objective))
+        except ValueError:
+            accepted = ", ".join(f"{objective.value} ({objective.name})" for objective in Objective)
+            raise ValueError(f"target: objective is {self.objective!r}: expected one of {accepted}") from None
+
+    def __str__(self) -> str:
+        limits = [f"{label} {value:.3g} {unit}".rstrip() for label, value, unit in (
+            ("deadline", self.max_latency * 1e3, "ms"), ("energy up to", self.max_energy, "J"),
+            ("power up to", self.max_power, "W"), ("accuracy from", self.min_accuracy, "")) if not math.isnan(value)]
+        return ", ".join([self.objective.name.lower().replace("_", " "), *limits])

@@ -1,0 +1,196 @@
+"""The observer: sees what the nodes publish and records it, and plays the user and the missing sensors.
+
+It is the demo's own node and runs in the demo's process.  Whoever owns it spins it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Any, Mapping
+
+import cv2
+import numpy as np
+from builtin_interfaces.msg import Duration as DurationMessage
+from builtin_interfaces.msg import Time as TimeMessage
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.time import Time
+from sensor_msgs.msg import BatteryState, Image, Temperature
+
+from dynamic_perception.management.manager import Reason
+from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.msg import Classification, InferenceReport, OperatingPointCommand, OperatingPointState
+from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.image_messages import ImageRefused, decode_image
+from dynamic_perception.report.recorded_run import Answer, Command, DeadlineChange, Frame, Picture, Reading, RecordedRun
+
+MODELLED_ZONE = "modelled_soc"
+RESULTS = {OperatingPointState.RESULT_APPLIED: "applied", OperatingPointState.RESULT_PARTIAL: "partial",
+           OperatingPointState.RESULT_REJECTED: "rejected", OperatingPointState.RESULT_SUPERSEDED: "superseded"}
+KEPT = 30  # frames and answers that wait for their counterpart
+
+
+class Observer(Node):
+    """Records one run.
+
+    Args:
+        context: of rclpy.
+        namespace: of the observed nodes.
+        run: that everything is added to.
+        table: gives the energy of an executed operating point.
+        accuracies: [0..1] of every subnetwork.
+    """
+
+    def __init__(self, context: Context, namespace: str, run: RecordedRun, table: OperatingPointTable,
+                 accuracies: Mapping[str, float]):
+        super().__init__("observer", namespace=namespace, context=context)
+        self.recorded = run
+        self.reports_heard = 0
+        self.energy = 0.0  # [J] of all frames since the start
+        self._table = table
+        self._accuracies = accuracies
+        self._start = math.nan  # [s] ROS time; what was before it is not recorded
+        self._answered: set[tuple[int, str]] = set()
+        self._commanded: set[int] = set()
+        self._images: OrderedDict[int, Image] = OrderedDict()  # these three by stamp [ns]
+        self._classifications: OrderedDict[int, Classification] = OrderedDict()
+        self._frames: OrderedDict[int, Frame] = OrderedDict()
+        self._image_subscription: Any = None
+        self.create_subscription(InferenceReport, "inference_report", self._on_report, qos.RESULTS)
+        self.create_subscription(Classification, "classification", self._on_classification, qos.RESULTS)
+        self.create_subscription(OperatingPointCommand, "operating_point/command", self._on_command, qos.COMMAND_INPUT)
+        self.create_subscription(OperatingPointState, "operating_point/state", self._on_state, qos.LATCHED_STATE)
+        self.create_subscription(Temperature, "temperature", self._on_temperature, qos.SENSOR_DATA)
+        self.create_subscription(BatteryState, "battery_state", self._on_battery, qos.SENSOR_DATA)
+        self._deadlines = self.create_publisher(DurationMessage, "deadline", qos.USER_INPUT)
+        self._temperatures = self.create_publisher(Temperature, "temperature", qos.SENSOR_DATA)
+        self._batteries = self.create_publisher(BatteryState, "battery_state", qos.SENSOR_DATA)
+
+    # The user and the missing sensors ----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """From now on frames are recorded; now is the time 0 of the run."""
+        self._start = 1e-9 * self.get_clock().now().nanoseconds
+
+    def deadline_readers(self) -> int:
+        """How many nodes hear the deadline."""
+        return self._deadlines.get_subscription_count()
+
+    def publish_deadline(self, seconds: float) -> None:
+        """Ask for this deadline, as a user would."""
+        whole = math.floor(seconds)
+        self._deadlines.publish(DurationMessage(sec=whole, nanosec=round(1e9 * (seconds - whole))))
+        self.recorded.deadlines.append(DeadlineChange(_not_before_start(self._now()), seconds))
+
+    def publish_temperature(self, celsius: float) -> None:
+        """Stand in for a temperature sensor."""
+        message = Temperature(temperature=celsius)
+        message.header.stamp, message.header.frame_id = self.get_clock().now().to_msg(), MODELLED_ZONE
+        self._temperatures.publish(message)
+
+    def publish_charge(self, charge: float) -> None:
+        """Stand in for a battery driver."""
+        message = BatteryState(percentage=charge, present=True, voltage=math.nan, current=math.nan)
+        message.header.stamp, message.header.frame_id = self.get_clock().now().to_msg(), MODELLED_ZONE
+        message.power_supply_status = BatteryState.POWER_SUPPLY_STATUS_DISCHARGING
+        self._batteries.publish(message)
+
+    # A picture now and then ---------------------------------------------------------------------------------------
+
+    def begin_picture(self) -> None:
+        """Look at the camera's frames until there is one with its answer; every reader of whole frames costs time."""
+        if self._image_subscription is None:
+            self._image_subscription = self.create_subscription(Image, "image", self._on_image, qos.IMAGE)
+
+    def end_picture(self) -> None:
+        """Stop looking."""
+        if self._image_subscription is not None:
+            self.destroy_subscription(self._image_subscription)
+            self._image_subscription = None
+            self._images.clear()
+
+    def _on_image(self, message: Image) -> None:
+        _keep(self._images, message.header.stamp, message)
+        self._match_picture()
+
+    def _on_classification(self, message: Classification) -> None:
+        _keep(self._classifications, message.header.stamp, message)
+        self._match_picture()
+
+    def _match_picture(self) -> None:
+        complete = self._images.keys() & self._classifications.keys() & self._frames.keys()
+        if complete:
+            stamp = min(complete)
+            frame, answer = self._frames[stamp], self._classifications[stamp]
+            self.recorded.pictures.append(Picture(
+                frame.time, _to_rgb(self._images[stamp]), frame.subnetwork, tuple(answer.labels), tuple(answer.scores)))
+            self.end_picture()
+
+    # What the nodes publish ---------------------------------------------------------------------------------------
+
+    def _on_report(self, report: InferenceReport) -> None:
+        self.reports_heard += 1
+        time = self._since_start(report.header.stamp)
+        if not time >= 0:
+            return
+        row = self._table.find(report.subnetwork, report.compute_element)
+        energy = math.nan if row is None else float(self._table.energy[row])
+        self.energy += 0.0 if math.isnan(energy) else energy
+        frame = Frame(
+            time, report.end_to_end_duration, report.inference_duration, report.subnetwork, report.compute_element,
+            report.deadline_met, report.skipped_frames, energy, self._accuracies.get(report.subnetwork, math.nan))
+        self.recorded.frames.append(frame)
+        _keep(self._frames, report.header.stamp, frame)
+        self._match_picture()
+
+    def _on_command(self, message: OperatingPointCommand) -> None:
+        if message.sequence in self._commanded:
+            return  # it is repeated every second
+        self._commanded.add(message.sequence)
+        point, time = message.operating_point, _not_before_start(self._since_start(message.header.stamp))
+        self.recorded.commands.append(Command(
+            time, message.sequence, point.subnetwork, point.compute_element,
+            Reason(message.reason).name.lower().replace("_", " "), message.feasible, message.detail))
+
+    def _on_state(self, message: OperatingPointState) -> None:
+        result = RESULTS[message.result]
+        if message.sequence and (message.sequence, result) not in self._answered:
+            self._answered.add((message.sequence, result))
+            time = _not_before_start(self._since_start(message.header.stamp))
+            self.recorded.answers.append(
+                Answer(time, message.sequence, result, message.message, message.switch_duration))
+
+    def _on_temperature(self, message: Temperature) -> None:
+        self._add(self.recorded.temperatures, Reading(self._now(), message.header.frame_id, message.temperature))
+
+    def _on_battery(self, message: BatteryState) -> None:
+        value = message.percentage if message.present and 0 <= message.percentage <= 1 else math.nan
+        self._add(self.recorded.charges, Reading(self._now(), message.header.frame_id, value))
+
+    def _add(self, readings: list[Reading], reading: Reading) -> None:
+        if reading.time >= 0:
+            readings.append(reading)
+
+    def _now(self) -> float:
+        """[s] since the start; NaN before it."""
+        return 1e-9 * self.get_clock().now().nanoseconds - self._start
+
+    def _since_start(self, stamp: TimeMessage) -> float:
+        return 1e-9 * Time.from_msg(stamp).nanoseconds - self._start
+
+
+def _not_before_start(time: float) -> float:
+    """[s] what was said before the start (NaN or less than 0) holds from the start on."""
+    return time if time > 0 else 0.0
+
+
+def _keep(kept: OrderedDict[int, Any], stamp: TimeMessage, message: Any) -> None:
+    kept[Time.from_msg(stamp).nanoseconds] = message
+    while len(kept) > KEPT:
+        kept.popitem(last=False)
+
+
+def _to_rgb(message: Image) -> np.ndarray:
+    pixels, to_rgb = decode_image(message)
+    return pixels if to_rgb is None else cv2.cvtColor(pixels, to_rgb)

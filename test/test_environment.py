@@ -1,0 +1,233 @@
+"""How the machine behaves now: slow-down per compute element, overhead, and the chance to meet a deadline."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynamic_perception.management.environment import (Environment, normal_cdf, predict_latency,
+                                                       probability_of_meeting)
+from tables import board, point, table
+
+FRAME = 1 / 30  # [s]
+PROFILED = 10e-3  # [s]
+
+
+class Machine:
+    """Frames of a machine whose inferences take `slow_down` x PROFILED with relative normal noise."""
+
+    def __init__(self, noise: float = 0.02, seed: int = 1):
+        self.environment = Environment(("cpu:1", "cpu:2"))
+        self.time = 0.0
+        self._noise = noise
+        self._random = np.random.default_rng(seed)
+
+    def run(self, frames: int, slow_down: float = 1.0, element: str = "cpu:2", overhead: float = 2e-3) -> None:
+        for _ in range(frames):
+            factor = slow_down * (1 + self._noise * self._random.standard_normal())
+            self.environment.observe(self.time, element, PROFILED * factor, PROFILED, overhead)
+            self.time += FRAME
+
+    def slow_down(self, element: str = "cpu:2") -> tuple[float, float]:
+        """(mean, standard deviation)"""
+        index = self.environment.elements.index(element)
+        mean, variance = self.environment.slow_down(self.time)
+        return mean[index], math.sqrt(variance[index])
+
+
+def test_without_samples_every_element_is_as_profiled_give_or_take():
+    mean, variance = Environment(("cpu:1", "cpu:2", "gpu")).slow_down(0.0)
+    assert mean.tolist() == [1.0, 1.0, 1.0]
+    assert (np.sqrt(variance) > 0.05).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_mean_is_close_and_the_deviation_is_that_of_the_machine(seed):
+    machine = Machine(noise=0.05, seed=seed)
+    machine.run(1500, slow_down=1.2)
+    mean, deviation = machine.slow_down()
+    assert mean == pytest.approx(1.2, abs=0.08)
+    assert 0.03 < deviation < 0.12
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.02, 0.05, 0.1])
+def test_the_predicted_95_percent_quantile_holds_for_about_95_percent_of_the_next_frames(noise):
+    machine, kept = Machine(noise, seed=3), 0
+    for _ in range(4000):
+        mean, deviation = machine.slow_down()
+        factor = 1 + noise * machine._random.standard_normal()
+        kept += factor <= mean + 1.6449 * deviation
+        machine.environment.observe(machine.time, "cpu:2", PROFILED * factor, PROFILED, 0.0)
+        machine.time += FRAME
+    assert 0.93 < kept / 4000 < 0.985  # at 1 % noise the noise floor makes it safer than asked
+
+
+@pytest.mark.parametrize("slow_down", [3.0, 0.2, 1.36])
+def test_one_outlier_changes_nothing(slow_down):
+    with_outlier, without = Machine(noise=0.02), Machine(noise=0.02)
+    for machine in (with_outlier, without):
+        machine.run(300)
+    with_outlier.environment.observe(with_outlier.time - FRAME / 2, "cpu:2", slow_down * PROFILED, PROFILED, 2e-3)
+    assert with_outlier.slow_down() == pytest.approx(without.slow_down(), rel=1e-6)
+    for machine in (with_outlier, without):
+        machine.run(100)
+    assert with_outlier.slow_down() == pytest.approx(without.slow_down(), rel=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.02, 0.05])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_step_is_followed_within_three_frames(noise, seed):
+    machine = Machine(noise, seed)
+    machine.run(300)
+    machine.run(3, slow_down=1.36)
+    assert machine.slow_down()[0] == pytest.approx(1.36, abs=0.05 + noise)
+
+
+def test_after_a_step_the_machine_counts_as_steady_again():
+    machine = Machine(noise=0.02)
+    machine.run(300)
+    before = machine.slow_down()[1]
+    machine.run(4, slow_down=1.36)
+    assert machine.slow_down()[1] < 2 * before
+
+
+def test_a_machine_that_is_slow_every_other_frame_is_uncertain_not_fast():
+    machine = Machine(noise=0.02)
+    machine.run(300)
+    for _ in range(15):
+        machine.run(1, slow_down=1.36)
+        machine.run(1, slow_down=1.0)
+    mean, deviation = machine.slow_down()
+    assert mean + 1.645 * deviation > 1.3
+
+
+def test_an_unused_element_fades_back_to_the_profile_and_becomes_uncertain():
+    machine = Machine()
+    machine.run(300, slow_down=1.5, element="cpu:1")
+    used = machine.slow_down("cpu:1")
+    means, deviations = [used[0]], [used[1]]
+    for _ in range(4):
+        machine.run(900, element="cpu:2")
+        mean, deviation = machine.slow_down("cpu:1")
+        means.append(mean)
+        deviations.append(deviation)
+    assert all(later < earlier for earlier, later in zip(means, means[1:]))
+    assert all(later > earlier for earlier, later in zip(deviations, deviations[1:]))
+    assert means[-1] == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_element_in_use_does_not_fade():
+    machine = Machine(noise=0.01)
+    machine.run(3000, slow_down=1.5)
+    assert machine.slow_down()[0] == pytest.approx(1.5, abs=0.03)
+
+
+def test_the_elements_do_not_influence_each_other():
+    mixed, sorted_ = Environment(("cpu:1", "cpu:2")), Environment(("cpu:1", "cpu:2"))
+    frames = [("cpu:1", 1.1), ("cpu:2", 1.3), ("cpu:1", 1.15), ("cpu:2", 1.25), ("cpu:1", 1.12)]
+    for environment, order in ((mixed, frames), (sorted_, sorted(frames, key=lambda frame: frame[0]))):
+        for element, factor in order:
+            environment.observe(0.0, element, factor * PROFILED, PROFILED, 0.0)
+    assert np.array_equal(mixed.slow_down(1.0), sorted_.slow_down(1.0))
+
+
+def test_an_older_time_counts_as_now():
+    machine = Machine()
+    machine.run(100, slow_down=1.5)
+    mean, _ = machine.environment.slow_down(-1e6)
+    machine.environment.observe(-1e6, "cpu:2", 1.5 * PROFILED, PROFILED, 0.0)
+    assert mean[1] == pytest.approx(1.5, abs=0.05)
+    assert machine.slow_down()[0] == pytest.approx(1.5, abs=0.05)
+
+
+@settings(deadline=None)
+@given(name=st.sampled_from(["inference", "profiled", "overhead"]),
+       value=st.one_of(st.just(math.nan), st.just(math.inf), st.floats(max_value=0.0, exclude_max=True)))
+def test_a_duration_that_cannot_be_is_refused_by_name_and_changes_nothing(name, value):
+    environment = Environment(("cpu:1",))
+    before = environment.slow_down(0.0), environment.overhead()
+    durations = {"inference": PROFILED, "profiled": PROFILED, "overhead": 1e-3, name: value}
+    with pytest.raises(ValueError, match=name):
+        environment.observe(0.0, "cpu:1", **durations)
+    assert np.array_equal(environment.slow_down(0.0), before[0]) and environment.overhead() == before[1]
+
+
+@pytest.mark.parametrize("name", ["inference", "profiled"])
+def test_an_inference_of_no_time_is_refused(name):
+    with pytest.raises(ValueError, match=name):
+        Environment(("cpu:1",)).observe(0.0, "cpu:1", **{"inference": 1.0, "profiled": 1.0, "overhead": 0.0, name: 0.0})
+
+
+def test_an_unknown_element_is_refused_with_those_that_are_known():
+    with pytest.raises(ValueError, match="'gpu': expected one of cpu:1, cpu:2"):
+        Environment(("cpu:1", "cpu:2")).observe(0.0, "gpu", 1.0, 1.0, 0.0)
+
+
+def test_the_overhead_is_learnt():
+    machine = Machine()
+    machine.run(50, overhead=6e-3)
+    mean, variance = machine.environment.overhead()
+    assert mean == pytest.approx(6e-3, rel=0.01)
+    assert math.sqrt(variance) < 1e-3
+
+
+def test_one_late_frame_does_not_change_the_overhead():
+    machine = Machine()
+    machine.run(100, overhead=2e-3)
+    before = machine.environment.overhead()
+    machine.run(1, overhead=80e-3)
+    assert machine.environment.overhead() == before
+
+
+def test_the_normal_distribution_is_within_its_stated_error():
+    z = np.linspace(-9, 9, 20001)
+    exact = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z])
+    assert np.abs(normal_cdf(z) - exact).max() < 7.6e-8
+
+
+def test_the_probability_is_that_of_the_sum_of_both_distributions():
+    points = table([point(latency=10e-3)])
+    probability = probability_of_meeting(15e-3, points, (np.array([1.2]), np.array([0.01])), (2e-3, 1e-6))
+    exact = NormalDist(10e-3 * 1.2 + 2e-3, math.sqrt(10e-3 ** 2 * 0.01 + 1e-6)).cdf(15e-3)
+    assert probability[0] == pytest.approx(exact, abs=1e-7)
+
+
+def test_each_row_uses_the_slow_down_of_its_own_element():
+    slow_first = probability_of_meeting(9e-3, board(), (np.array([3.0, 1.0]), np.array([0.01, 0.01])), (0.0, 1e-8))
+    slow_second = probability_of_meeting(9e-3, board(), (np.array([1.0, 3.0]), np.array([0.01, 0.01])), (0.0, 1e-8))
+    assert slow_first[0] < 0.05 < 0.95 < slow_second[0]  # 25 % on cpu:1
+    assert slow_second[6] < 0.05 < 0.95 < slow_first[6]  # 75 % on cpu:2
+
+
+@settings(deadline=None)
+@given(st.floats(1e-4, 0.1), st.floats(1e-4, 0.1), st.floats(0.5, 3.0), st.floats(1e-6, 0.2))
+def test_more_time_never_lowers_the_probability(first, second, mean, variance):
+    slow_down = np.full(2, mean), np.full(2, variance)
+    tight, loose = (probability_of_meeting(deadline, board(), slow_down, (2e-3, 1e-7))
+                    for deadline in sorted((first, second)))
+    assert (loose >= tight - 2e-7).all()  # twice the error of the approximation
+
+
+@settings(deadline=None)
+@given(st.floats(0.5, 0.9999))
+def test_a_quantile_is_met_with_its_probability(probability):
+    prediction = predict_latency(board(), (np.array([1.1, 1.4]), np.array([0.02, 0.01])), (2e-3, 1e-7))
+    quantile = prediction.quantile(probability)
+    within = [prediction.within(latency)[row] for row, latency in enumerate(quantile)]
+    assert within == pytest.approx([probability] * len(within), abs=2e-7)
+
+
+def test_no_deadline_is_always_met():
+    assert (probability_of_meeting(math.inf, board(), (np.ones(2), np.ones(2)), (0.0, 1e-8)) == 1).all()
+
+
+def test_the_spread_of_the_profile_is_the_least_that_is_assumed():
+    points = table([point(latency=10e-3, latency_p95=13e-3), point(latency=10e-3, latency_p95=10.1e-3)])
+    prediction = predict_latency(points, (np.ones(1), np.full(1, 0.02 ** 2)), (0.0, 1e-12))
+    assert prediction.quantile(0.95)[0] == pytest.approx(13e-3, rel=1e-3)
+    assert prediction.quantile(0.95)[1] == pytest.approx(10e-3 * (1 + 1.645 * 0.02), rel=1e-3)
