@@ -136,7 +136,8 @@ class ManagedNode(LifecycleNode):
             level, message = DiagnosticStatus.WARN, text
         if text:
             values["last fault"] = text
-        values = {"state": state, **values, **{f"faults: {kind}": count for kind, count in self.fault_counts.items()}}
+        # A copy, because other threads count faults meanwhile.
+        values = {"state": state, **values, **{f"faults: {kind}": count for kind, count in self.fault_counts.copy().items()}}
         status = DiagnosticStatus(level=level, name=self.get_fully_qualified_name().lstrip("/"), message=message,
                                   values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
         array = DiagnosticArray(status=[status])
