@@ -167,6 +167,7 @@ def write_bundle(bundle: ModelBundle, tensors: Mapping[str, np.ndarray]) -> Mode
     partial.mkdir(parents=True)
     try:
         save_file({name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}, partial / WEIGHTS_FILE)
+        (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors writes it for the owner alone; a robot's nodes may be another user
         write_graphs(partial, bundle, partial / WEIGHTS_FILE)
         digest = hashlib.sha256((partial / WEIGHTS_FILE).read_bytes()).hexdigest()
         (partial / MODEL_FILE).write_text(_to_yaml(bundle, digest))
