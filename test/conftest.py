@@ -45,12 +45,20 @@ class NodeProcess:
         self._log = tempfile.TemporaryFile("w+")
         arguments = ["-r", f"__ns:={namespace}"]
         for key, value in parameters.items():
-            text = str(value).lower() if isinstance(value, bool) else f"'{value}'" if isinstance(value, str) else str(value)
+            text = (
+                str(value).lower()
+                if isinstance(value, bool)
+                else f"'{value}'"
+                if isinstance(value, str)
+                else str(value)
+            )
             arguments += ["-p", f"{key}:={text}"]
         for old, new in remappings.items():
             arguments += ["-r", f"{old}:={new}"]
         executable = Path(sys.prefix) / "lib" / "dynamic_perception" / f"{name}_node"
-        self.process = subprocess.Popen([executable, "--ros-args", *arguments], stdout=self._log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            [executable, "--ros-args", *arguments], stdout=self._log, stderr=subprocess.STDOUT
+        )
 
     def output(self) -> str:
         """What the node has printed so far."""
@@ -87,8 +95,9 @@ def start_node(namespace: str) -> Iterator[Callable[..., NodeProcess]]:
     """Start nodes that are ended with the test: `start_node("perception", {"top_k": 1})`."""
     started: list[NodeProcess] = []
 
-    def start(name: str, parameters: dict[str, object] | None = None,
-              remappings: dict[str, str] | None = None) -> NodeProcess:
+    def start(
+        name: str, parameters: dict[str, object] | None = None, remappings: dict[str, str] | None = None
+    ) -> NodeProcess:
         started.append(NodeProcess(name, namespace, parameters or {}, remappings or {}))
         return started[-1]
 

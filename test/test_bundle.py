@@ -1,4 +1,4 @@
-"""Bundles: written whole, read back equal, and a damaged one is refused with the file, the key and what was expected."""
+"""Bundles: written whole, read back equal, and a damaged one is refused with file, key and what was expected."""
 
 import os
 import signal
@@ -50,22 +50,31 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle):
     assert os.listdir(bundle.folder.parent) == ["tiny"]
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda p: p.update(schema_version=2), "schema_version is 2: expected 1"),
-    (lambda p: p.pop("labels"), "labels is missing: expected list"),
-    (lambda p: p["labels"].pop(), "labels has 3 entries: expected 4"),
-    (lambda p: p["architecture"].update(family="vgg"), "architecture.family is 'vgg': expected 'group_cnn'"),
-    (lambda p: p["architecture"].update(channels=[8]), "architecture: pool_after has 2 entries"),
-    (lambda p: p["normalisation"].update(mean=[0.5]), "normalisation.mean is .*: expected three numbers"),
-    (lambda p: p["subnetworks"][1].pop("macs"), r"subnetworks\[1\].macs is missing: expected int"),
-    (lambda p: p["subnetworks"][1].update(macs=1), r"subnetworks\[1\].macs is 1: expected \d+ by the architecture"),
-    (lambda p: p["subnetworks"][0].update(groups=9), r"subnetworks\[0\].groups is 9: expected 1 to 3"),
-    (lambda p: p["subnetworks"][0].update(accuracy=81.0), r"subnetworks\[0\].accuracy is 81.0: expected 0 to 1"),
-    (lambda p: p["subnetworks"][0].update(graph="../x.onnx"), r"subnetworks\[0\].graph is '../x.onnx': expected a file name"),
-    (lambda p: p["subnetworks"][0].update(graph="x.onnx"), "graph 'x.onnx' of subnetwork '33%' is not in the folder"),
-    (lambda p: p["subnetworks"][1].update(name="33%"), "expected at least one, all different"),
-    (lambda p: p.update(subnetworks=[]), "expected at least one"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda p: p.update(schema_version=2), "schema_version is 2: expected 1"),
+        (lambda p: p.pop("labels"), "labels is missing: expected list"),
+        (lambda p: p["labels"].pop(), "labels has 3 entries: expected 4"),
+        (lambda p: p["architecture"].update(family="vgg"), "architecture.family is 'vgg': expected 'group_cnn'"),
+        (lambda p: p["architecture"].update(channels=[8]), "architecture: pool_after has 2 entries"),
+        (lambda p: p["normalisation"].update(mean=[0.5]), "normalisation.mean is .*: expected three numbers"),
+        (lambda p: p["subnetworks"][1].pop("macs"), r"subnetworks\[1\].macs is missing: expected int"),
+        (lambda p: p["subnetworks"][1].update(macs=1), r"subnetworks\[1\].macs is 1: expected \d+ by the architecture"),
+        (lambda p: p["subnetworks"][0].update(groups=9), r"subnetworks\[0\].groups is 9: expected 1 to 3"),
+        (lambda p: p["subnetworks"][0].update(accuracy=81.0), r"subnetworks\[0\].accuracy is 81.0: expected 0 to 1"),
+        (
+            lambda p: p["subnetworks"][0].update(graph="../x.onnx"),
+            r"subnetworks\[0\].graph is '../x.onnx': expected a file name",
+        ),
+        (
+            lambda p: p["subnetworks"][0].update(graph="x.onnx"),
+            "graph 'x.onnx' of subnetwork '33%' is not in the folder",
+        ),
+        (lambda p: p["subnetworks"][1].update(name="33%"), "expected at least one, all different"),
+        (lambda p: p.update(subnetworks=[]), "expected at least one"),
+    ],
+)
 def test_a_wrong_model_file_is_refused_by_key(bundle, change, message):
     damage(bundle, change)
     with pytest.raises(BundleError, match=f"model.yaml: .*{message}"):
@@ -127,18 +136,23 @@ def test_the_model_file_alone_can_be_written_again(bundle):
 
 
 def test_a_process_that_is_killed_while_writing_leaves_the_old_bundle(bundle):
-    script = ("import sys, pathlib; sys.path.insert(0, sys.argv[2])\n"
-              "from dynamic_perception.networks.bundle import read_bundle, write_bundle\n"
-              "bundle = read_bundle(pathlib.Path(sys.argv[1]))\n"
-              "print('ready', flush=True)\n"
-              "while True: write_bundle(bundle, bundle.tensors())\n")
-    process = subprocess.Popen([sys.executable, "-c", script, str(bundle.folder), os.path.dirname(__file__)],
-                               stdout=subprocess.PIPE, text=True)
+    script = (
+        "import sys, pathlib; sys.path.insert(0, sys.argv[2])\n"
+        "from dynamic_perception.networks.bundle import read_bundle, write_bundle\n"
+        "bundle = read_bundle(pathlib.Path(sys.argv[1]))\n"
+        "print('ready', flush=True)\n"
+        "while True: write_bundle(bundle, bundle.tensors())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(bundle.folder), os.path.dirname(__file__)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     candidates = [bundle.folder, *bundle.folder.parent.glob("tiny.replaced-*")]
-    assert any((c / "model.yaml").exists() and read_bundle(c).weights_sha256 == bundle.weights_sha256 for c in candidates)
+    assert any(
+        (c / "model.yaml").exists() and read_bundle(c).weights_sha256 == bundle.weights_sha256 for c in candidates
+    )
 
 
 def test_the_first_groups_of_every_subnetwork_are_named_by_their_share():

@@ -53,7 +53,9 @@ def test_a_subnetwork_outside_the_network_is_refused(groups):
 
 
 @settings(max_examples=25, deadline=None)
-@given(groups=st.integers(1, 4), channels=st.lists(st.integers(1, 5), min_size=1, max_size=3), classes=st.integers(2, 5))
+@given(
+    groups=st.integers(1, 4), channels=st.lists(st.integers(1, 5), min_size=1, max_size=3), classes=st.integers(2, 5)
+)
 def test_macs_and_parameters_are_those_that_torch_counts(groups, channels, classes):
     architecture = GroupCNNArchitecture(classes, groups, tuple(channels), (True,) * len(channels), input_size=8)
     macs = []
@@ -75,15 +77,18 @@ def test_macs_and_parameters_are_those_that_torch_counts(groups, channels, class
     assert architecture.parameters(groups) == sum(t.numel() for t in learned)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"channels": []}, "channels is \\(\\): expected at least one layer"),
-    ({"channels": [4, "6"]}, "channels is .*: expected a list of int"),
-    ({"kernel_size": 4}, "kernel_size is 4: expected an odd number"),
-    ({"pool_after": [True]}, "pool_after has 1 entries: expected one per layer, 2"),
-    ({"input_size": 10}, "input_size is 10: expected a multiple of 4"),
-    ({"classes": 1}, "classes is 1: expected an integer of at least 2"),
-    ({"width": 3}, "unknown architecture setting 'width'"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"channels": []}, "channels is \\(\\): expected at least one layer"),
+        ({"channels": [4, "6"]}, "channels is .*: expected a list of int"),
+        ({"kernel_size": 4}, "kernel_size is 4: expected an odd number"),
+        ({"pool_after": [True]}, "pool_after has 1 entries: expected one per layer, 2"),
+        ({"input_size": 10}, "input_size is 10: expected a multiple of 4"),
+        ({"classes": 1}, "classes is 1: expected an integer of at least 2"),
+        ({"width": 3}, "unknown architecture setting 'width'"),
+    ],
+)
 def test_a_wrong_setting_is_named_with_its_value(change, message):
     with pytest.raises(ValueError, match=message):
         GroupCNNArchitecture.from_plain({**SMALL.to_plain(), **change})

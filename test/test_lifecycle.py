@@ -1,4 +1,4 @@
-"""Every node in every lifecycle state: SIGINT and SIGTERM end it cleanly, and every transition works and can be undone."""
+"""Every node in every lifecycle state: SIGINT and SIGTERM end it cleanly, every transition works and can be undone."""
 
 import signal
 
@@ -8,9 +8,12 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 
 NODES = ("perception", "resource_manager", "hardware_monitor", "camera")
-TO_STATE = {"unconfigured": (), "inactive": (Transition.TRANSITION_CONFIGURE,),
-            "active": (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE),
-            "finalized": (Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,)}
+TO_STATE = {
+    "unconfigured": (),
+    "inactive": (Transition.TRANSITION_CONFIGURE,),
+    "active": (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE),
+    "finalized": (Transition.TRANSITION_UNCONFIGURED_SHUTDOWN,),
+}
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +22,12 @@ def parameters(tmp_path_factory):
     bundle = make_bundle(folder / "tiny")
     profile = make_profile(folder / "profile.yaml", bundle)
     (folder / "sys").mkdir()
-    return {"perception": {"model": str(bundle.folder)},
-            "resource_manager": {"model": str(bundle.folder), "profile": str(profile)},
-            "hardware_monitor": {"sysfs_root": str(folder / "sys")}, "camera": {"source": "synthetic"}}
+    return {
+        "perception": {"model": str(bundle.folder)},
+        "resource_manager": {"model": str(bundle.folder), "profile": str(profile)},
+        "hardware_monitor": {"sysfs_root": str(folder / "sys")},
+        "camera": {"source": "synthetic"},
+    }
 
 
 @pytest.fixture
@@ -63,8 +69,12 @@ def test_a_signal_ends_the_node_with_code_0_and_no_traceback(start, name, state,
 def test_a_node_can_go_round_its_states_twice(start, name):
     process, transition, current = start(name)
     for _ in range(2):
-        for step, state in ((Transition.TRANSITION_CONFIGURE, "inactive"), (Transition.TRANSITION_ACTIVATE, "active"),
-                            (Transition.TRANSITION_DEACTIVATE, "inactive"), (Transition.TRANSITION_CLEANUP, "unconfigured")):
+        for step, state in (
+            (Transition.TRANSITION_CONFIGURE, "inactive"),
+            (Transition.TRANSITION_ACTIVATE, "active"),
+            (Transition.TRANSITION_DEACTIVATE, "inactive"),
+            (Transition.TRANSITION_CLEANUP, "unconfigured"),
+        ):
             assert transition(step)
             assert current() == state
     assert process.stop() == 0

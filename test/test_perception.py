@@ -15,8 +15,13 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import discover_elements
-from dynamic_perception.msg import (Classification, InferenceReport, OperatingPoint, OperatingPointCommand,
-                                    OperatingPointState)
+from dynamic_perception.msg import (
+    Classification,
+    InferenceReport,
+    OperatingPoint,
+    OperatingPointCommand,
+    OperatingPointState,
+)
 from dynamic_perception.nodes import qos
 
 APPLIED, PARTIAL, REJECTED, SUPERSEDED = range(4)
@@ -54,10 +59,12 @@ class Client:
         self.images = node.create_publisher(Image, "image", qos.IMAGE)
         self.commands = node.create_publisher(OperatingPointCommand, "operating_point/command", qos.LATCHED_COMMAND)
         self.deadlines = node.create_publisher(Duration, "deadline", qos.USER_INPUT)
-        node.create_subscription(Classification, "classification",
-                                 lambda m: self.answers.update({stamp_of(m): m}), qos.RESULTS)
-        node.create_subscription(InferenceReport, "inference_report",
-                                 lambda m: self.reports.update({stamp_of(m): m}), qos.RESULTS)
+        node.create_subscription(
+            Classification, "classification", lambda m: self.answers.update({stamp_of(m): m}), qos.RESULTS
+        )
+        node.create_subscription(
+            InferenceReport, "inference_report", lambda m: self.reports.update({stamp_of(m): m}), qos.RESULTS
+        )
         node.create_subscription(OperatingPointState, "operating_point/state", self.states.append, qos.LATCHED_STATE)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.stamps = 0
@@ -70,8 +77,15 @@ class Client:
         return any(v.key.startswith(key) and value in v.value for s in self.diagnostics for v in s.values)
 
     def connect(self) -> "Client":
-        self.spin_until(lambda: self.images.get_subscription_count() and self.commands.get_subscription_count()
-                        and self.deadlines.get_subscription_count() and self.states, "the perception node to be active")
+        self.spin_until(
+            lambda: (
+                self.images.get_subscription_count()
+                and self.commands.get_subscription_count()
+                and self.deadlines.get_subscription_count()
+                and self.states
+            ),
+            "the perception node to be active",
+        )
         return self
 
     def send(self, image: np.ndarray, **fields) -> int:
@@ -160,10 +174,13 @@ def test_a_command_switches_the_subnetwork_and_the_element(client, expected, bun
     assert report.energy == pytest.approx(6.0 * report.inference_duration)
 
 
-@pytest.mark.parametrize("point, message", [
-    ({"subnetwork": "51%"}, "subnetwork '51%' is not in tiny: expected one of 33%, 66%, 100%"),
-    ({"compute_element": "npu:1"}, "npu:1"),
-])
+@pytest.mark.parametrize(
+    "point, message",
+    [
+        ({"subnetwork": "51%"}, "subnetwork '51%' is not in tiny: expected one of 33%, 66%, 100%"),
+        ({"compute_element": "npu:1"}, "npu:1"),
+    ],
+)
 def test_an_unknown_point_is_rejected_and_the_old_one_stays(client, image, point, message):
     state = client.command(3, **point)
     assert state.result == REJECTED and message in state.message
@@ -227,16 +244,23 @@ def test_the_deadline_topic_decides_what_counts_as_met(client, image):
 
 def test_a_negative_deadline_is_refused_and_counted(client):
     client.deadlines.publish(Duration(sec=-1))
-    client.spin_until(lambda: client.diagnosed("last fault", "deadline is -1.0 s: expected")
-                      and client.diagnosed("faults: deadline", "1"), "the refused deadline in diagnostics")
+    client.spin_until(
+        lambda: (
+            client.diagnosed("last fault", "deadline is -1.0 s: expected") and client.diagnosed("faults: deadline", "1")
+        ),
+        "the refused deadline in diagnostics",
+    )
 
 
-@pytest.mark.parametrize("fields, fault", [
-    ({"encoding": "yuv9"}, "yuv9"),
-    ({"step": 1}, "step"),
-    ({"data": array("B", b"12")}, "2"),
-    ({"height": 0, "width": 0, "step": 0, "data": array("B")}, "0"),
-])
+@pytest.mark.parametrize(
+    "fields, fault",
+    [
+        ({"encoding": "yuv9"}, "yuv9"),
+        ({"step": 1}, "step"),
+        ({"data": array("B", b"12")}, "2"),
+        ({"height": 0, "width": 0, "step": 0, "data": array("B")}, "0"),
+    ],
+)
 def test_a_wrong_image_is_named_and_counted_and_the_next_one_is_answered(client, image, fields, fault):
     client.send(image, **fields)
     client.process.wait_for_output("frame refused")
@@ -247,6 +271,7 @@ def test_a_wrong_image_is_named_and_counted_and_the_next_one_is_answered(client,
 
 def test_a_compressed_image_is_answered_too(client, ros_node, expected, bundle):
     import cv2
+
     image = np.full((*bundle.input_size, 3), (200, 40, 10), np.uint8)
     publisher = ros_node.create_publisher(CompressedImage, "image/compressed", qos.IMAGE)
     client.spin_until(publisher.get_subscription_count, "the node to notice the publisher")
@@ -257,7 +282,9 @@ def test_a_compressed_image_is_answered_too(client, ros_node, expected, bundle):
     assert client.answers[4711].labels[0] == expected(image)["100%"]
 
 
-@pytest.mark.parametrize("reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "reliability", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT], ids=lambda r: r.name
+)
 def test_the_publishers_reliability_is_copied(start_node, ros_node, spin_until, bundle, image, reliability):
     start_node("perception", {"model": str(bundle.folder)})
     answers = []
@@ -288,18 +315,26 @@ def test_a_repeated_command_ends_the_fallback_too(start_node, ros_node, spin_unt
     client = Client(ros_node, spin_until).connect()
     command = OperatingPointCommand(sequence=1, operating_point=OperatingPoint(subnetwork="100%"))
     client.commands.publish(command)
-    spin_until(lambda: client.states[-1].sequence == 1 and client.states[-1].actual.subnetwork == "33%", "the fallback point")
+    spin_until(
+        lambda: client.states[-1].sequence == 1 and client.states[-1].actual.subnetwork == "33%", "the fallback point"
+    )
     client.commands.publish(command)
     spin_until(lambda: client.states[-1].actual.subnetwork == "100%", "the commanded point again")
 
 
-@pytest.mark.parametrize("parameters, message", [
-    ({"model": "/nowhere"}, "no model bundle at '/nowhere'"),
-    ({"start_subnetwork": "1%"}, "subnetwork '1%' is not in tiny"),
-    ({"fallback_element": "npu:1"}, "npu:1"),
-    ({"image_reliability": "perfect"}, "'image_reliability' is 'perfect': expected one of auto, reliable, best_effort"),
-    ({"top_k": 0}, "top_k"),
-])
+@pytest.mark.parametrize(
+    "parameters, message",
+    [
+        ({"model": "/nowhere"}, "no model bundle at '/nowhere'"),
+        ({"start_subnetwork": "1%"}, "subnetwork '1%' is not in tiny"),
+        ({"fallback_element": "npu:1"}, "npu:1"),
+        (
+            {"image_reliability": "perfect"},
+            "'image_reliability' is 'perfect': expected one of auto, reliable, best_effort",
+        ),
+        ({"top_k": 0}, "top_k"),
+    ],
+)
 def test_a_wrong_parameter_ends_the_node_with_one_sentence(start_node, bundle, parameters, message):
     node = start_node("perception", {"model": str(bundle.folder), **parameters})
     assert node.process.wait(20) == 1
@@ -323,13 +358,20 @@ def test_a_thousand_commands_at_50_hz_are_all_answered_between_whole_frames(clie
         if progress.sent < count:
             progress.sent += 1
             name = ("33%", "100%")[progress.sent % 2]
-            command = OperatingPointCommand(sequence=progress.sent, operating_point=OperatingPoint(
-                subnetwork=name, cpu_frequency=math.nan, gpu_frequency=math.nan))
+            command = OperatingPointCommand(
+                sequence=progress.sent,
+                operating_point=OperatingPoint(subnetwork=name, cpu_frequency=math.nan, gpu_frequency=math.nan),
+            )
             command.header.stamp = clock.now().to_msg()
             client.commands.publish(command)
 
-    timers = [client.node.create_timer(1 / 50, send_command), client.node.create_timer(1 / 30, lambda: client.send(image))]
-    client.spin_until(lambda: {s.sequence for s in client.states} >= set(range(1, count + 1)), "every answer", timeout=60)
+    timers = [
+        client.node.create_timer(1 / 50, send_command),
+        client.node.create_timer(1 / 30, lambda: client.send(image)),
+    ]
+    client.spin_until(
+        lambda: {s.sequence for s in client.states} >= set(range(1, count + 1)), "every answer", timeout=60
+    )
     for timer in timers:
         client.node.destroy_timer(timer)
     assert {s.result for s in client.states} <= {APPLIED, SUPERSEDED}

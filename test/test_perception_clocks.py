@@ -1,4 +1,4 @@
-"""Commands set clocks only when enabled and within limits, and every end of the node puts them back as they were found."""
+"""Commands set clocks only when enabled and within limits, and every end of the node puts them back as found."""
 
 import math
 import signal
@@ -28,8 +28,16 @@ def start_perception(start_node, board, tmp_path):
     bundle = make_bundle(tmp_path / "tiny")
 
     def start(**parameters):
-        return start_node("perception", {"model": str(bundle.folder), "sysfs_root": str(board), "clocks_enabled": True,
-                                         "command_timeout": 0.0, **parameters})
+        return start_node(
+            "perception",
+            {
+                "model": str(bundle.folder),
+                "sysfs_root": str(board),
+                "clocks_enabled": True,
+                "command_timeout": 0.0,
+                **parameters,
+            },
+        )
 
     return start
 

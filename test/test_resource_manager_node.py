@@ -45,7 +45,9 @@ class Robot:
 
     def connect(self) -> "Robot":
         publishers = (self.battery, self.temperature, self.deadline, self.target, self.reports, self.states)
-        self.spin_until(lambda: self.commands and all(p.get_subscription_count() for p in publishers), "the resource manager")
+        self.spin_until(
+            lambda: self.commands and all(p.get_subscription_count() for p in publishers), "the resource manager"
+        )
         return self
 
     @property
@@ -64,8 +66,16 @@ class Robot:
 @pytest.fixture
 def robot(start_node, ros_node, spin_until, model):
     bundle, profile = model
-    process = start_node("resource_manager", {"model": str(bundle.folder), "profile": str(profile), "dwell": 0.2,
-                                              "report_timeout": 0.0, "temperature_timeout": 0.0})
+    process = start_node(
+        "resource_manager",
+        {
+            "model": str(bundle.folder),
+            "profile": str(profile),
+            "dwell": 0.2,
+            "report_timeout": 0.0,
+            "temperature_timeout": 0.0,
+        },
+    )
     robot = Robot(ros_node, spin_until).connect()
     robot.process = process
     return robot
@@ -145,7 +155,9 @@ def test_a_temperature_that_cannot_be_is_refused_and_counted(robot, celsius):
 
 def test_other_work_on_the_cores_is_noticed_in_the_reports(robot):
     demand_two_threads(robot)
-    slowed = InferenceReport(subnetwork="100%", compute_element="cpu:2", inference_duration=0.05, end_to_end_duration=0.052)
+    slowed = InferenceReport(
+        subnetwork="100%", compute_element="cpu:2", inference_duration=0.05, end_to_end_duration=0.052
+    )
 
     def smaller():
         robot.reports.publish(slowed)
@@ -173,8 +185,10 @@ def test_a_target_of_negative_power_is_refused_and_the_old_one_stays(robot):
 
 def test_the_objective_of_a_target_is_followed(robot):
     robot.target.publish(PerformanceTarget(objective=PerformanceTarget.OBJECTIVE_MIN_LATENCY))
-    robot.wait_for(lambda c: (c.operating_point.subnetwork, c.operating_point.compute_element) == ("33%", "cpu:2"),
-                   "the fastest point")
+    robot.wait_for(
+        lambda c: (c.operating_point.subnetwork, c.operating_point.compute_element) == ("33%", "cpu:2"),
+        "the fastest point",
+    )
 
 
 def test_the_command_is_repeated_with_its_number_every_second(robot):
@@ -208,7 +222,9 @@ def test_a_profile_of_other_weights_is_refused(start_node, model, tmp_path):
 
 def test_a_bad_setting_ends_the_node_with_one_sentence(start_node, model):
     bundle, profile = model
-    node = start_node("resource_manager", {"model": str(bundle.folder), "profile": str(profile),
-                                           "battery_thresholds": [0.3, 0.2, 0.1]})
+    node = start_node(
+        "resource_manager",
+        {"model": str(bundle.folder), "profile": str(profile), "battery_thresholds": [0.3, 0.2, 0.1]},
+    )
     assert node.process.wait(20) == 1
     assert "battery_power_caps has 2 entries: expected one per battery_thresholds, 3" in node.output()

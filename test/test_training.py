@@ -1,4 +1,4 @@
-"""Incremental training: what is frozen stays bit-identical, a resumed run gives the same weights, data faults are named."""
+"""Incremental training: what is frozen stays bit-identical, a resumed run gives the same weights, faults are named."""
 
 import csv
 
@@ -60,7 +60,9 @@ def test_a_new_group_is_really_trained(data, tmp_path):
     for name, tensor in trainer.network.tensors().items():
         rows = len(tensor) // 3
         for group in range(3):
-            assert not torch.equal(tensor[group * rows: (group + 1) * rows], before[name][group * rows: (group + 1) * rows]), name
+            assert not torch.equal(
+                tensor[group * rows : (group + 1) * rows], before[name][group * rows : (group + 1) * rows]
+            ), name
 
 
 def test_the_network_learns(data, tmp_path):
@@ -110,8 +112,27 @@ def write_images(folder, classes=("a", "b"), count=12) -> None:
 
 def test_train_and_evaluate_commands_make_a_bundle_from_a_folder_of_images(tmp_path, capsys):
     write_images(tmp_path / "shades")
-    arguments = ["--data", str(tmp_path / "shades"), "--out", str(tmp_path / "bundle"), "--run", str(tmp_path / "run"),
-                 "--epochs", "1", "1", "1", "1", "--channels", "4", "4", "4", "4", "4", "--batch-size", "4"]
+    arguments = [
+        "--data",
+        str(tmp_path / "shades"),
+        "--out",
+        str(tmp_path / "bundle"),
+        "--run",
+        str(tmp_path / "run"),
+        "--epochs",
+        "1",
+        "1",
+        "1",
+        "1",
+        "--channels",
+        "4",
+        "4",
+        "4",
+        "4",
+        "4",
+        "--batch-size",
+        "4",
+    ]
     assert main(["train", *arguments]) == 0
     bundle = read_bundle(tmp_path / "bundle")
     assert bundle.labels == ("a", "b")
@@ -122,10 +143,13 @@ def test_train_and_evaluate_commands_make_a_bundle_from_a_folder_of_images(tmp_p
     assert all(f"{s.accuracy:.4f}" in printed for s in bundle.subnetworks)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["train", "--data", "/nowhere"], "no data at '/nowhere': expected a folder with"),
-    (["evaluate", "/nowhere"], "no model bundle at '/nowhere'"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["train", "--data", "/nowhere"], "no data at '/nowhere': expected a folder with"),
+        (["evaluate", "/nowhere"], "no model bundle at '/nowhere'"),
+    ],
+)
 def test_a_wrong_path_is_one_sentence_and_exit_code_2(arguments, message, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err

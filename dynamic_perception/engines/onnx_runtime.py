@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import Iterator, Sequence
+from typing import Collection, Iterator, Sequence
 
 import numpy as np
 import onnxruntime
@@ -28,7 +28,6 @@ class OnnxRuntimeEngine:
         self._sessions: dict[tuple[str, str], onnxruntime.InferenceSession] = {}
         self._active: onnxruntime.InferenceSession | None = None
         self._allowed_cpus = frozenset(os.sched_getaffinity(0))
-        self._pinned_to = self._allowed_cpus
 
     def prepare(self, subnetworks: Sequence[str], elements: Sequence[ComputeElement], warm_up_runs: int) -> None:
         image = np.zeros((*self._bundle.input_size, 3), np.uint8)
@@ -44,7 +43,7 @@ class OnnxRuntimeEngine:
         session = self._sessions.get((subnetwork, element.name))
         if session is None:
             raise ValueError(f"subnetwork '{subnetwork}' on '{element.name}' was not prepared")
-        self._pin(self._cpus_of(element))
+        _pin(self._cpus_of(element))
         self._active = session
 
     def run(self, image: np.ndarray) -> np.ndarray:
@@ -53,7 +52,7 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         self._active = None
         self._sessions.clear()
-        self._pin(self._allowed_cpus)
+        _pin(self._allowed_cpus)
 
     def _open(self, subnetwork: str, element: ComputeElement) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
@@ -67,17 +66,18 @@ class OnnxRuntimeEngine:
     @contextmanager
     def _on(self, element: ComputeElement) -> Iterator[None]:
         """Threads inherit the affinity of the thread that creates them: so a session's pool lands on its cluster."""
-        before = self._pinned_to
-        self._pin(self._cpus_of(element))
+        before = os.sched_getaffinity(0)
+        _pin(self._cpus_of(element))
         try:
             yield
         finally:
-            self._pin(before)
+            _pin(before)
 
     def _cpus_of(self, element: ComputeElement) -> frozenset[int]:
         return self._allowed_cpus & frozenset(element.cpus) or self._allowed_cpus
 
-    def _pin(self, cpus: frozenset[int]) -> None:
-        if cpus != self._pinned_to:
-            os.sched_setaffinity(0, cpus)  # the calling thread only
-            self._pinned_to = cpus
+
+def _pin(cpus: Collection[int]) -> None:
+    """Let the calling thread run on these CPUs only; the kernel is asked, since every thread has its own."""
+    if os.sched_getaffinity(0) != cpus:
+        os.sched_setaffinity(0, cpus)

@@ -29,10 +29,25 @@ SCHEMA_VERSION = 1
 MODEL_FILE = "model.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 GROUP_CNN = "group_cnn"
-KEYS = {"schema_version": int, "name": str, "architecture": dict, "normalisation": dict, "labels": list,
-        "weights_sha256": str, "subnetworks": list, "training": dict}
-SUBNETWORK_KEYS = {"name": str, "groups": int, "graph": str, "parameters": int, "macs": int, "accuracy": float,
-                   "accuracy_source": str}
+KEYS = {
+    "schema_version": int,
+    "name": str,
+    "architecture": dict,
+    "normalisation": dict,
+    "labels": list,
+    "weights_sha256": str,
+    "subnetworks": list,
+    "training": dict,
+}
+SUBNETWORK_KEYS = {
+    "name": str,
+    "groups": int,
+    "graph": str,
+    "parameters": int,
+    "macs": int,
+    "accuracy": float,
+    "accuracy_source": str,
+}
 
 
 class BundleError(ValueError):
@@ -97,8 +112,9 @@ class ModelBundle:
         for subnetwork in self.subnetworks:
             if subnetwork.name == name:
                 return subnetwork
-        raise ValueError(f"subnetwork '{name}' is not in {self.name}: expected one of "
-                         f"{', '.join(s.name for s in self.subnetworks)}")
+        raise ValueError(
+            f"subnetwork '{name}' is not in {self.name}: expected one of {', '.join(s.name for s in self.subnetworks)}"
+        )
 
     def tensors(self) -> dict[str, np.ndarray]:
         """All full tensors, read from the weight file."""
@@ -113,8 +129,10 @@ def find_bundle(name_or_path: str) -> Path:
         if (folder / MODEL_FILE).is_file():
             return folder
     names = sorted(entry.parent.name for entry in shipped.glob(f"*/{MODEL_FILE}"))
-    raise BundleError(f"no model bundle at '{name_or_path}': expected a folder with {MODEL_FILE}, or one of the shipped "
-                      f"{', '.join(names) or '(none)'}")
+    raise BundleError(
+        f"no model bundle at '{name_or_path}': expected a folder with {MODEL_FILE}, or one of the shipped "
+        f"{', '.join(names) or '(none)'}"
+    )
 
 
 def read_bundle(folder: Path) -> ModelBundle:
@@ -138,20 +156,31 @@ def read_bundle(folder: Path) -> ModelBundle:
     if family != GROUP_CNN:
         raise BundleError(f"{path}: architecture.family is {family!r}: expected '{GROUP_CNN}'")
     try:
-        architecture = GroupCNNArchitecture.from_plain({k: v for k, v in plain["architecture"].items() if k != "family"})
+        architecture = GroupCNNArchitecture.from_plain(
+            {k: v for k, v in plain["architecture"].items() if k != "family"}
+        )
     except (ValueError, TypeError) as error:
         raise BundleError(f"{path}: architecture: {error}") from None
     labels = tuple(str(label) for label in plain["labels"])
     if len(labels) != architecture.classes:
         raise BundleError(f"{path}: labels has {len(labels)} entries: expected {architecture.classes}, one per class")
     bundle = ModelBundle(
-        folder, plain["name"], architecture, _channels(path, plain["normalisation"], "mean"),
-        _channels(path, plain["normalisation"], "standard_deviation"), labels,
-        _read_subnetworks(path, plain["subnetworks"], architecture), plain["weights_sha256"], plain["training"])
+        folder,
+        plain["name"],
+        architecture,
+        _channels(path, plain["normalisation"], "mean"),
+        _channels(path, plain["normalisation"], "standard_deviation"),
+        labels,
+        _read_subnetworks(path, plain["subnetworks"], architecture),
+        plain["weights_sha256"],
+        plain["training"],
+    )
     _check_weights(folder / WEIGHTS_FILE, architecture, bundle.weights_sha256)
     for subnetwork in bundle.subnetworks:
         if not (folder / subnetwork.graph).is_file():
-            raise BundleError(f"{path}: graph '{subnetwork.graph}' of subnetwork '{subnetwork.name}' is not in the folder")
+            raise BundleError(
+                f"{path}: graph '{subnetwork.graph}' of subnetwork '{subnetwork.name}' is not in the folder"
+            )
     return bundle
 
 
@@ -167,7 +196,9 @@ def write_bundle(bundle: ModelBundle, tensors: Mapping[str, np.ndarray]) -> Mode
     partial.mkdir(parents=True)
     try:
         save_file({name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}, partial / WEIGHTS_FILE)
-        (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors writes it for the owner alone; a robot's nodes may be another user
+        (partial / WEIGHTS_FILE).chmod(
+            0o644
+        )  # safetensors writes it for the owner alone; a robot's nodes may be another user
         write_graphs(partial, bundle, partial / WEIGHTS_FILE)
         digest = hashlib.sha256((partial / WEIGHTS_FILE).read_bytes()).hexdigest()
         (partial / MODEL_FILE).write_text(_to_yaml(bundle, digest))
@@ -214,11 +245,18 @@ def _read_subnetworks(path: Path, plain: list, architecture: GroupCNNArchitectur
         s = Subnetwork(**{name: entry[name] for name in SUBNETWORK_KEYS})
         if not 1 <= s.groups <= architecture.groups:
             raise BundleError(f"{path}: {key}.groups is {s.groups}: expected 1 to {architecture.groups}")
-        for name, expected in (("parameters", architecture.parameters(s.groups)), ("macs", architecture.macs(s.groups))):
+        for name, expected in (
+            ("parameters", architecture.parameters(s.groups)),
+            ("macs", architecture.macs(s.groups)),
+        ):
             if getattr(s, name) != expected:
-                raise BundleError(f"{path}: {key}.{name} is {getattr(s, name)}: expected {expected} by the architecture")
+                raise BundleError(
+                    f"{path}: {key}.{name} is {getattr(s, name)}: expected {expected} by the architecture"
+                )
         if not (np.isnan(s.accuracy) or 0 <= s.accuracy <= 1):
-            raise BundleError(f"{path}: {key}.accuracy is {s.accuracy}: expected 0 to 1, or .nan before it was measured")
+            raise BundleError(
+                f"{path}: {key}.accuracy is {s.accuracy}: expected 0 to 1, or .nan before it was measured"
+            )
         if Path(s.graph).name != s.graph:
             raise BundleError(f"{path}: {key}.graph is '{s.graph}': expected a file name in the bundle's folder")
         subnetworks.append(s)
@@ -243,14 +281,19 @@ def _check_mapping(path: Path, prefix: str, plain: Any, keys: Mapping[str, type]
 def _channels(path: Path, plain: Mapping[str, Any], key: str) -> tuple[float, float, float]:
     values = plain.get(key)
     if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, float) and 0 < v < 1 for v in values):
-        raise BundleError(f"{path}: normalisation.{key} is {values!r}: expected three numbers between 0 and 1 (R, G, B)")
+        raise BundleError(
+            f"{path}: normalisation.{key} is {values!r}: expected three numbers between 0 and 1 (R, G, B)"
+        )
     return tuple(values)
 
 
 def _check_weights(path: Path, architecture: GroupCNNArchitecture, digest: str) -> None:
     try:
         with safe_open(path, "numpy") as file:
-            found = {name: (tuple(file.get_slice(name).get_shape()), file.get_slice(name).get_dtype()) for name in file.keys()}
+            found = {
+                name: (tuple(file.get_slice(name).get_shape()), file.get_slice(name).get_dtype())
+                for name in file.keys()
+            }
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path} is not a readable safetensors file: {error}") from None
     expected = architecture.tensor_shapes()
@@ -258,8 +301,10 @@ def _check_weights(path: Path, architecture: GroupCNNArchitecture, digest: str) 
         if name not in found:
             raise BundleError(f"{path}: tensor '{name}' is missing: expected shape {shape}")
         if found[name] != (shape, "F32"):
-            raise BundleError(f"{path}: tensor '{name}' has shape {found[name][0]} and type {found[name][1]}: "
-                              f"expected shape {shape} and type F32")
+            raise BundleError(
+                f"{path}: tensor '{name}' has shape {found[name][0]} and type {found[name][1]}: "
+                f"expected shape {shape} and type F32"
+            )
     if set(found) != set(expected):
         raise BundleError(f"{path}: tensor '{min(set(found) - set(expected))}' does not belong to the architecture")
     measured = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -37,7 +37,7 @@ class GroupCNN(nn.Module):
             self.register_buffer(self._names[name], torch.ones(shape) if ones else torch.zeros(shape))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the convolutions by He's rule (arXiv 1502.01852); the classifier starts at zero, so that a new group adds nothing."""
+        """Draw the convolutions by He's rule (arXiv 1502.01852); a classifier of zeros lets a new group add nothing."""
         for name, tensor in self.tensors().items():
             if name.startswith("conv"):
                 deviation = (2.0 / tensor[0].numel()) ** 0.5
@@ -71,15 +71,22 @@ class GroupCNN(nn.Module):
     def group(self, index: int) -> dict[str, Tensor]:
         """Group `index` (0-based) alone, as views of the full tensors: what incremental training writes to."""
         one = self.architecture.tensor_shapes(1)
-        return {name: tensor[index * one[name][0]: (index + 1) * one[name][0]] for name, tensor in self.tensors().items()}
+        return {
+            name: tensor[index * one[name][0] : (index + 1) * one[name][0]] for name, tensor in self.tensors().items()
+        }
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of normalised images [N, 3, input_size, input_size], by the active subnetwork."""
         return execute(self.architecture, images, self.prefix(self.active_groups), self.active_groups)
 
 
-def execute(architecture: GroupCNNArchitecture, images: Tensor, tensors: Mapping[str, Tensor], groups: int,
-            training: bool = False) -> Tensor:
+def execute(
+    architecture: GroupCNNArchitecture,
+    images: Tensor,
+    tensors: Mapping[str, Tensor],
+    groups: int,
+    training: bool = False,
+) -> Tensor:
     """Logits [N, classes] of `images` [N, 3, H, W] through `groups` neighbouring groups held in `tensors`.
 
     With `training`, batch normalisation uses the batch's statistics and updates the running ones in place.
@@ -88,10 +95,22 @@ def execute(architecture: GroupCNNArchitecture, images: Tensor, tensors: Mapping
     for layer in range(architecture.layers):
         bn = f"bn{layer + 1}"
         # Every group reads the whole image, and from then on only itself.
-        x = F.conv2d(x, tensors[f"conv{layer + 1}.weight"], padding=architecture.kernel_size // 2,
-                     groups=1 if layer == 0 else groups)
-        x = F.batch_norm(x, tensors[f"{bn}.running_mean"], tensors[f"{bn}.running_var"], tensors[f"{bn}.weight"],
-                         tensors[f"{bn}.bias"], training, BATCH_NORM_MOMENTUM, architecture.batch_norm_epsilon)
+        x = F.conv2d(
+            x,
+            tensors[f"conv{layer + 1}.weight"],
+            padding=architecture.kernel_size // 2,
+            groups=1 if layer == 0 else groups,
+        )
+        x = F.batch_norm(
+            x,
+            tensors[f"{bn}.running_mean"],
+            tensors[f"{bn}.running_var"],
+            tensors[f"{bn}.weight"],
+            tensors[f"{bn}.bias"],
+            training,
+            BATCH_NORM_MOMENTUM,
+            architecture.batch_norm_epsilon,
+        )
         x = F.relu(x)
         if architecture.pool_after[layer]:
             x = F.max_pool2d(x, 2)

@@ -52,17 +52,23 @@ class GroupCNNArchitecture:
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"channels is {self.channels}: expected at least one layer of at least one channel")
         if len(self.pool_after) != len(self.channels):
-            raise ValueError(f"pool_after has {len(self.pool_after)} entries: expected one per layer, {len(self.channels)}")
+            raise ValueError(
+                f"pool_after has {len(self.pool_after)} entries: expected one per layer, {len(self.channels)}"
+            )
         if self.input_size % 2 ** sum(self.pool_after):
-            raise ValueError(f"input_size is {self.input_size}: expected a multiple of {2 ** sum(self.pool_after)}, "
-                             f"because {sum(self.pool_after)} poolings halve it")
+            raise ValueError(
+                f"input_size is {self.input_size}: expected a multiple of {2 ** sum(self.pool_after)}, "
+                f"because {sum(self.pool_after)} poolings halve it"
+            )
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "GroupCNNArchitecture":
         """Read the settings from plain data; an unknown or missing key is a ValueError that names it."""
         unknown = sorted(set(plain) - set(cls.__dataclass_fields__))
         if unknown:
-            raise ValueError(f"unknown architecture setting {unknown[0]!r}: expected {sorted(cls.__dataclass_fields__)}")
+            raise ValueError(
+                f"unknown architecture setting {unknown[0]!r}: expected {sorted(cls.__dataclass_fields__)}"
+            )
         if "classes" not in plain:
             raise ValueError("architecture setting 'classes' is missing")
         return cls(**plain)

@@ -89,7 +89,9 @@ class ManagedNode(LifecycleNode):
     def _check_start_values(self) -> None:
         for name in sorted(set(self._parameter_overrides) - KNOWN_NAMES - {"use_sim_time"}):
             if not name.startswith("qos_overrides."):
-                self.get_logger().warning(f"parameter '{name}' is set but no node of this package knows it: a typing error?")
+                self.get_logger().warning(
+                    f"parameter '{name}' is set but no node of this package knows it: a typing error?"
+                )
         for name in self._specs:
             fault = self._fault_of(name, self.get_parameter(name).value)
             if fault:
@@ -137,9 +139,17 @@ class ManagedNode(LifecycleNode):
         if text:
             values["last fault"] = text
         # A copy, because other threads count faults meanwhile.
-        values = {"state": state, **values, **{f"faults: {kind}": count for kind, count in self.fault_counts.copy().items()}}
-        status = DiagnosticStatus(level=level, name=self.get_fully_qualified_name().lstrip("/"), message=message,
-                                  values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+        values = {
+            "state": state,
+            **values,
+            **{f"faults: {kind}": count for kind, count in self.fault_counts.copy().items()},
+        }
+        status = DiagnosticStatus(
+            level=level,
+            name=self.get_fully_qualified_name().lstrip("/"),
+            message=message,
+            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+        )
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
@@ -175,8 +185,9 @@ class ManagedNode(LifecycleNode):
         finally:
             self.cleanup()
 
-    def _transition(self, name: str, act: Callable[[], None],
-                    undo: Callable[[], None] | None = None) -> TransitionCallbackReturn:
+    def _transition(
+        self, name: str, act: Callable[[], None], undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
         try:
             act()
             return TransitionCallbackReturn.SUCCESS
@@ -214,8 +225,11 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
     executor.add_node(node)
     started = True
     if node.value("autostart"):
-        started = all(trigger() == TransitionCallbackReturn.SUCCESS
-                      for trigger in (node.trigger_configure, node.trigger_activate) if not stopping)
+        started = all(
+            trigger() == TransitionCallbackReturn.SUCCESS
+            for trigger in (node.trigger_configure, node.trigger_activate)
+            if not stopping
+        )
     try:
         while started and not stopping and rclpy.ok():
             executor.spin_once(timeout_sec=STOP_POLL_PERIOD)

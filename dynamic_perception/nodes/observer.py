@@ -22,7 +22,7 @@ from dynamic_perception.management.manager import Reason
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.msg import Classification, InferenceReport, OperatingPointCommand, OperatingPointState
 from dynamic_perception.nodes import qos
-from dynamic_perception.nodes.image_messages import ImageRefused, decode_image
+from dynamic_perception.nodes.image_messages import decode_image
 from dynamic_perception.report.recorded_run import Answer, Command, DeadlineChange, Frame, Picture, Reading, RecordedRun
 
 MODELLED_ZONE = "modelled_soc"

@@ -40,74 +40,158 @@ class ParameterSpec:
             descriptor.additional_constraints = f"one of: {', '.join(self.choices)}"
         if self.minimum is not None or self.maximum is not None:
             if isinstance(self.default, int):
-                descriptor.integer_range = [IntegerRange(
-                    from_value=int(-2**63 if self.minimum is None else self.minimum),
-                    to_value=int(2**63 - 1 if self.maximum is None else self.maximum))]
+                descriptor.integer_range = [
+                    IntegerRange(
+                        from_value=int(-(2**63) if self.minimum is None else self.minimum),
+                        to_value=int(2**63 - 1 if self.maximum is None else self.maximum),
+                    )
+                ]
             else:
-                descriptor.floating_point_range = [FloatingPointRange(
-                    from_value=float("-inf") if self.minimum is None else float(self.minimum),
-                    to_value=float("inf") if self.maximum is None else float(self.maximum))]
+                descriptor.floating_point_range = [
+                    FloatingPointRange(
+                        from_value=float("-inf") if self.minimum is None else float(self.minimum),
+                        to_value=float("inf") if self.maximum is None else float(self.maximum),
+                    )
+                ]
         return descriptor
 
 
-COMMON = (
-    ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),
-)
+COMMON = (ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager."),)
 
 PERCEPTION = (
     ParameterSpec("model", "group_cnn_cifar10", "Name of a shipped model bundle, or path of a bundle folder."),
     ParameterSpec("start_subnetwork", "", "Subnetwork before the first command; empty: the largest."),
-    ParameterSpec("start_element", "", "Compute element before the first command, as <cluster>:<threads>; empty: the "
-                  "first cluster with all its threads."),
+    ParameterSpec(
+        "start_element",
+        "",
+        "Compute element before the first command, as <cluster>:<threads>; empty: the "
+        "first cluster with all its threads.",
+    ),
     ParameterSpec("fallback_subnetwork", "", "Subnetwork when commands stay away; empty: the smallest."),
     ParameterSpec("fallback_element", "", "Compute element when commands stay away; empty: start_element."),
-    ParameterSpec("command_timeout", 3.0, "[s] Without a command for so long the fallback point is taken; 0: never.",
-                  minimum=0.0, changeable=True),
-    ParameterSpec("deadline", 0.0, "[s] From frame stamp to answer, until a message on deadline or target says otherwise; "
-                  "0: none.", minimum=0.0, changeable=True),
-    ParameterSpec("image_reliability", "auto", "Reliability of the image subscription; auto copies the publisher's.",
-                  choices=("auto", "reliable", "best_effort")),
+    ParameterSpec(
+        "command_timeout",
+        3.0,
+        "[s] Without a command for so long the fallback point is taken; 0: never.",
+        minimum=0.0,
+        changeable=True,
+    ),
+    ParameterSpec(
+        "deadline",
+        0.0,
+        "[s] From frame stamp to answer, until a message on deadline or target says otherwise; 0: none.",
+        minimum=0.0,
+        changeable=True,
+    ),
+    ParameterSpec(
+        "image_reliability",
+        "auto",
+        "Reliability of the image subscription; auto copies the publisher's.",
+        choices=("auto", "reliable", "best_effort"),
+    ),
     ParameterSpec("top_k", 3, "Number of classes in an answer.", minimum=1, changeable=True),
     ParameterSpec("warm_up_runs", 3, "Inferences per subnetwork and compute element at configuration.", minimum=1),
-    ParameterSpec("clocks_enabled", False, "Let commands set CPU and GPU clocks; they are put back on deactivation and exit."),
-    ParameterSpec("cpu_frequency_min", 0.0, "[Hz] Lowest CPU clock that may be set; 0: the hardware's own limit.", minimum=0.0),
-    ParameterSpec("cpu_frequency_max", 0.0, "[Hz] Highest CPU clock that may be set; 0: the hardware's own limit.", minimum=0.0),
+    ParameterSpec(
+        "clocks_enabled", False, "Let commands set CPU and GPU clocks; they are put back on deactivation and exit."
+    ),
+    ParameterSpec(
+        "cpu_frequency_min", 0.0, "[Hz] Lowest CPU clock that may be set; 0: the hardware's own limit.", minimum=0.0
+    ),
+    ParameterSpec(
+        "cpu_frequency_max", 0.0, "[Hz] Highest CPU clock that may be set; 0: the hardware's own limit.", minimum=0.0
+    ),
     ParameterSpec("sysfs_root", "/sys", "Where the kernel's view of the hardware is mounted."),
 )
 
 RESOURCE_MANAGER = (
-    ParameterSpec("profile", "", "Path of the operating-point table; empty: this machine's table of the model, as "
-                  "`dynamic-perception profile` writes it."),
-    ParameterSpec("max_latency", 0.0, "[s] Deadline from frame stamp to answer, until deadline or target says otherwise; 0: none.",
-                  minimum=0.0, changeable=True),
+    ParameterSpec(
+        "profile",
+        "",
+        "Path of the operating-point table; empty: this machine's table of the model, as "
+        "`dynamic-perception profile` writes it.",
+    ),
+    ParameterSpec(
+        "max_latency",
+        0.0,
+        "[s] Deadline from frame stamp to answer, until deadline or target says otherwise; 0: none.",
+        minimum=0.0,
+        changeable=True,
+    ),
     ParameterSpec("max_energy", 0.0, "[J] Energy of one inference; 0: no limit.", minimum=0.0, changeable=True),
     ParameterSpec("max_power", 0.0, "[W] Power while an inference runs; 0: no limit.", minimum=0.0, changeable=True),
     ParameterSpec("min_accuracy", 0.0, "[0..1] Accuracy floor; 0: none.", minimum=0.0, maximum=1.0, changeable=True),
-    ParameterSpec("objective", "max_accuracy", "What to take among the points that meet every limit.",
-                  choices=("max_accuracy", "min_energy", "min_latency"), changeable=True),
-    ParameterSpec("deadline_probability", 0.95, "[0..1] Probability with which a point must meet the deadline to be taken.",
-                  minimum=0.5, maximum=0.999),
+    ParameterSpec(
+        "objective",
+        "max_accuracy",
+        "What to take among the points that meet every limit.",
+        choices=("max_accuracy", "min_energy", "min_latency"),
+        changeable=True,
+    ),
+    ParameterSpec(
+        "deadline_probability",
+        0.95,
+        "[0..1] Probability with which a point must meet the deadline to be taken.",
+        minimum=0.5,
+        maximum=0.999,
+    ),
     ParameterSpec("dwell", 5.0, "[s] How long a better point must have been possible before it is taken.", minimum=0.0),
-    ParameterSpec("battery_thresholds", [0.30, 0.15], "[0..1] Charge below which the power cap of the same place in "
-                  "battery_power_caps holds, in falling order."),
+    ParameterSpec(
+        "battery_thresholds",
+        [0.30, 0.15],
+        "[0..1] Charge below which the power cap of the same place in battery_power_caps holds, in falling order.",
+    ),
     ParameterSpec("battery_power_caps", [0.75, 0.5], "[0..1] Power caps as shares of the table's highest power."),
-    ParameterSpec("thermal_control_temperature", 75.0, "[°C] Temperature that the thermal budget regulates to.",
-                  minimum=0.0, maximum=120.0),
-    ParameterSpec("thermal_switch_on_temperature", 60.0, "[°C] Temperature below which heat does not limit the power.",
-                  minimum=0.0, maximum=120.0),
-    ParameterSpec("thermal_critical_temperature", 90.0, "[°C] Temperature above which only the coolest point runs.",
-                  minimum=0.0, maximum=150.0),
-    ParameterSpec("sustainable_power", 0.0, "[W] Power of the network that the board can bear for ever at the control temperature; "
-                  "0: half of the table's highest.", minimum=0.0),
+    ParameterSpec(
+        "thermal_control_temperature",
+        75.0,
+        "[°C] Temperature that the thermal budget regulates to.",
+        minimum=0.0,
+        maximum=120.0,
+    ),
+    ParameterSpec(
+        "thermal_switch_on_temperature",
+        60.0,
+        "[°C] Temperature below which heat does not limit the power.",
+        minimum=0.0,
+        maximum=120.0,
+    ),
+    ParameterSpec(
+        "thermal_critical_temperature",
+        90.0,
+        "[°C] Temperature above which only the coolest point runs.",
+        minimum=0.0,
+        maximum=150.0,
+    ),
+    ParameterSpec(
+        "sustainable_power",
+        0.0,
+        "[W] Power of the network that the board can bear for ever at the control temperature; "
+        "0: half of the table's highest.",
+        minimum=0.0,
+    ),
     ParameterSpec("battery_timeout", 30.0, "[s] Battery readings older than this are stale; 0: never.", minimum=0.0),
-    ParameterSpec("temperature_timeout", 5.0, "[s] Temperature readings older than this are stale; 0: never.", minimum=0.0),
+    ParameterSpec(
+        "temperature_timeout", 5.0, "[s] Temperature readings older than this are stale; 0: never.", minimum=0.0
+    ),
     ParameterSpec("report_timeout", 5.0, "[s] Inference reports older than this are stale; 0: never.", minimum=0.0),
-    ParameterSpec("battery_stale_policy", "keep", "When the battery is not heard of any more: keep its last cap, take the "
-                  "fallback point, or ignore the battery.", choices=("keep", "fallback", "ignore")),
-    ParameterSpec("temperature_stale_policy", "fallback", "When a temperature is not heard of any more: keep its last cap, or "
-                  "take the fallback point.", choices=("keep", "fallback")),
-    ParameterSpec("report_stale_policy", "keep", "When no inference reports come any more: keep deciding, or take the "
-                  "fallback point.", choices=("keep", "fallback")),
+    ParameterSpec(
+        "battery_stale_policy",
+        "keep",
+        "When the battery is not heard of any more: keep its last cap, take the fallback point, or ignore the battery.",
+        choices=("keep", "fallback", "ignore"),
+    ),
+    ParameterSpec(
+        "temperature_stale_policy",
+        "fallback",
+        "When a temperature is not heard of any more: keep its last cap, or take the fallback point.",
+        choices=("keep", "fallback"),
+    ),
+    ParameterSpec(
+        "report_stale_policy",
+        "keep",
+        "When no inference reports come any more: keep deciding, or take the fallback point.",
+        choices=("keep", "fallback"),
+    ),
 )
 
 HARDWARE_MONITOR = (
@@ -115,16 +199,31 @@ HARDWARE_MONITOR = (
 )
 
 CAMERA = (
-    ParameterSpec("source", "auto", "auto (a V4L2 device, else the synthetic scene), synthetic, a device such as "
-                  "/dev/video0 or '0', a video file, an image, or a folder of images."),
-    ParameterSpec("frame_rate", 30.0, "[Hz] Frames per second; 0: as the source gives them, or as fast as possible.",
-                  minimum=0.0, maximum=1000.0, changeable=True),
+    ParameterSpec(
+        "source",
+        "auto",
+        "auto (a V4L2 device, else the synthetic scene), synthetic, a device such as "
+        "/dev/video0 or '0', a video file, an image, or a folder of images.",
+    ),
+    ParameterSpec(
+        "frame_rate",
+        30.0,
+        "[Hz] Frames per second; 0: as the source gives them, or as fast as possible.",
+        minimum=0.0,
+        maximum=1000.0,
+        changeable=True,
+    ),
     ParameterSpec("loop", True, "Start again at the end of a file or folder; false: stop publishing there."),
-    ParameterSpec("lossless", False, "Send the next frame as soon as the last one's inference_report has come, and not "
-                  "before; frame_rate does not count then."),
+    ParameterSpec(
+        "lossless",
+        False,
+        "Send the next frame as soon as the last one's inference_report has come, and not "
+        "before; frame_rate does not count then.",
+    ),
     ParameterSpec("width", 640, "[pixel] Width of a synthetic scene, and asked of a device.", minimum=16, maximum=8192),
-    ParameterSpec("height", 480, "[pixel] Height of a synthetic scene, and asked of a device.", minimum=16,
-                  maximum=8192),
+    ParameterSpec(
+        "height", 480, "[pixel] Height of a synthetic scene, and asked of a device.", minimum=16, maximum=8192
+    ),
     ParameterSpec("frame_id", "camera", "Coordinate frame that the images are stamped with."),
     ParameterSpec("seed", 1, "Seed of the synthetic scene.", minimum=0),
 )
@@ -136,9 +235,11 @@ SHARED_WITH = {  # parameters that a node takes from another node's list, becaus
 
 NODE_PARAMETERS: dict[str, tuple[ParameterSpec, ...]] = {
     "perception": COMMON + PERCEPTION,
-    "resource_manager": COMMON + RESOURCE_MANAGER
+    "resource_manager": COMMON
+    + RESOURCE_MANAGER
     + tuple(spec for spec in PERCEPTION if spec.name in SHARED_WITH["resource_manager"]),
-    "hardware_monitor": COMMON + HARDWARE_MONITOR
+    "hardware_monitor": COMMON
+    + HARDWARE_MONITOR
     + tuple(spec for spec in PERCEPTION if spec.name in SHARED_WITH["hardware_monitor"]),
     "camera": COMMON + CAMERA,
 }

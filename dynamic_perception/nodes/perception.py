@@ -12,7 +12,6 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.clocks import ClockControl, default_state_file
 from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements, find_element
-from dynamic_perception.msg import (Classification, InferenceReport, OperatingPoint, OperatingPointCommand,
-                                    OperatingPointState, PerformanceTarget)
+from dynamic_perception.msg import (
+    Classification,
+    InferenceReport,
+    OperatingPoint,
+    OperatingPointCommand,
+    OperatingPointState,
+    PerformanceTarget,
+)
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.image_messages import ImageRefused, decode_compressed, decode_image
@@ -64,7 +69,9 @@ class PerceptionNode(ManagedNode):
         self._command: OperatingPointCommand | None = None
         self._skipped = 0
         self._stopping = False
-        self._answered: tuple[int, int, int] | None = None  # identity of the newest command that was or is being answered
+        self._answered: tuple[int, int, int] | None = None  # the newest command that was or is being answered
+        self._outputs: list[Any] = []
+        self._vision: VisionOutput | None = None
         self._subscriptions_by_topic: dict[str, Any] = {}
         self._inputs: list[Any] = []
         self._timers_active: list[Any] = []
@@ -81,11 +88,13 @@ class PerceptionNode(ManagedNode):
         names = [subnetwork.name for subnetwork in self._bundle.subnetworks]
         self._engine.prepare(names, list(self._elements.values()), self.value("warm_up_runs"))
         if self.value("clocks_enabled"):
-            self._clocks = ClockControl(sysfs, default_state_file(sysfs), self.value("cpu_frequency_min"),
-                                        self.value("cpu_frequency_max"))
+            self._clocks = ClockControl(
+                sysfs, default_state_file(sysfs), self.value("cpu_frequency_min"), self.value("cpu_frequency_max")
+            )
         self._answers = self.create_publisher(Classification, "classification", qos.RESULTS)
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
+        self._outputs = [self._answers, self._reports, self._states]
         self._vision = VisionOutput.create(self, self._bundle.labels)
         self.get_logger().info(f"model {self._bundle.name}: {', '.join(names)} on {', '.join(self._elements)}")
 
@@ -103,7 +112,9 @@ class PerceptionNode(ManagedNode):
         self._worker = threading.Thread(target=self._work, name="inference")
         self._worker.start()
         self._inputs = [
-            self.create_subscription(OperatingPointCommand, "operating_point/command", self._on_command, qos.COMMAND_INPUT),
+            self.create_subscription(
+                OperatingPointCommand, "operating_point/command", self._on_command, qos.COMMAND_INPUT
+            ),
             self.create_subscription(DurationMessage, "deadline", self._on_deadline, qos.USER_INPUT),
             self.create_subscription(PerformanceTarget, "target", self._on_target, qos.USER_INPUT),
         ]
@@ -112,6 +123,7 @@ class PerceptionNode(ManagedNode):
             self.create_timer(STATE_PERIOD, self._repeat_state, clock=self.steady_clock),
         ]
         self._follow_publishers()
+        self._states.publish(self._state)
 
     def deactivate(self) -> None:
         for timer in self._timers_active:
@@ -134,10 +146,12 @@ class PerceptionNode(ManagedNode):
         if self._engine is not None:
             self._engine.close()
             self._engine = None
-            for publisher in (self._answers, self._reports, self._states):
-                self.destroy_publisher(publisher)
-            if self._vision is not None:
-                self._vision.destroy()
+        for publisher in self._outputs:
+            self.destroy_publisher(publisher)
+        self._outputs = []
+        if self._vision is not None:
+            self._vision.destroy()
+            self._vision = None
 
     def _point(self, subnetwork_parameter: str, element_parameter: str, largest: bool) -> PointInForce:
         subnetworks = self._bundle.subnetworks
@@ -161,9 +175,15 @@ class PerceptionNode(ManagedNode):
             unanswered = superseded is not None and _identity(superseded) not in (_identity(message), self._answered)
             self._changed.notify()
         if unanswered:
-            self._states.publish(self._make_state(
-                OperatingPointState.RESULT_SUPERSEDED, f"replaced by command {message.sequence} before it took effect",
-                superseded.operating_point, math.nan, superseded.sequence))
+            self._states.publish(
+                self._make_state(
+                    OperatingPointState.RESULT_SUPERSEDED,
+                    f"replaced by command {message.sequence} before it took effect",
+                    superseded.operating_point,
+                    math.nan,
+                    superseded.sequence,
+                )
+            )
 
     def _on_deadline(self, message: DurationMessage) -> None:
         self._set_deadline(message.sec + 1e-9 * message.nanosec, "deadline")
@@ -173,8 +193,10 @@ class PerceptionNode(ManagedNode):
 
     def _set_deadline(self, seconds: float, name: str) -> None:
         if seconds < 0 or math.isinf(seconds):
-            self.report_fault(name, f"{name} is {seconds} s: expected a positive time, or 0 for none; "
-                                    f"{self._deadline} s stays in force")
+            self.report_fault(
+                name,
+                f"{name} is {seconds} s: expected a positive time, or 0 for none; {self._deadline} s stays in force",
+            )
         else:
             self._deadline = 0.0 if math.isnan(seconds) else seconds
 
@@ -196,7 +218,10 @@ class PerceptionNode(ManagedNode):
             if current is not None:
                 self.destroy_subscription(current[1])
             profile = QoSProfile(depth=1, reliability=reliability)
-            self._subscriptions_by_topic[topic] = reliability, self.create_subscription(kind, topic, self._on_image, profile)
+            self._subscriptions_by_topic[topic] = (
+                reliability,
+                self.create_subscription(kind, topic, self._on_image, profile),
+            )
             self.get_logger().info(f"receiving '{self.resolve_topic_name(topic)}', {reliability.name.lower()}")
 
     def _reliability(self, offered: list[QoSProfile]) -> ReliabilityPolicy:
@@ -211,8 +236,10 @@ class PerceptionNode(ManagedNode):
         self._activate_point(self._start)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._frame is not None or self._command is not None,
-                                       self._until_fallback())
+                self._changed.wait_for(
+                    lambda: self._stopping or self._frame is not None or self._command is not None,
+                    self._until_fallback(),
+                )
                 if self._stopping:
                     return
                 frame, command, skipped = self._frame, self._command, self._skipped
@@ -264,8 +291,15 @@ class PerceptionNode(ManagedNode):
         self._activate_point(PointInForce(subnetwork.name, element, command.sequence, requested.expected_power))
         if left.cpus != element.cpus:
             self._set_clock(left, 0.0)  # nobody is left there to need it
-        message = "; ".join(filter(None, [self._set_clock(element, requested.cpu_frequency),
-                                          "gpu_frequency: this node runs on CPUs" if requested.gpu_frequency > 0 else ""]))
+        message = "; ".join(
+            filter(
+                None,
+                [
+                    self._set_clock(element, requested.cpu_frequency),
+                    "gpu_frequency: this node runs on CPUs" if requested.gpu_frequency > 0 else "",
+                ],
+            )
+        )
         result = OperatingPointState.RESULT_PARTIAL if message else OperatingPointState.RESULT_APPLIED
         if message:
             self.report_fault("clock", f"command {command.sequence} applied in part: {message}")
@@ -303,11 +337,22 @@ class PerceptionNode(ManagedNode):
         ended = time.monotonic()
         end_to_end = ended - started + (0.0 if math.isnan(age) else age)
         met = self._deadline == 0 or end_to_end <= self._deadline
-        self._reports.publish(InferenceReport(
-            header=message.header, sequence=point.sequence, subnetwork=point.subnetwork, compute_element=point.element.name,
-            age_at_start=age, preprocess_duration=prepared - started, inference_duration=inferred - prepared,
-            postprocess_duration=ended - inferred, end_to_end_duration=end_to_end,
-            energy=point.power * (inferred - prepared), deadline_met=met, skipped_frames=skipped))
+        self._reports.publish(
+            InferenceReport(
+                header=message.header,
+                sequence=point.sequence,
+                subnetwork=point.subnetwork,
+                compute_element=point.element.name,
+                age_at_start=age,
+                preprocess_duration=prepared - started,
+                inference_duration=inferred - prepared,
+                postprocess_duration=ended - inferred,
+                end_to_end_duration=end_to_end,
+                energy=point.power * (inferred - prepared),
+                deadline_met=met,
+                skipped_frames=skipped,
+            )
+        )
         self._frames += 1
         self._misses += not met
         self._last_frame = ended
@@ -340,16 +385,28 @@ class PerceptionNode(ManagedNode):
         self._state = self._make_state(result, message, requested, duration, sequence)
         self._states.publish(self._state)
 
-    def _make_state(self, result: int, message: str, requested: OperatingPoint, duration: float,
-                    sequence: int = 0) -> OperatingPointState:
+    def _make_state(
+        self, result: int, message: str, requested: OperatingPoint, duration: float, sequence: int = 0
+    ) -> OperatingPointState:
         point = self._in_force
         frequency = self._clocks.set_cpu_frequency(point.element.cpus, math.nan).actual if self._clocks else math.nan
         state = OperatingPointState(
-            sequence=sequence, result=result, message=message, requested=requested, switch_duration=duration,
-            actual=OperatingPoint(subnetwork=point.subnetwork, compute_element=point.element.name,
-                                  cpu_frequency=frequency, gpu_frequency=math.nan, expected_latency=math.nan,
-                                  expected_power=point.power, expected_energy=math.nan,
-                                  expected_accuracy=self._bundle.subnetwork(point.subnetwork).accuracy))
+            sequence=sequence,
+            result=result,
+            message=message,
+            requested=requested,
+            switch_duration=duration,
+            actual=OperatingPoint(
+                subnetwork=point.subnetwork,
+                compute_element=point.element.name,
+                cpu_frequency=frequency,
+                gpu_frequency=math.nan,
+                expected_latency=math.nan,
+                expected_power=point.power,
+                expected_energy=math.nan,
+                expected_accuracy=self._bundle.subnetwork(point.subnetwork).accuracy,
+            ),
+        )
         state.header.stamp = self.get_clock().now().to_msg()
         return state
 
@@ -360,9 +417,14 @@ class PerceptionNode(ManagedNode):
 
     def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
         publishers = {topic: len(self.get_publishers_info_by_topic(topic)) for topic in IMAGE_TOPICS}
-        values = {"model": self._bundle.name, "subnetwork": self._in_force.subnetwork,
-                  "compute_element": self._in_force.element.name, "frames": self._frames, "deadline misses": self._misses,
-                  "deadline [s]": self._deadline or "none"}
+        values = {
+            "model": self._bundle.name,
+            "subnetwork": self._in_force.subnetwork,
+            "compute_element": self._in_force.element.name,
+            "frames": self._frames,
+            "deadline misses": self._misses,
+            "deadline [s]": self._deadline or "none",
+        }
         for topic, count in publishers.items():
             profile = self._subscriptions_by_topic.get(topic)
             values[topic] = f"publishers {count}, {profile[0].name.lower() if profile else 'not subscribed'}"

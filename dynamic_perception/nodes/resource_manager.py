@@ -21,8 +21,13 @@ from dynamic_perception.management.manager import Decision, ResourceManager
 from dynamic_perception.management.operating_points import OperatingPoint as TablePoint
 from dynamic_perception.management.settings import STALE_POLICIES, ManagerSettings
 from dynamic_perception.management.target import Objective, Target
-from dynamic_perception.msg import (InferenceReport, OperatingPoint, OperatingPointCommand, OperatingPointState,
-                                    PerformanceTarget)
+from dynamic_perception.msg import (
+    InferenceReport,
+    OperatingPoint,
+    OperatingPointCommand,
+    OperatingPointState,
+    PerformanceTarget,
+)
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.managed_node import ManagedNode, run
@@ -51,7 +56,10 @@ class ResourceManagerNode(ManagedNode):
         bundle = read_bundle(find_bundle(self.value("model")))
         path = Path(self.value("profile") or default_profile(bundle.name)).expanduser()
         if not path.exists():
-            raise ValueError(f"no operating-point table at {path}: measure it with `dynamic-perception profile {self.value('model')}`")
+            raise ValueError(
+                f"no operating-point table at {path}: "
+                f"measure it with `dynamic-perception profile {self.value('model')}`"
+            )
         file = read_table(path)
         self._check_profile(path, file, bundle)
         self._table = file.table
@@ -95,34 +103,51 @@ class ResourceManagerNode(ManagedNode):
 
     def _check_profile(self, path: Path, file: ProfileFile, bundle: ModelBundle) -> None:
         if file.weights_sha256 != bundle.weights_sha256:
-            raise ValueError(f"{path} was measured with other weights of {file.model}: measure it again with "
-                             f"`dynamic-perception profile {self.value('model')}`")
+            raise ValueError(
+                f"{path} was measured with other weights of {file.model}: measure it again with "
+                f"`dynamic-perception profile {self.value('model')}`"
+            )
         known = {subnetwork.name for subnetwork in bundle.subnetworks}
         unknown = sorted(set(file.table.subnetwork) - known)
         if unknown:
-            raise ValueError(f"{path} has subnetwork '{unknown[0]}', which {bundle.name} has not: it has {', '.join(sorted(known))}")
+            raise ValueError(
+                f"{path} has subnetwork '{unknown[0]}', which {bundle.name} has not: it has {', '.join(sorted(known))}"
+            )
 
     def _read_settings(self) -> ManagerSettings:
         thresholds, caps = self.value("battery_thresholds"), self.value("battery_power_caps")
         if len(thresholds) != len(caps):
-            raise ValueError(f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}")
+            raise ValueError(
+                f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}"
+            )
         sustainable = self.value("sustainable_power") or 0.5 * float(self._table.power.max())
-        zone = ThermalZone(name="*", sustainable_power=sustainable, switch_on=self.value("thermal_switch_on_temperature"),
-                           control=self.value("thermal_control_temperature"),
-                           critical=self.value("thermal_critical_temperature"))
+        zone = ThermalZone(
+            name="*",
+            sustainable_power=sustainable,
+            switch_on=self.value("thermal_switch_on_temperature"),
+            control=self.value("thermal_control_temperature"),
+            critical=self.value("thermal_critical_temperature"),
+        )
         fallback = self.value("fallback_subnetwork"), self.value("fallback_element")
         return ManagerSettings(
-            deadline_probability=self.value("deadline_probability"), dwell=self.value("dwell"),
+            deadline_probability=self.value("deadline_probability"),
+            dwell=self.value("dwell"),
             fallback=fallback if all(fallback) else None,
             battery=tuple(BatteryThreshold(below, max_power_fraction=cap) for below, cap in zip(thresholds, caps)),
             thermal=(zone,),
             **{f"{name}_timeout": self.value(f"{name}_timeout") or math.inf for name in STALE_POLICIES},
-            **{f"{name}_stale_policy": self.value(f"{name}_stale_policy") for name in STALE_POLICIES})
+            **{f"{name}_stale_policy": self.value(f"{name}_stale_policy") for name in STALE_POLICIES},
+        )
 
     def _target_from_parameters(self, changed: dict[str, Any] | None = None) -> Target:
         values = {name: self.value(name) for name in TARGET_PARAMETERS} | (changed or {})
-        return _make_target(values["max_latency"], values["max_energy"], values["max_power"], values["min_accuracy"],
-                            Objective[values["objective"].upper()])
+        return _make_target(
+            values["max_latency"],
+            values["max_energy"],
+            values["max_power"],
+            values["min_accuracy"],
+            Objective[values["objective"].upper()],
+        )
 
     def parameters_changed(self, parameters: list[Parameter]) -> None:
         if self._manager is not None and any(p.name in TARGET_PARAMETERS for p in parameters):
@@ -137,33 +162,49 @@ class ResourceManagerNode(ManagedNode):
 
     def _on_battery(self, message: BatteryState) -> None:
         if message.present and not 0 <= message.percentage <= 1:
-            self.report_fault("battery_state", f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; "
-                                               "the state of charge counts as unknown")
+            self.report_fault(
+                "battery_state",
+                f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; "
+                "the state of charge counts as unknown",
+            )
         self._manager.observe_battery(self._now(), message.percentage, message.present)
         self._decide()
 
     def _on_temperature(self, message: Temperature) -> None:
         zone = message.header.frame_id or "unnamed"
         if not self._manager.observe_temperature(self._now(), zone, message.temperature):
-            self.report_fault(f"temperature {zone}", f"temperature of zone '{zone}' is {message.temperature:g} C: expected "
-                                                     f"{COLDEST:g} to {HOTTEST:g} C, and not exactly 0; the reading is not used")
+            self.report_fault(
+                f"temperature {zone}",
+                f"temperature of zone '{zone}' is {message.temperature:g} C: expected "
+                f"{COLDEST:g} to {HOTTEST:g} C, and not exactly 0; the reading is not used",
+            )
         self._decide()
 
     def _on_deadline(self, message: DurationMessage) -> None:
-        self._take("deadline", lambda: self._manager.set_deadline(self._now(), _limit(message.sec + 1e-9 * message.nanosec)))
+        self._take(
+            "deadline", lambda: self._manager.set_deadline(self._now(), _limit(message.sec + 1e-9 * message.nanosec))
+        )
 
     def _on_target(self, message: PerformanceTarget) -> None:
         def take() -> None:
-            self._manager.set_target(self._now(), _make_target(message.max_latency, message.max_energy, message.max_power,
-                                                               message.min_accuracy, message.objective))
+            self._manager.set_target(
+                self._now(),
+                _make_target(
+                    message.max_latency, message.max_energy, message.max_power, message.min_accuracy, message.objective
+                ),
+            )
             self._manager.set_deadline(self._now(), math.nan)  # the newest word on the deadline is the target's
 
         self._take("target", take)
 
     def _on_report(self, message: InferenceReport) -> None:
         overhead = message.end_to_end_duration - message.inference_duration
-        self._take("inference_report", lambda: self._manager.observe_report(
-            self._now(), message.subnetwork, message.compute_element, message.inference_duration, max(0.0, overhead)))
+        self._take(
+            "inference_report",
+            lambda: self._manager.observe_report(
+                self._now(), message.subnetwork, message.compute_element, message.inference_duration, max(0.0, overhead)
+            ),
+        )
 
     def _take(self, name: str, give: Any) -> None:
         """Give an input to the manager; a wrong one is refused, counted, and changes nothing."""
@@ -182,8 +223,12 @@ class ResourceManagerNode(ManagedNode):
             return
         self._sequence += 1
         self._command = OperatingPointCommand(
-            sequence=self._sequence, operating_point=_to_message(decision), reason=int(decision.reason),
-            feasible=decision.feasible, detail=decision.detail)
+            sequence=self._sequence,
+            operating_point=_to_message(decision),
+            reason=int(decision.reason),
+            feasible=decision.feasible,
+            detail=decision.detail,
+        )
         self._command.header.stamp = self.get_clock().now().to_msg()
         self._sent_at, self._answer = self._steady(), None
         self._commands.publish(self._command)
@@ -191,13 +236,18 @@ class ResourceManagerNode(ManagedNode):
 
     def _repeat_command(self) -> None:
         if self._answer is None and self._steady() - self._sent_at > ANSWER_TIMEOUT:
-            self.report_fault("no answer", f"command {self._sequence} has no answer on "
-                                           f"'{self.resolve_topic_name('operating_point/state')}': is the perception node active?")
+            self.report_fault(
+                "no answer",
+                f"command {self._sequence} has no answer on "
+                f"'{self.resolve_topic_name('operating_point/state')}': is the perception node active?",
+            )
         self._commands.publish(self._command)
 
     def _on_state(self, message: OperatingPointState) -> None:
         # A latched state may answer the same number of a manager that ran before this one.
-        if message.sequence != self._sequence or Time.from_msg(message.header.stamp) < Time.from_msg(self._command.header.stamp):
+        if message.sequence != self._sequence or Time.from_msg(message.header.stamp) < Time.from_msg(
+            self._command.header.stamp
+        ):
             return
         first, self._answer = self._answer is None, message
         if not first:
@@ -214,12 +264,18 @@ class ResourceManagerNode(ManagedNode):
 
     def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
         status = self._manager.status(self._now())
-        values = {"operating point": self._decision.point, "feasible": self._decision.feasible,
-                  "detail": self._decision.detail, "sequence": self._sequence,
-                  "caps": "; ".join(cap.text for cap in status["caps"]) or "none",
-                  **{f"slow-down {element}": f"{mean:.2f} +- {deviation:.2f}"
-                     for element, (mean, deviation) in status["slow_down"].items()},
-                  "overhead [ms]": "{:.2f} +- {:.2f}".format(*(1e3 * value for value in status["overhead"]))}
+        values = {
+            "operating point": self._decision.point,
+            "feasible": self._decision.feasible,
+            "detail": self._decision.detail,
+            "sequence": self._sequence,
+            "caps": "; ".join(cap.text for cap in status["caps"]) or "none",
+            **{
+                f"slow-down {element}": f"{mean:.2f} +- {deviation:.2f}"
+                for element, (mean, deviation) in status["slow_down"].items()
+            },
+            "overhead [ms]": "{:.2f} +- {:.2f}".format(*(1e3 * value for value in status["overhead"])),
+        }
         stale = ", ".join(f"{name} (for {since:.0f} s)" for name, since in status["stale"].items())
         if stale:
             return DiagnosticStatus.WARN, f"not heard of any more: {stale}", {**values, "stale": stale}
@@ -232,16 +288,26 @@ def _limit(value: float) -> float:
     return math.nan if value == 0 else value
 
 
-def _make_target(max_latency: float, max_energy: float, max_power: float, min_accuracy: float, objective: int) -> Target:
-    return Target(_limit(max_latency), _limit(max_energy), _limit(max_power), _limit(min_accuracy), Objective(objective))
+def _make_target(
+    max_latency: float, max_energy: float, max_power: float, min_accuracy: float, objective: int
+) -> Target:
+    return Target(
+        _limit(max_latency), _limit(max_energy), _limit(max_power), _limit(min_accuracy), Objective(objective)
+    )
 
 
 def _to_message(decision: Decision) -> OperatingPoint:
     point: TablePoint = decision.point
     return OperatingPoint(
-        subnetwork=point.subnetwork, compute_element=point.compute_element, cpu_frequency=point.cpu_frequency,
-        gpu_frequency=point.gpu_frequency, expected_latency=decision.expected_latency, expected_power=decision.expected_power,
-        expected_energy=decision.expected_energy, expected_accuracy=decision.expected_accuracy)
+        subnetwork=point.subnetwork,
+        compute_element=point.compute_element,
+        cpu_frequency=point.cpu_frequency,
+        gpu_frequency=point.gpu_frequency,
+        expected_latency=decision.expected_latency,
+        expected_power=decision.expected_power,
+        expected_energy=decision.expected_energy,
+        expected_accuracy=decision.expected_accuracy,
+    )
 
 
 def main() -> None:

@@ -19,22 +19,38 @@ from dynamic_perception.report.progress import progress_bar
 
 
 def default_profile(model: str) -> Path:
-    """Where this machine's table of a model is kept: `$XDG_DATA_HOME/dynamic_perception/profiles/<platform>/<model>.yaml`."""
+    """Where this machine's table of a model is kept: `profiles/<platform>/<model>.yaml` in the data folder."""
     return data_folder() / "profiles" / platform_name(platform_fingerprint(Path("/sys"))) / f"{model}.yaml"
 
 
 def add_profile(commands: argparse._SubParsersAction) -> None:
     """Add the `profile` command."""
     parser = commands.add_parser(
-        "profile", help="measure the operating points of a bundle on this machine",
+        "profile",
+        help="measure the operating points of a bundle on this machine",
         description="Measure how long every subnetwork takes on every compute element of this machine, and write the "
-                    "operating-point table that the resource manager decides over. Leave the machine alone meanwhile.")
-    parser.add_argument("bundle", nargs="?", default="group_cnn_cifar10", help="name of a shipped bundle, or its folder")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="table to write (default: this machine's table of the model)")
-    parser.add_argument("--core-power", type=float, default=ProfileSettings.core_power, metavar="W",
-                        help="power of one busy core above idle, for the modelled energy (default: %(default)s)")
-    parser.add_argument("--most-runs", type=int, default=ProfileSettings.most_runs, metavar="N",
-                        help="inferences per point at the most (default: %(default)s)")
+        "operating-point table that the resource manager decides over. Leave the machine alone meanwhile.",
+    )
+    parser.add_argument(
+        "bundle", nargs="?", default="group_cnn_cifar10", help="name of a shipped bundle, or its folder"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="table to write (default: this machine's table of the model)"
+    )
+    parser.add_argument(
+        "--core-power",
+        type=float,
+        default=ProfileSettings.core_power,
+        metavar="W",
+        help="power of one busy core above idle, for the modelled energy (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--most-runs",
+        type=int,
+        default=ProfileSettings.most_runs,
+        metavar="N",
+        help="inferences per point at the most (default: %(default)s)",
+    )
     parser.set_defaults(run_command=run_profile)
 
 
@@ -56,14 +72,24 @@ def profile_to(path: Path, bundle: ModelBundle, settings: ProfileSettings = Prof
     engine = OnnxRuntimeEngine(bundle)
     with progress_bar() as bar:
         task = bar.add_task(f"profiling {bundle.name}", total=100)
-        table = profile(bundle, engine, discover_elements(), settings, lambda done: bar.update(task, completed=100 * done))
+        table = profile(
+            bundle, engine, discover_elements(), settings, lambda done: bar.update(task, completed=100 * done)
+        )
         bar.update(task, completed=100)
     engine.close()
     file = ProfileFile(
-        table=table, model=bundle.name, weights_sha256=bundle.weights_sha256, platform=platform_fingerprint(Path("/sys")),
-        engine=engine.name, engine_version=engine.version,
-        conditions={"measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "clocks": "left to the governor",
-                    **dataclasses.asdict(settings)})
+        table=table,
+        model=bundle.name,
+        weights_sha256=bundle.weights_sha256,
+        platform=platform_fingerprint(Path("/sys")),
+        engine=engine.name,
+        engine_version=engine.version,
+        conditions={
+            "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "clocks": "left to the governor",
+            **dataclasses.asdict(settings),
+        },
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_table(path, file)
     return file
@@ -71,15 +97,26 @@ def profile_to(path: Path, bundle: ModelBundle, settings: ProfileSettings = Prof
 
 def print_table(file: ProfileFile) -> None:
     """Print an operating-point table, each column with its provenance."""
-    table = Table(title=f"{file.model} on {file.platform.get('cpu_model', 'this machine')}, {file.engine} {file.engine_version}")
-    columns = (("latency", "ms", 1e3), ("latency_p95", "ms", 1e3), ("latency_p99", "ms", 1e3), ("power", "W", 1),
-               ("energy", "mJ", 1e3), ("accuracy", "", 1))
+    table = Table(
+        title=f"{file.model} on {file.platform.get('cpu_model', 'this machine')}, {file.engine} {file.engine_version}"
+    )
+    columns = (
+        ("latency", "ms", 1e3),
+        ("latency_p95", "ms", 1e3),
+        ("latency_p99", "ms", 1e3),
+        ("power", "W", 1),
+        ("energy", "mJ", 1e3),
+        ("accuracy", "", 1),
+    )
     table.add_column("subnetwork")
     table.add_column("element")
     for name, unit, _ in columns:
         provenance = PROVENANCE.get(name, PROVENANCE["latency"])
         table.add_column(f"{name}{f' [{unit}]' if unit else ''}\n{provenance}", justify="right")
     for point in (file.table[i] for i in range(len(file.table))):
-        table.add_row(point.subnetwork, point.compute_element,
-                      *(f"{getattr(point, name) * scale:.4g}" for name, _, scale in columns))
+        table.add_row(
+            point.subnetwork,
+            point.compute_element,
+            *(f"{getattr(point, name) * scale:.4g}" for name, _, scale in columns),
+        )
     Console().print(table)

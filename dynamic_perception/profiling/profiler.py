@@ -43,8 +43,13 @@ class ProfileSettings:
     seed: int = 1
 
 
-def profile(bundle: ModelBundle, engine: Engine, elements: Sequence[ComputeElement], settings: ProfileSettings,
-            on_turn: Callable[[float], None]) -> OperatingPointTable:
+def profile(
+    bundle: ModelBundle,
+    engine: Engine,
+    elements: Sequence[ComputeElement],
+    settings: ProfileSettings,
+    on_turn: Callable[[float], None],
+) -> OperatingPointTable:
     """Measure every subnetwork on every element with the machine's clocks left alone.
 
     Args:
@@ -62,11 +67,17 @@ def profile(bundle: ModelBundle, engine: Engine, elements: Sequence[ComputeEleme
             engine.activate(subnetwork.name, element)
             engine.run(image)
             durations[index] += [_duration(engine, image) for _ in range(settings.runs_per_turn - 1)]
-        open_points = [i for i in open_points if len(durations[i]) < settings.most_runs and (
-            len(durations[i]) < settings.least_runs or median_precision(durations[i]) > settings.precision)]
+        open_points = [
+            i
+            for i in open_points
+            if len(durations[i]) < settings.most_runs
+            and (len(durations[i]) < settings.least_runs or median_precision(durations[i]) > settings.precision)
+        ]
         on_turn(1 - len(open_points) / len(points))
-    rows = [_point(bundle, subnetwork.name, element, np.array(measured), settings)
-            for (subnetwork, element), measured in zip(points, durations)]
+    rows = [
+        _point(bundle, subnetwork.name, element, np.array(measured), settings)
+        for (subnetwork, element), measured in zip(points, durations)
+    ]
     return OperatingPointTable.from_points(rows, PROVENANCE)
 
 
@@ -89,10 +100,20 @@ def _duration(engine: Engine, image: np.ndarray) -> float:
     return time.perf_counter() - started
 
 
-def _point(bundle: ModelBundle, subnetwork: str, element: ComputeElement, durations: np.ndarray,
-           settings: ProfileSettings) -> OperatingPoint:
+def _point(
+    bundle: ModelBundle, subnetwork: str, element: ComputeElement, durations: np.ndarray, settings: ProfileSettings
+) -> OperatingPoint:
     latency = float(np.median(durations))
     power = element.threads * settings.core_power
-    return OperatingPoint(subnetwork, element.name, cpu_frequency=0.0, gpu_frequency=math.nan, latency=latency,
-                          latency_p95=float(np.quantile(durations, 0.95)), latency_p99=float(np.quantile(durations, 0.99)),
-                          power=power, energy=power * latency, accuracy=bundle.subnetwork(subnetwork).accuracy)
+    return OperatingPoint(
+        subnetwork,
+        element.name,
+        cpu_frequency=0.0,
+        gpu_frequency=math.nan,
+        latency=latency,
+        latency_p95=float(np.quantile(durations, 0.95)),
+        latency_p99=float(np.quantile(durations, 0.99)),
+        power=power,
+        energy=power * latency,
+        accuracy=bundle.subnetwork(subnetwork).accuracy,
+    )

@@ -80,7 +80,6 @@ class EpochResult:
     seconds: float
 
 
-
 class IncrementalTrainer:
     """Trains a group CNN group by group and can be resumed after any finished epoch with the same result.
 
@@ -91,17 +90,20 @@ class IncrementalTrainer:
         folder: where checkpoint and log are kept.
     """
 
-    def __init__(self, architecture: GroupCNNArchitecture, settings: IncrementalTraining, data: LabelledImages,
-                 folder: Path):
+    def __init__(
+        self, architecture: GroupCNNArchitecture, settings: IncrementalTraining, data: LabelledImages, folder: Path
+    ):
         if len(settings.epochs) != architecture.groups:
-            raise ValueError(f"epochs has {len(settings.epochs)} entries: expected one per group, {architecture.groups}")
+            raise ValueError(
+                f"epochs has {len(settings.epochs)} entries: expected one per group, {architecture.groups}"
+            )
         self.settings = settings
         self.folder = folder
         self.network = GroupCNN(architecture)
         self.network.initialise(torch.Generator().manual_seed(settings.seed))
         order = np.random.default_rng(settings.seed).permutation(len(data.labels))
         held_out = order[: round(len(order) * settings.validation)]
-        kept = np.sort(order[len(held_out):])
+        kept = np.sort(order[len(held_out) :])
         self.mean = data.images[kept].mean(axis=(0, 1, 2), dtype=np.float64) / 255
         self.standard_deviation = data.images[kept].std(axis=(0, 1, 2), dtype=np.float64) / 255
         self._train = torch.from_numpy(data.images[kept]), torch.from_numpy(data.labels[kept])
@@ -119,7 +121,7 @@ class IncrementalTrainer:
         """Train what is left and return the network.
 
         Args:
-            on_step: called with (group, epoch) after every step; an exception it raises ends the run, which can be resumed.
+            on_step: called with (group, epoch) after every step; what it raises ends the run, which can be resumed.
             on_epoch: called with the result of every epoch, after it was saved.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -137,8 +139,10 @@ class IncrementalTrainer:
         started, group, settings = time.monotonic(), self.group, self.settings
         seeds = np.random.SeedSequence((settings.seed, group, self.epoch))  # any epoch can be the first after a resume
         generator = torch.Generator().manual_seed(int(seeds.generate_state(1)[0]))
-        learned = {name: tensor if "running" in name else tensor.detach().requires_grad_()
-                   for name, tensor in self.network.group(group).items()}  # leaves that share the network's memory
+        learned = {
+            name: tensor if "running" in name else tensor.detach().requires_grad_()
+            for name, tensor in self.network.group(group).items()
+        }  # leaves that share the network's memory
         epochs = settings.epochs[group]
         joint = group > 0 and self.epoch >= epochs - round(settings.joint * epochs)
         frozen = self.network.prefix(group)
@@ -150,7 +154,7 @@ class IncrementalTrainer:
             rate = self._learning_rate(self.epoch * self.steps_per_epoch + step)
             for parameters in optimiser.param_groups:
                 parameters["lr"] = rate
-            batch = order[step * settings.batch_size: (step + 1) * settings.batch_size]
+            batch = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             x, y = self._normalise(augment(images[batch], generator)), labels[batch]
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 logits = execute(self.network.architecture, x, learned, 1, training=True).float()
@@ -171,15 +175,27 @@ class IncrementalTrainer:
         for name, tensor in learned.items():
             if tensor.requires_grad:
                 self._momentum[name] = optimiser.state[tensor]["momentum_buffer"]
-        return EpochResult(group + 1, self.epoch + 1, rate, loss_sum / seen, right / seen,
-                           self._validation_accuracy(group + 1), time.monotonic() - started)
+        return EpochResult(
+            group + 1,
+            self.epoch + 1,
+            rate,
+            loss_sum / seen,
+            right / seen,
+            self._validation_accuracy(group + 1),
+            time.monotonic() - started,
+        )
 
     def _optimiser(self, learned: dict[str, Tensor]) -> torch.optim.SGD:
         decayed = [t for name, t in learned.items() if name.startswith(("conv", "classifier.weight"))]
-        plain = [t for name, t in learned.items() if t.requires_grad and not name.startswith(("conv", "classifier.weight"))]
-        optimiser = torch.optim.SGD([{"params": decayed, "weight_decay": self.settings.weight_decay},
-                                     {"params": plain, "weight_decay": 0.0}],
-                                    lr=0.0, momentum=self.settings.momentum, nesterov=True)
+        plain = [
+            t for name, t in learned.items() if t.requires_grad and not name.startswith(("conv", "classifier.weight"))
+        ]
+        optimiser = torch.optim.SGD(
+            [{"params": decayed, "weight_decay": self.settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=0.0,
+            momentum=self.settings.momentum,
+            nesterov=True,
+        )
         for name, buffer in self._momentum.items():
             optimiser.state[learned[name]]["momentum_buffer"] = buffer
         return optimiser
@@ -202,8 +218,10 @@ class IncrementalTrainer:
         if not len(labels):
             return math.nan
         tensors = self.network.prefix(groups)
-        right = sum(int((execute(self.network.architecture, self._normalise(x), tensors, groups).argmax(1) == y).sum())
-                    for x, y in zip(images.split(500), labels.split(500)))
+        right = sum(
+            int((execute(self.network.architecture, self._normalise(x), tensors, groups).argmax(1) == y).sum())
+            for x, y in zip(images.split(500), labels.split(500))
+        )
         return right / len(labels)
 
     def _log(self, result: EpochResult) -> None:
@@ -217,8 +235,15 @@ class IncrementalTrainer:
 
     def _identity(self) -> dict[str, object]:
         """What must be the same for a resumed run to give the weights of an uninterrupted one."""
-        return json.loads(json.dumps({"architecture": self.network.architecture.to_plain(),
-                                      "settings": asdict(self.settings), "images": len(self._train[1])}))
+        return json.loads(
+            json.dumps(
+                {
+                    "architecture": self.network.architecture.to_plain(),
+                    "settings": asdict(self.settings),
+                    "images": len(self._train[1]),
+                }
+            )
+        )
 
     def _save(self) -> None:
         tensors = {f"network/{name}": tensor for name, tensor in self.network.tensors().items()}
@@ -235,10 +260,16 @@ class IncrementalTrainer:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         for key, value in self._identity().items():
             if state[key] != value:
-                raise ValueError(f"{path} was made with {key} {state[key]}, now {value}: "
-                                 "give the same settings, or another --run folder to start anew")
-        self.network.load_tensors({name.removeprefix("network/"): t for name, t in tensors.items() if name.startswith("network/")})
-        self._momentum = {name.removeprefix("momentum/"): t for name, t in tensors.items() if name.startswith("momentum/")}
+                raise ValueError(
+                    f"{path} was made with {key} {state[key]}, now {value}: "
+                    "give the same settings, or another --run folder to start anew"
+                )
+        self.network.load_tensors(
+            {name.removeprefix("network/"): t for name, t in tensors.items() if name.startswith("network/")}
+        )
+        self._momentum = {
+            name.removeprefix("momentum/"): t for name, t in tensors.items() if name.startswith("momentum/")
+        }
         self.group, self.epoch = state["group"], state["epoch"]
 
 

@@ -1,0 +1,32 @@
+"""The command `dynamic-perception`: every subcommand is added and run by the part of the package it belongs to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from dynamic_perception.demo.commands import add_demo
+from dynamic_perception.hardware.commands import add_restore
+from dynamic_perception.profiling.commands import add_profile
+from dynamic_perception.training.commands import add_evaluate, add_train
+
+INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code.  Wrong input is one sentence on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="dynamic-perception",
+        description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (add_demo, add_profile, add_train, add_evaluate, add_restore):
+        add(commands)
+    chosen = parser.parse_args(arguments)
+    try:
+        return chosen.run_command(chosen)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED

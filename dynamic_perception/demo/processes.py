@@ -1,0 +1,159 @@
+"""The demo's child processes: nodes and CPU load, each in a session of its own, none of which outlives the demo."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from dynamic_perception.installation import PACKAGE, share_folder
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LOG_END = 15  # lines of a log that a message shows
+TRACEBACK = "Traceback (most recent call last)"
+POLL_PERIOD = 0.01  # [s]
+
+_libc = ctypes.CDLL(None, use_errno=True)  # loaded before any fork: nothing is allowed to be loaded after it
+
+
+class ProcessFault(RuntimeError):
+    """A process that did not do its part; the message names it and shows the end of its log."""
+
+
+class Process:
+    """One child process with its log file."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path):
+        self.name = name
+        self.log = log
+        demo = os.getpid()
+
+        def die_with_the_demo() -> None:  # in the child, between fork and exec
+            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != demo:
+                os._exit(1)
+
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True, preexec_fn=die_with_the_demo)
+
+    @property
+    def identifier(self) -> int:
+        """The process's number in the system."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+        return self._process.poll()
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and everything that it started."""
+        if self.running:
+            try:
+                os.killpg(self._process.pid, number)
+            except ProcessLookupError:
+                pass  # it ended between the two lines
+
+    def fault(self) -> str:
+        """What went wrong, in a sentence with the end of its log; empty when nothing did.  Only after it has ended."""
+        code = self.exit_code
+        if code != 0:
+            how = f"with exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
+            return self.describe(f"ended {how}")
+        return self.describe("left a traceback") if TRACEBACK in self.log.read_text(errors="replace") else ""
+
+    def describe(self, what: str) -> str:
+        """A sentence about the process, and the end of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()[-LOG_END:]
+        return "\n    ".join([f"{self.name} {what}; the end of {self.log}:", *(lines or ["(empty)"])])
+
+
+class ProcessGroup:
+    """Starts nodes and CPU load, and ends them.
+
+    Args:
+        logs: folder of the log files.
+        environment: of the processes.
+    """
+
+    def __init__(self, logs: Path, environment: Mapping[str, str]):
+        self._logs = logs
+        self._environment = environment
+        self.nodes: list[Process] = []
+        self._load: list[Process] = []
+
+    def start_node(self, name: str, label: str, namespace: str, parameters: Mapping[str, object]) -> None:
+        """Start a node of this package by the executable that is installed for it; `label` names its log."""
+        executable = share_folder().parent.parent / "lib" / PACKAGE / f"{name}_node"
+        arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
+        for key, value in parameters.items():
+            arguments += ["-p", f"{key}:={_to_yaml(value)}"]
+        self.nodes.append(Process(name, [str(executable), *arguments], self._environment, self._logs / f"{label}.log"))
+
+    def start_load(self, count: int) -> None:
+        """Start `count` processes that take all of the CPU they can get."""
+        command = [sys.executable, "-I", "-S", "-c", "while True: pass"]
+        for number in range(count):
+            self._load.append(Process("CPU load", command, self._environment, self._logs / f"cpu_load_{number}.log"))
+
+    def stop_load(self) -> None:
+        """End the CPU load."""
+        for process in self._load:
+            process.send(signal.SIGKILL)
+        for process in self._load:
+            process.wait()
+            process.log.unlink(missing_ok=True)
+        self._load = []
+
+    def node(self, name: str) -> Process:
+        """The node of that name."""
+        return next(process for process in self.nodes if process.name == name)
+
+    def check(self) -> None:
+        """ProcessFault if a node has ended."""
+        for process in self.nodes:
+            if not process.running:
+                raise ProcessFault(process.describe(f"ended early, with exit code {process.exit_code}"))
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send the nodes a signal, and end the load at once: it has nothing to clean up, and slows down the others."""
+        for process in list(self._load):
+            process.send(signal.SIGKILL)
+        for process in list(self.nodes):
+            process.send(number)
+
+    def stop_nodes(self, timeout: float) -> list[str]:
+        """End all nodes, the ones that take longer than `timeout` s by SIGKILL; what each did wrong, in sentences."""
+        self.signal_all(signal.SIGTERM)
+        end = time.monotonic() + timeout
+        while any(process.running for process in self.nodes) and time.monotonic() < end:
+            time.sleep(POLL_PERIOD)
+        self.signal_all(signal.SIGKILL)
+        for process in self.nodes:
+            process.wait()
+        faults = [fault for process in self.nodes if (fault := process.fault())]
+        self.nodes = []
+        return faults
+
+
+def _to_yaml(value: object) -> str:
+    """A parameter value as the ROS command line wants it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)

@@ -1,0 +1,147 @@
+"""What the demo leaves behind: a verdict, the raw series, the picture, the page, and a summary on the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import onnxruntime
+from rclpy.utilities import get_rmw_implementation_identifier
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from dynamic_perception.demo.scenario import FRAME_RATE, LARGEST_RISE, LARGEST_SHARE, Deadlines
+from dynamic_perception.demo.scenario_run import Plan
+from dynamic_perception.hardware.compute_element import platform_fingerprint
+from dynamic_perception.report.page import PageContent, headline, write_page
+from dynamic_perception.report.recorded_run import Limits, RecordedRun, summarise, to_plain
+from dynamic_perception.report.timeline import draw_timeline
+
+ANSWER_TIME = 1.0  # [s] at the end, in which a command may stay without an answer
+
+
+@dataclass(frozen=True)
+class ResultPaths:
+    """The files of one demo."""
+
+    page: Path
+    timeline: Path
+    series: Path
+
+
+def check_run(run: RecordedRun) -> list[str]:
+    """What went wrong in a run that came to its end, in sentences; empty: nothing."""
+    faults = [f"{run.title}: no frame was answered in the phase '{phase.name}'" for phase in run.phases
+              if not any(phase.start <= frame.time < phase.end for frame in run.frames)]
+    if not run.managed:
+        return faults
+    answers = {answer.sequence: answer for answer in run.answers}
+    if not any(answer.result in ("applied", "partial") for answer in run.answers):
+        faults.append(f"{run.title}: no command was applied")
+    for command in run.commands:
+        answer = answers.get(command.sequence)
+        if answer is None and command.time < run.phases[-1].end - ANSWER_TIME:
+            faults.append(f"{run.title}: command {command.sequence} ({command.reason}) was never answered")
+        elif answer is not None and answer.result == "rejected":
+            faults.append(f"{run.title}: command {command.sequence} ({command.reason}) was rejected: {answer.message}")
+    return faults
+
+
+def write_results(out: Path, managed: RecordedRun, fixed: RecordedRun, plan: Plan, deadlines: Deadlines,
+                  limits: Limits) -> ResultPaths:
+    """Write `index.html`, `timeline.png` and `results.json` into `out`."""
+    paths = ResultPaths(out / "index.html", out / "timeline.png", out / "results.json")
+    machine = describe_machine()
+    sources = describe_sources(plan, managed)
+    subnetworks = [subnetwork.name for subnetwork in plan.bundle.subnetworks]
+    draw_timeline(managed, fixed, limits, subnetworks, plan.table.elements, paths.timeline)
+    write_page(paths.page, PageContent(
+        managed=managed, fixed=fixed, timeline=paths.timeline.read_bytes(), table=plan.table,
+        deadlines=explain_deadlines(deadlines), sources=sources, machine=machine))
+    paths.series.write_text(json.dumps({
+        "machine": machine, "sources": sources, "model": plan.bundle.name, "weights_sha256": plan.bundle.weights_sha256,
+        "deadlines": {f"{key}_s" if isinstance(value, float) else key: value
+                      for key, value in dataclasses.asdict(deadlines).items()},
+        "limits": dataclasses.asdict(limits), "runs": [to_plain(managed), to_plain(fixed)],
+        "summary": {"managed": [_plain_summary(s) for s in summarise(managed)],
+                    "fixed": [_plain_summary(s) for s in summarise(fixed)]}}, allow_nan=False))
+    return paths
+
+
+def _plain_summary(summary: object) -> dict[str, object]:
+    return {key: None if value != value else value for key, value in dataclasses.asdict(summary).items()}
+
+
+def describe_machine() -> dict[str, str]:
+    """What the numbers were measured on."""
+    fingerprint = platform_fingerprint(Path("/sys"))
+    return {
+        "CPU": f"{fingerprint['cpu_model']}, {fingerprint['architecture']}",
+        "CPUs": f"{len(os.sched_getaffinity(0))} usable of {fingerprint['cpu_count']}",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "middleware": f"{get_rmw_implementation_identifier()}, rclpy {version('rclpy')}",
+        "engine": f"ONNX Runtime {onnxruntime.__version__}",
+    }
+
+
+def explain_deadlines(deadlines: Deadlines) -> list[tuple[str, float, str]]:
+    """Name, seconds, and how each was computed."""
+    smallest, largest, frugal, median, p95 = (f"{1e3 * seconds:.2f} ms" for seconds in (
+        deadlines.smallest, deadlines.largest, deadlines.frugal, deadlines.overhead_median, deadlines.overhead_p95))
+    calm = f"one frame period at {FRAME_RATE:g} Hz: the answer is there before the next frame"
+    tight = (f"the overhead around the inference that 95 % of {deadlines.overhead_frames} frames of the calm phase "
+             f"kept, {p95} (median {median}), plus the middle between the fastest smaller subnetwork, {smallest}, and "
+             f"the largest at its fastest, {largest}: by the table the largest does not fit, a smaller one does")
+    economy = (f"the same overhead, plus the middle between the largest subnetwork at its fastest operating point, "
+               f"{largest}, and at its most frugal, {frugal}: whoever must save power has to take a smaller one")
+    if deadlines.economy == deadlines.calm:
+        economy = (f"as calm, because on this machine the most frugal operating point of the largest subnetwork, "
+                   f"{frugal}, is about as fast as its fastest, {largest}")
+    return [("calm", deadlines.calm, calm), ("tight", deadlines.tight, tight),
+            ("economy (phase battery)", deadlines.economy, economy)]
+
+
+def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
+    """Every shown quantity and where it comes from."""
+    board, power = plan.scenario.board, plan.scenario.reference_power
+    temperature = "measured by this machine's sensors; nothing is heated in the phase 'heat'"
+    if run.temperature_source == "modelled":
+        temperature = (
+            f"modelled: one thermal resistance of {board.thermal_resistance:.3g} K/W, so that the largest subnetwork "
+            f"at {FRAME_RATE:g} Hz ({1e3 * power:.3g} mW) heats by {LARGEST_RISE:g} K, and a time constant of "
+            f"{board.time_constant:.2g} s; driven by the energy of what perception executed")
+    battery = "measured by this machine's sensors; nothing is drained in the phase 'battery'"
+    if run.battery_source == "modelled":
+        battery = (f"modelled: {board.battery_capacity:.3g} J, so that the largest subnetwork takes "
+                   f"{100 * LARGEST_SHARE:.0f} % of it during a run; other consumers and a charger as in the scenario")
+    return {
+        "latency, misses": "measured: from a frame's stamp to its published answer, by the perception node",
+        "CPU load": f"real: {plan.load_processes} processes that take all of the CPU they can get",
+        "accuracy": "measured on the test images of the model bundle, per subnetwork; not on the frames of this run",
+        "energy": f"{plan.table.provenance['energy']}: of a frame's operating point, as the table has it",
+        "temperature": temperature,
+        "battery": battery,
+    }
+
+
+def print_summary(console: Console, managed: RecordedRun, fixed: RecordedRun, paths: ResultPaths) -> None:
+    """The comparison per phase, and where the files are."""
+    table = Table(title="with the manager / fixed largest subnetwork", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("phase", no_wrap=True)
+    for name in ("missed\n(%)", "p95 latency\n(ms)", "accuracy\n(%)", "frame's energy,\nmodelled (mJ)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for a, b in zip(summarise(managed), summarise(fixed)):
+        table.add_row(a.phase, f"{100 * a.miss_rate:.1f} / {100 * b.miss_rate:.1f}",
+                      f"{1e3 * a.latency_p95:.1f} / {1e3 * b.latency_p95:.1f}",
+                      f"{100 * a.accuracy:.1f} / {100 * b.accuracy:.1f}",
+                      f"{1e3 * a.energy:.2f} / {1e3 * b.energy:.2f}", end_section=a.phase == managed.phases[-1].name)
+    console.print(table)
+    console.print(headline(managed, fixed), highlight=False)
+    for name, path in (("page", paths.page), ("picture", paths.timeline), ("series", paths.series)):
+        console.print(f"{name:8} {path}", highlight=False, markup=False, soft_wrap=True)

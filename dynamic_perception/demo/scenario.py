@@ -1,0 +1,167 @@
+"""What happens in the demo, and when: phases, deadlines, and the surroundings of the modelled board.
+
+The network is small, so on every machine other deadlines are calm or tight: they are computed from the overhead around
+the inference, measured in the calm phase, and from the latencies of the machine's operating-point table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+
+from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.report.recorded_run import PhaseSpan
+from dynamic_perception.simulation.platform_model import PlatformSettings, Surroundings
+
+FRAME_RATE = 30.0  # [Hz]
+
+SLOWER = 1.1  # times as long: less of a difference between two operating points is lost in the noise
+
+# The modelled board is cooled and fed so that the largest subnetwork at FRAME_RATE heats it by LARGEST_RISE, and
+# takes LARGEST_SHARE of the battery during a run: on any machine the same picture, whatever its operating points draw.
+LARGEST_RISE = 22.0    # [K]
+LARGEST_SHARE = 0.30   # [0..1]
+TIME_CONSTANT = 0.025  # of the run's duration
+RAMP = 0.35            # of a phase, in which the ambient temperature goes from the last phase's to its own
+
+CALM_AMBIENT, HOT_AMBIENT = 35.0, 68.0  # [°C] hot: the largest subnetwork would pass the critical 90, the smallest not
+START_CHARGE = 0.62                     # [0..1]
+OTHER_DRAIN, FAST_DRAIN, CHARGING = 0.02, 0.30, 0.25  # [0..1] of the battery over a phase: usual, draining, charger
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the scenario.
+
+    Attributes:
+        name: short, as pictures show it.
+        text: one sentence.
+        share: of the duration.
+        deadline: which of the `Deadlines` holds.
+        load: whether busy processes take the cores.
+        ambient: [°C] of the modelled board.
+        drain, charge: [0..1] of the battery that other consumers take, and the charger gives, in this phase.
+    """
+
+    name: str
+    text: str
+    share: float
+    deadline: str = "calm"
+    load: bool = False
+    ambient: float = CALM_AMBIENT
+    drain: float = OTHER_DRAIN
+    charge: float = 0.0
+
+
+PHASES = (
+    Phase("calm", "A generous deadline and an idle machine.", 0.15),
+    Phase("tight deadline", "A deadline that the largest subnetwork cannot keep.", 0.15, deadline="tight"),
+    Phase("CPU load", "Other processes really take the cores.", 0.19, load=True),
+    Phase("heat", "A second source of heat under the board.", 0.20, ambient=HOT_AMBIENT),
+    Phase("battery", "The rest of the robot drains the battery.", 0.18, deadline="economy", drain=FAST_DRAIN),
+    Phase("recovery", "Cool again, on the charger, with the calm deadline.", 0.13, charge=CHARGING),
+)
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """The deadlines [s] of a run and what they were computed from.
+
+    Attributes:
+        calm: one frame period, so that an answer is there before the next frame.
+        tight: what most frames need around the inference, and half of the way from the smallest to the largest
+            subnetwork's latency.
+        economy: as tight, but half of the way from the largest subnetwork's fastest operating point to its most frugal;
+            calm where the most frugal one is as fast.
+        overhead_median, overhead_p95: [s] measured from the frame's stamp to the answer, without the inference.
+        overhead_frames: how many frames that is.
+        smallest, largest, frugal: [s] latencies of the table that were used.
+    """
+
+    calm: float
+    tight: float
+    economy: float
+    overhead_median: float
+    overhead_p95: float
+    overhead_frames: int
+    smallest: float
+    largest: float
+    frugal: float
+
+    def of(self, phase: Phase) -> float:
+        """The deadline [s] of a phase."""
+        return getattr(self, phase.deadline)
+
+
+def compute_deadlines(overheads: Sequence[float], table: OperatingPointTable, largest: str) -> Deadlines:
+    """Deadlines for this machine from the measured overheads [s] and its operating points.
+
+    Args:
+        overheads: of at least one frame.
+        table: of at least two subnetworks.
+        largest: name of the largest one.
+    """
+    rows = [table[index] for index in range(len(table))]
+    of_largest = [point for point in rows if point.subnetwork == largest]
+    smallest = min(point.latency for point in rows if point.subnetwork != largest)
+    fastest = min(point.latency for point in of_largest)
+    frugal = min(of_largest, key=lambda point: (point.power, point.latency)).latency
+    median, p95 = np.quantile(overheads, (0.5, 0.95))
+    calm = 1 / FRAME_RATE
+    return Deadlines(
+        calm=calm, tight=float(p95 + (smallest + fastest) / 2),
+        economy=float(p95 + (fastest + frugal) / 2) if frugal > SLOWER * fastest else calm,
+        overhead_median=float(median), overhead_p95=float(p95), overhead_frames=len(overheads),
+        smallest=smallest, largest=fastest, frugal=frugal)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The phases over `duration` [s].  `reference_power` [W]: the largest subnetwork's mean power at FRAME_RATE."""
+
+    duration: float
+    reference_power: float
+
+    @property
+    def spans(self) -> tuple[PhaseSpan, ...]:
+        """The phases with their times."""
+        ends = np.cumsum([phase.share for phase in PHASES]) / sum(phase.share for phase in PHASES) * self.duration
+        starts = [0.0, *ends[:-1]]
+        return tuple(PhaseSpan(phase.name, phase.text, float(start), float(end))
+                     for phase, start, end in zip(PHASES, starts, ends))
+
+    @property
+    def board(self) -> PlatformSettings:
+        """The modelled board."""
+        return PlatformSettings(
+            thermal_resistance=LARGEST_RISE / self.reference_power, time_constant=TIME_CONSTANT * self.duration,
+            battery_capacity=self.reference_power * self.duration / LARGEST_SHARE)
+
+    @property
+    def start_temperature(self) -> float:
+        """[°C] of the board that has run the largest subnetwork for long."""
+        return CALM_AMBIENT + LARGEST_RISE
+
+    def phase_at(self, time: float) -> int:
+        """Number of the phase at `time` [s]; before the start the first, after the end the last."""
+        return next((i for i, span in enumerate(self.spans) if time < span.end), len(PHASES) - 1)
+
+    def surroundings(self, time: float) -> Surroundings:
+        """What acts on the modelled board at `time` [s]."""
+        number = self.phase_at(time)
+        phase, span = PHASES[number], self.spans[number]
+        before = PHASES[number - 1].ambient if number else phase.ambient
+        way = min(1.0, max(0.0, (time - span.start) / (RAMP * (span.end - span.start))))
+        watts = self.board.battery_capacity / (span.end - span.start)
+        return Surroundings(ambient=before + way * (phase.ambient - before), other_load=phase.drain * watts,
+                            charger=phase.charge * watts)
+
+
+def reference_power(table: OperatingPointTable, largest: str) -> float:
+    """[W] mean power of the largest subnetwork's thirstiest operating point at FRAME_RATE; ValueError if not known."""
+    energies = [table.energy[index] for index in range(len(table)) if table.subnetwork[index] == largest]
+    if np.isnan(energies).all():
+        raise ValueError("the operating-point table knows no energy, which the modelled board needs: profile again")
+    return float(np.nanmax(energies)) * FRAME_RATE

@@ -1,0 +1,87 @@
+"""The demo from its options to its exit code: prepare, play with and without the manager, report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from dynamic_perception.demo.interruption import KILL_AFTER, Interruption
+from dynamic_perception.demo.preparation import open_table, read_limits, read_model, read_source
+from dynamic_perception.demo.processes import ProcessFault, ProcessGroup
+from dynamic_perception.demo.results import check_run, print_summary, write_results
+from dynamic_perception.demo.scenario import Scenario, reference_power
+from dynamic_perception.demo.scenario_run import Plan, ScenarioRun
+from dynamic_perception.hardware.sensors import read_battery, read_temperatures
+from dynamic_perception.report.live_table import EventLog, LiveTable
+
+LOAD_PROCESSES_PER_CORE = 1
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """The options of the `demo` command; None: not given."""
+
+    duration: float  # [s] of a run
+    images: Path | None
+    video: Path | None
+    headless: bool
+    model: str
+    out: Path | None
+
+
+def run_session(options: DemoOptions, interruption: Interruption) -> int:
+    """Run the whole demo; its exit code.
+
+    Raises:
+        ValueError, OSError: an option is wrong; nothing was started.
+    """
+    source = read_source(options.images, options.video)
+    bundle = read_model(options.model)
+    out = options.out or Path("demo_results") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    logs = out / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    isolate(logs)
+    console = Console()
+    profile, table = open_table(bundle, console)
+    plan = Plan(
+        bundle=bundle, table=table, profile=profile, source=source,
+        scenario=Scenario(options.duration, reference_power(table, bundle.subnetworks[-1].name)),
+        load_processes=LOAD_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)),
+        temperature_modelled=not read_temperatures(), battery_modelled=read_battery() is None,
+        namespace=f"/demo_{uuid.uuid4().hex[:8]}")
+    limits = read_limits()
+    processes = interruption.processes = ProcessGroup(logs, os.environ)
+    runs, faults, deadlines = [], [], None
+    try:
+        for title, managed in (("run 1 of 2: with the manager", True), ("run 2 of 2: fixed largest subnetwork", False)):
+            headless = options.headless or not console.is_terminal
+            with EventLog(console) if headless else LiveTable(console, limits) as display, interruption.deferred():
+                run = ScenarioRun(plan, title, managed, processes, interruption, display, deadlines)
+                faults += run.play()
+            deadlines = run.deadlines
+            runs.append(run.record)
+            faults += check_run(run.record)
+    except ProcessFault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 1
+    finally:
+        processes.stop_nodes(KILL_AFTER)
+    console.print("drawing the report", style="dim")
+    paths = write_results(out, runs[0], runs[1], plan, deadlines, limits)
+    print_summary(console, runs[0], runs[1], paths)
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def isolate(logs: Path) -> None:
+    """Keep two demos at once, or a robot nearby, from meeting; the nodes inherit it."""
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["ROS_LOG_DIR"] = str((logs / "ros").resolve())

@@ -1,0 +1,220 @@
+"""The demo as a user starts it, and the parts of it that decide what it does."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import cv2
+import pytest
+from bundles import make_bundle
+from conftest import wait_for
+from tables import board
+
+from dynamic_perception.demo.processes import Process
+from dynamic_perception.demo.results import check_run
+from dynamic_perception.demo.scenario import FRAME_RATE, PHASES, Scenario, compute_deadlines, reference_power
+from dynamic_perception.report.recorded_run import Answer, Command, Frame, RecordedRun
+from dynamic_perception.simulation.platform_model import PlatformModel
+
+COMMAND = Path(sys.executable).with_name("dynamic-perception")
+ENDS_WITHIN = 2.0  # [s] after a signal
+MARK = "DYNAMIC_PERCEPTION_DEMO_TEST"
+
+
+class Demo:
+    """A demo in a process of its own, whose children can be found by a mark in their environment."""
+
+    def __init__(self, folder: Path, *arguments: str):
+        self.out = folder / "out"
+        self._mark = uuid.uuid4().hex
+        self._log = folder / "demo.log"
+        environment = {**os.environ, "XDG_DATA_HOME": str(folder / "data"), MARK: self._mark}
+        with self._log.open("wb") as output:
+            self.process = subprocess.Popen([COMMAND, "demo", "--headless", "--out", self.out, *arguments],
+                                            env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def processes(self) -> list[str]:
+        """Every process that the demo started, and itself, that still runs."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"{MARK}={self._mark}".encode() in (folder / "environ").read_bytes():
+                    found.append((folder / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                pass  # it ended meanwhile
+        return found
+
+
+@pytest.fixture
+def start_demo(tmp_path):
+    """Start demos that are ended with the test."""
+    started = []
+
+    def start(*arguments: str) -> Demo:
+        started.append(Demo(tmp_path, "--model", str(make_bundle(tmp_path / "bundle").folder), *arguments))
+        return started[-1]
+
+    yield start
+    for demo in started:
+        demo.process.kill()
+        demo.process.wait()
+
+
+def test_a_short_demo_plays_both_runs_and_leaves_its_results(start_demo):
+    demo = start_demo("--duration", "10")
+    assert demo.process.wait(120) == 0, demo.output()
+    assert demo.processes() == []
+    assert "run 1 of 2: with the manager" in demo.output() and "run 2 of 2: fixed largest subnetwork" in demo.output()
+    results = json.loads((demo.out / "results.json").read_text())
+    managed, fixed = results["runs"]
+    assert min(len(run["frames"]["time_s"]) for run in (managed, fixed)) > 50
+    assert set(managed["commands"]["sequence"][:-1]) <= set(managed["answers"]["sequence"])
+    assert "applied" in managed["answers"]["result"]
+    assert fixed["commands"] == {} and set(fixed["frames"]["subnetwork"]) == {"100%"}
+    assert managed["deadlines"]["deadline_s"] == fixed["deadlines"]["deadline_s"]
+    assert len(managed["deadlines"]["deadline_s"]) == len(PHASES)
+    assert cv2.imread(str(demo.out / "timeline.png")) is not None
+    page = (demo.out / "index.html").read_text()
+    assert re.findall(r"https?://|(?:src|href)=\"(?!data:)|url\(|@import|<script|<link", page) == []
+    assert managed["temperature_source"] in page
+
+
+@pytest.mark.parametrize(("number", "moment"), [
+    (signal.SIGINT, "measuring them once"), (signal.SIGTERM, "starting the nodes"), (signal.SIGINT, "phase calm")])
+def test_a_signal_ends_every_process_within_two_seconds(start_demo, number, moment):
+    demo = start_demo("--duration", "30")
+    wait_for(lambda: moment in demo.output() or demo.process.poll() is not None, f"'{moment}'", timeout=60.0)
+    assert demo.processes(), demo.output()
+    sent = time.monotonic()
+    demo.process.send_signal(number)
+    assert demo.process.wait(10 * ENDS_WITHIN) == 130
+    assert time.monotonic() - sent < ENDS_WITHIN
+    assert demo.processes() == []
+    assert "Traceback" not in demo.output()
+
+
+@pytest.mark.parametrize("option", ["--images", "--video"])
+def test_a_wrong_path_is_told_before_anything_starts(start_demo, option):
+    demo = start_demo(option, "/nowhere")
+    assert demo.process.wait(60) == 2
+    assert f"error: {option} /nowhere: expected a" in demo.output()
+    assert not demo.out.exists()
+
+
+def test_a_process_does_not_outlive_a_demo_that_was_killed(tmp_path):
+    code = ("import os, pathlib, time\nfrom dynamic_perception.demo.processes import Process\n"
+            f"p = Process('sleeper', ['sleep', '600'], os.environ, pathlib.Path({str(tmp_path / 'log')!r}))\n"
+            "print(p.identifier, flush=True)\ntime.sleep(600)\n")
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    child = Path("/proc") / parent.stdout.readline().strip()
+    assert "sleep" in (child / "cmdline").read_text()
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not child.exists() or "Z" in (child / "stat").read_text().split()[2], "the end of the child")
+
+
+@pytest.mark.parametrize(("script", "said"), [
+    ("exit 3", "ended with exit code 3"), ("kill -9 $$", "ended by SIGKILL"),
+    ("echo 'Traceback (most recent call last)'; echo KeyError", "left a traceback")])
+def test_what_a_process_did_wrong_is_told_with_the_end_of_its_log(tmp_path, script, said):
+    process = Process("perception", ["sh", "-c", script], os.environ, tmp_path / "perception.log")
+    process.wait()
+    assert process.fault().startswith(f"perception {said}; the end of {tmp_path / 'perception.log'}:")
+
+
+def test_a_process_that_ends_well_has_no_fault(tmp_path):
+    process = Process("camera", ["true"], os.environ, tmp_path / "camera.log")
+    process.wait()
+    assert process.fault() == ""
+
+
+def test_the_largest_subnetwork_misses_the_tight_deadline_by_the_table_and_a_smaller_one_keeps_it():
+    deadlines = compute_deadlines([2e-3, 3e-3, 4e-3], board(), "100%")  # 25 % takes 2 ms, 100 % 11 ms on two threads
+    assert deadlines.overhead_p95 + 2e-3 < deadlines.tight < deadlines.overhead_p95 + 11e-3
+
+
+def test_the_economy_deadline_needs_all_threads_for_the_largest_subnetwork():
+    deadlines = compute_deadlines([2e-3, 3e-3, 4e-3], board(), "100%")  # 22 ms on the thread that takes less power
+    assert deadlines.overhead_p95 + 11e-3 < deadlines.economy < deadlines.overhead_p95 + 22e-3
+
+
+def play_board(scenario: Scenario, power: float) -> dict[str, PlatformModel]:
+    """The modelled board at the end of every phase, at a constant power [W]."""
+    model = PlatformModel(scenario.board, scenario.start_temperature, charge=0.62)
+    ends = {}
+    for span in scenario.spans:
+        for step in range(200):
+            now = span.start + (step + 0.5) / 200 * (span.end - span.start)
+            model.advance((span.end - span.start) / 200, power, scenario.surroundings(now))
+        ends[span.name] = PlatformModel(scenario.board, model.temperature, model.charge)
+    return ends
+
+
+@pytest.mark.parametrize("duration", [10.0, 60.0, 600.0])
+def test_the_modelled_board_only_overheats_in_the_heat_and_only_at_high_power(duration):
+    largest = reference_power(board(), "100%")
+    scenario = Scenario(duration, largest)
+    assert play_board(scenario, largest)["heat"].temperature > 85.0
+    assert play_board(scenario, largest / 4)["heat"].temperature < 75.0
+    assert all(play_board(scenario, largest)[name].temperature < 60.0 for name in ("calm", "CPU load", "recovery"))
+
+
+def test_the_modelled_battery_falls_below_both_thresholds_and_recovers():
+    largest = reference_power(board(), "100%")
+    ends = play_board(Scenario(60.0, largest), largest / 2)
+    assert ends["heat"].charge > 0.30 and 0.0 < ends["battery"].charge < 0.15 and ends["recovery"].charge > 0.30
+
+
+def test_the_reference_power_is_the_energy_of_the_largest_subnetwork_at_the_frame_rate():
+    slower_and_thirstier = 1.5 * 22e-3  # [J] on one thread
+    assert math.isclose(reference_power(board(), "100%"), slower_and_thirstier * FRAME_RATE)
+
+
+def make_run(managed: bool = True) -> RecordedRun:
+    """A run in which everything went well."""
+    run = RecordedRun("run 1 of 2", managed, Scenario(60.0, 1.0).spans, "modelled", "modelled")
+    run.frames = [Frame(float(time), 0.01, 0.005, "100%", "cpu:2", True, 0, 0.01, 0.85) for time in range(60)]
+    if managed:
+        run.commands = [Command(5.0, 1, "50%", "cpu:2", "deadline", True, "")]
+        run.answers = [Answer(5.0, 1, "applied", "", 1e-4)]
+    return run
+
+
+@pytest.mark.parametrize("managed", [True, False])
+def test_a_run_in_which_everything_went_well_passes(managed):
+    assert check_run(make_run(managed)) == []
+
+
+def test_a_phase_without_frames_fails():
+    run = make_run()
+    run.frames = [frame for frame in run.frames if run.phase_at(frame.time).name != "heat"]
+    assert check_run(run) == ["run 1 of 2: no frame was answered in the phase 'heat'"]
+
+
+def test_a_command_that_was_never_answered_fails():
+    run = make_run()
+    run.commands.append(Command(20.0, 2, "25%", "cpu:2", "contention", True, ""))
+    assert check_run(run) == ["run 1 of 2: command 2 (contention) was never answered"]
+
+
+def test_a_rejected_command_fails():
+    run = make_run()
+    run.commands.append(Command(20.0, 2, "33%", "cpu:2", "manual", True, ""))
+    run.answers.append(Answer(20.0, 2, "rejected", "subnetwork '33%' is unknown", math.nan))
+    assert check_run(run) == ["run 1 of 2: command 2 (manual) was rejected: subnetwork '33%' is unknown"]
+
+
+def test_a_managed_run_without_an_applied_command_fails():
+    run = make_run()
+    run.commands, run.answers = [], []
+    assert check_run(run) == ["run 1 of 2: no command was applied"]

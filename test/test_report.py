@@ -1,0 +1,154 @@
+"""What is shown of two runs is what was recorded."""
+
+import io
+import json
+import math
+import re
+from itertools import combinations
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+from tables import board
+
+from dynamic_perception.report.live_table import EventLog, LiveTable, make_table, take_snapshot
+from dynamic_perception.report.page import PageContent, headline, write_page
+from dynamic_perception.report.recorded_run import (Answer, Command, DeadlineChange, Frame, Limits, PhaseSpan, Picture,
+                                                    Reading, RecordedRun, list_changes, summarise, to_plain)
+from dynamic_perception.report.timeline import DPI, WIDTH, draw_timeline, make_timeline
+
+LIMITS = Limits(switch_on=60.0, control=75.0, critical=90.0, battery_thresholds=(0.3, 0.15))
+PHASES = (PhaseSpan("calm", "Nothing happens.", 0.0, 5.0), PhaseSpan("heat", "It is hot.", 5.0, 10.0))
+SUBNETWORKS, ELEMENTS = ["25%", "50%", "75%", "100%"], ["cpu:1", "cpu:2"]
+
+
+def make_frame(time: float, latency: float = 0.004, met: bool = True, skipped: int = 0) -> Frame:
+    return Frame(time, latency, latency / 2, "100%", "cpu:2", met, skipped, 0.01, 0.85)
+
+
+def make_run(managed: bool = True, commands: list[Command] | None = None) -> RecordedRun:
+    title = "run 1 of 2: with the manager" if managed else "run 2 of 2: fixed"
+    run = RecordedRun(title, managed, PHASES, "modelled", "measured")
+    run.frames = [make_frame(0.1 * i, latency=0.003 + 0.001 * (i % 4), met=i % 4 < 3) for i in range(100)]
+    run.deadlines = [DeadlineChange(0.0, 0.0333), DeadlineChange(5.0, 0.005)]
+    run.commands = [] if not managed else commands or [
+        Command(0.0, 1, "100%", "cpu:2", "startup", True, "start"),
+        Command(6.0, 2, "25%", "cpu:1", "thermal", False, "soc <b>80 C</b>, 75 C wanted")]
+    run.answers = [Answer(c.time, c.sequence, "applied", "", 1e-4) for c in run.commands]
+    run.temperatures = [Reading(0.2 * i, "soc", 50.0 + 0.7 * i) for i in range(50)]
+    run.charges = [Reading(0.2 * i, "BAT0", 0.5 - 0.005 * i) for i in range(50)]
+    red = np.full((480, 640, 3), (200, 10, 10), np.uint8)
+    run.pictures = [Picture(3.0, red, "100%", ("ship", "truck"), (0.8, 0.1))]
+    return run
+
+
+def print_to_text(renderable) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def test_a_late_answer_and_a_skipped_frame_are_misses():
+    run = make_run()
+    run.frames = [make_frame(1.0), make_frame(2.0, met=False), make_frame(3.0, skipped=2), make_frame(6.0)]
+    calm, heat, whole = summarise(run)
+    assert (calm.frames, calm.misses) == (5, 3)
+    assert (heat.frames, heat.misses) == (1, 0)
+    assert (whole.frames, whole.misses) == (6, 3)
+
+
+def test_a_phase_without_frames_has_no_rates():
+    run = make_run()
+    run.frames = [make_frame(1.0)]
+    heat = summarise(run)[1]
+    assert heat.frames == 0 and math.isnan(heat.miss_rate) and math.isnan(heat.accuracy)
+
+
+def test_commands_for_the_same_point_are_no_change():
+    first = Command(0.0, 1, "100%", "cpu:2", "startup", True, "start")
+    infeasible = Command(1.0, 2, "100%", "cpu:2", "deadline", False, "too tight")
+    down = Command(2.0, 3, "25%", "cpu:2", "deadline", True, "down")
+    assert list_changes(make_run(commands=[first, infeasible, down])) == [first, down]
+
+
+def test_the_series_are_strict_json_with_unknown_values_as_null():
+    run = make_run()
+    run.charges.append(Reading(9.9, "BAT0", math.nan))
+    plain = json.loads(json.dumps(to_plain(run), allow_nan=False))
+    assert plain["charges"]["charge"][-1] is None
+    assert plain["frames"]["latency_s"][:2] == [0.003, 0.004]
+    assert (plain["temperature_source"], plain["battery_source"]) == ("modelled", "measured")
+
+
+def test_the_live_table_shows_the_state_and_what_is_modelled():
+    run = make_run()
+    text = print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
+    for shown in ("run 1 of 2", "heat", "100% on cpu:2", "5.0 ms", "25 of 100 frames", "84.3 °C modelled", "measured",
+                  "thermal at 6.0 s"):
+        assert shown in text
+
+
+def test_the_live_table_of_the_fixed_run_says_that_nobody_manages():
+    run = make_run(managed=False)
+    assert "there is no manager" in print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
+
+
+def test_the_live_table_can_be_shown_before_anything_was_heard():
+    run = RecordedRun("run", True, PHASES, "modelled", "modelled")
+    with LiveTable(Console(file=io.StringIO(), force_terminal=True), LIMITS) as display:
+        display.show(run, 0.0)
+
+
+def test_the_event_log_has_one_line_per_phase_and_change():
+    run, console = make_run(), Console(file=io.StringIO(), width=80)
+    with EventLog(console) as log:
+        for time in np.arange(0.0, 10.0, 0.5):
+            log.show(run, time)
+    lines = console.file.getvalue().splitlines()
+    assert sum("phase" in line for line in lines) == 2
+    assert sum("command" in line for line in lines) == 2
+    assert len(lines) == 4
+
+
+def test_the_timeline_is_a_picture_of_the_promised_size(tmp_path):
+    draw_timeline(make_run(), make_run(managed=False), LIMITS, SUBNETWORKS, ELEMENTS, tmp_path / "timeline.png")
+    image = cv2.imread(str(tmp_path / "timeline.png"))
+    assert image.shape[1] == WIDTH * DPI
+    assert len(np.unique(image[::10, ::10].reshape(-1, 3), axis=0)) > 20  # not blank
+
+
+@pytest.mark.parametrize("changes", [3, 60])
+def test_no_two_texts_of_the_timeline_overlap(changes):
+    reasons = ["contention", "deadline", "thermal", "battery", "stale input"]
+    commands = [Command(10.0 * i / changes, i + 1, SUBNETWORKS[i % 4], ELEMENTS[i % 2], reasons[i % 5], True, "")
+                for i in range(changes)]
+    figure = make_timeline(make_run(commands=commands), make_run(managed=False), LIMITS, SUBNETWORKS, ELEMENTS)
+    figure.canvas.draw()
+    texts = [*figure.texts, *figure.legends[0].get_texts()]
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        drawn_ticks = [label for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
+        texts += [*axes.texts, axes.yaxis.label, axes.xaxis.label, *drawn_ticks]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
+    assert [(a, b) for (a, box), (b, other) in combinations(boxes, 2) if box.overlaps(other)] == []
+    width, height = figure.bbox.size
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for _, box in boxes)
+
+
+def test_the_page_needs_nothing_but_itself_and_escapes_what_nodes_say(tmp_path):
+    path = tmp_path / "index.html"
+    write_page(path, PageContent(make_run(), make_run(managed=False), b"\x89PNG", board(),
+                                 [("tight", 0.005, "measured & computed")], {"latency": "measured"},
+                                 {"CPU": "a <fast> one"}))
+    page = path.read_text()
+    assert re.findall(r"https?://|(?:src|href)=\"(?!data:)|url\(|@import|<script|<link", page) == []
+    assert "soc &lt;b&gt;80 C&lt;/b&gt;" in page and "a &lt;fast&gt; one" in page and "measured &amp; computed" in page
+    assert page.count("data:image/png;base64,") == 3  # timeline and one frame of each run
+
+
+def test_the_headline_compares_both_runs():
+    managed, fixed = make_run(), make_run(managed=False)
+    managed.frames = [make_frame(1.0), make_frame(2.0)]
+    fixed.frames = [make_frame(1.0, met=False), make_frame(2.0)]
+    assert "0.0 % of the deadlines were missed, at the fixed largest subnetwork 50.0 %" in headline(managed, fixed)
