@@ -109,7 +109,7 @@ setup(
         "numpy",
         "onnx",
         "onnxruntime",
-        "opencv-python",
+        "opencv-python-headless",  # the other one needs the libraries of a desktop
         "pyyaml",
         "rich",
         "safetensors",

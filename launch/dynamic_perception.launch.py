@@ -1,5 +1,6 @@
 """Starts the perception node, the resource manager and the hardware monitor, and on request a camera."""
 
+import os
 import posixpath
 
 from ament_index_python.packages import get_package_share_directory
@@ -11,7 +12,11 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 PACKAGE = "dynamic_perception"
-PARAMETERS_FILE = posixpath.join(get_package_share_directory(PACKAGE), "config", "dynamic_perception.yaml")
+CONFIG = posixpath.join(get_package_share_directory(PACKAGE), "config")
+PARAMETERS_FILE = posixpath.join(CONFIG, "dynamic_perception.yaml")
+# Whole frames need more shared memory than Fast DDS takes by default; whoever has a profile of their own keeps it.
+FAST_DDS_PROFILE = "FASTDDS_DEFAULT_PROFILES_FILE"
+ENVIRONMENT = {} if FAST_DDS_PROFILE in os.environ else {FAST_DDS_PROFILE: posixpath.join(CONFIG, "fastdds.xml")}
 LOG_LEVELS = ["debug", "info", "warn", "error", "fatal"]
 
 ARGUMENTS = [
@@ -62,6 +67,7 @@ def make_nodes(context):
             parameters=[*parameters, *more_parameters],
             remappings=remappings,
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+            additional_env=ENVIRONMENT,
             output="screen",
             condition=condition,
         )

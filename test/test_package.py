@@ -31,7 +31,7 @@ PYPI_NAMES = {
     "python3-matplotlib": {"matplotlib"},
     "python3-numpy": {"numpy"},
     "python3-onnxruntime-pip": {"onnxruntime"},
-    "python3-opencv": {"opencv-python"},
+    "python3-opencv": {"opencv-python-headless"},
     "python3-pytest": {"pytest"},
     "python3-pytest-timeout": {"pytest-timeout"},
     "python3-pytorch-pip": {"torch", "torchvision"},
