@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from bundles import make_bundle
 from conftest import wait_for
@@ -19,7 +20,7 @@ from tables import board
 
 from dynamic_perception.demo.processes import Process
 from dynamic_perception.demo.results import check_run
-from dynamic_perception.demo.scenario import FRAME_RATE, PHASES, Scenario, compute_deadlines, reference_power
+from dynamic_perception.demo.scenario import FRAME_RATE, PHASES, Deadlines, Scenario, compute_deadlines, reference_power
 from dynamic_perception.report.recorded_run import Answer, Command, Frame, RecordedRun
 from dynamic_perception.simulation.platform_model import PlatformModel
 
@@ -138,14 +139,29 @@ def test_a_process_that_ends_well_has_no_fault(tmp_path):
     assert process.fault() == ""
 
 
-def test_the_largest_subnetwork_misses_the_tight_deadline_by_the_table_and_a_smaller_one_keeps_it():
-    deadlines = compute_deadlines([2e-3, 3e-3, 4e-3], board(), "100%")  # 25 % takes 2 ms, 100 % 11 ms on two threads
-    assert deadlines.overhead_p95 + 2e-3 < deadlines.tight < deadlines.overhead_p95 + 11e-3
+def compute_for_board(slow_down: float = 1.0) -> Deadlines:
+    """Deadlines after 2 to 4 ms of overhead on `board`, where 25 % takes 2 ms, 100 % 11 ms, and on one thread 22 ms."""
+    frames = [Frame(0.0, overhead + slow_down * 11e-3, slow_down * 11e-3, "100%", "cpu:2", True, 0, 0.01, 0.85)
+              for overhead in np.linspace(2e-3, 4e-3, 101)]
+    return compute_deadlines(frames, board(), "100%")
 
 
-def test_the_economy_deadline_needs_all_threads_for_the_largest_subnetwork():
-    deadlines = compute_deadlines([2e-3, 3e-3, 4e-3], board(), "100%")  # 22 ms on the thread that takes less power
-    assert deadlines.overhead_p95 + 11e-3 < deadlines.economy < deadlines.overhead_p95 + 22e-3
+def test_the_overhead_is_what_is_left_of_a_frame_without_its_inference():
+    deadlines = compute_for_board(slow_down=1.5)
+    assert (deadlines.overhead_median, deadlines.overhead_p95) == pytest.approx((3e-3, 3.9e-3))
+    assert deadlines.slow_down == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("slow_down", [1.0, 1.5])
+def test_the_largest_subnetwork_misses_the_tight_deadline_and_a_smaller_one_keeps_it(slow_down):
+    deadlines = compute_for_board(slow_down)
+    assert slow_down * 2e-3 < deadlines.tight - deadlines.overhead_p95 < slow_down * 11e-3
+
+
+@pytest.mark.parametrize("slow_down", [1.0, 1.5])
+def test_the_largest_subnetwork_keeps_the_economy_deadline_only_with_all_threads(slow_down):
+    deadlines = compute_for_board(slow_down)
+    assert slow_down * 11e-3 < deadlines.economy - deadlines.overhead_p95 < slow_down * 22e-3
 
 
 def play_board(scenario: Scenario, power: float) -> dict[str, PlatformModel]:

@@ -16,7 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from dynamic_perception.demo.scenario import FRAME_RATE, LARGEST_RISE, LARGEST_SHARE, Deadlines
+from dynamic_perception.demo.scenario import FRAME_RATE, LARGEST_RISE, LARGEST_SHARE, ROOM, Deadlines
 from dynamic_perception.demo.scenario_run import Plan
 from dynamic_perception.hardware.compute_element import platform_fingerprint
 from dynamic_perception.report.page import PageContent, headline, write_page
@@ -91,20 +91,25 @@ def describe_machine() -> dict[str, str]:
 
 
 def explain_deadlines(deadlines: Deadlines) -> list[tuple[str, float, str]]:
-    """Name, seconds, and how each was computed."""
+    """Phases, seconds, and how each was computed."""
     smallest, largest, frugal, median, p95 = (f"{1e3 * seconds:.2f} ms" for seconds in (
         deadlines.smallest, deadlines.largest, deadlines.frugal, deadlines.overhead_median, deadlines.overhead_p95))
+    slower = f"{deadlines.slow_down:.2f}"
     calm = f"one frame period at {FRAME_RATE:g} Hz: the answer is there before the next frame"
-    tight = (f"the overhead around the inference that 95 % of {deadlines.overhead_frames} frames of the calm phase "
-             f"kept, {p95} (median {median}), plus the middle between the fastest smaller subnetwork, {smallest}, and "
-             f"the largest at its fastest, {largest}: by the table the largest does not fit, a smaller one does")
+    tight = (f"the overhead around the inference that 95 % of {deadlines.frames} frames of the calm phase kept, {p95} "
+             f"(median {median}), plus the middle between the table's fastest smaller subnetwork, {smallest}, and the "
+             f"largest at its fastest, {largest}, times the slow-down of the inference in the calm phase, {slower}: "
+             "the largest does not fit, a smaller one does")
+    roomy = (f"{ROOM:g} times the sum of the same overhead and of the largest subnetwork's {largest} times {slower}: on "
+             "an idle machine the largest fits without trouble")
     economy = (f"the same overhead, plus the middle between the largest subnetwork at its fastest operating point, "
-               f"{largest}, and at its most frugal, {frugal}: whoever must save power has to take a smaller one")
+               f"{largest}, and at its most frugal, {frugal}, times {slower}: whoever must save power has to take a "
+               "smaller one")
     if deadlines.economy == deadlines.calm:
         economy = (f"as calm, because on this machine the most frugal operating point of the largest subnetwork, "
                    f"{frugal}, is about as fast as its fastest, {largest}")
-    return [("calm", deadlines.calm, calm), ("tight", deadlines.tight, tight),
-            ("economy (phase battery)", deadlines.economy, economy)]
+    return [("calm, heat, recovery", deadlines.calm, calm), ("tight deadline", deadlines.tight, tight),
+            ("CPU load", deadlines.roomy, roomy), ("battery", deadlines.economy, economy)]
 
 
 def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
@@ -127,6 +132,7 @@ def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
         "energy": f"{plan.table.provenance['energy']}: of a frame's operating point, as the table has it",
         "temperature": temperature,
         "battery": battery,
+        "manager": f"as by default, but with a dwell of {plan.scenario.dwell:.2g} s, as the scenario is a time lapse",
     }
 
 

@@ -1,7 +1,7 @@
 """What happens in the demo, and when: phases, deadlines, and the surroundings of the modelled board.
 
 The network is small, so on every machine other deadlines are calm or tight: they are computed from the overhead around
-the inference, measured in the calm phase, and from the latencies of the machine's operating-point table.
+the inference and the slow-down of it, measured in the calm phase, and from the latencies of the machine's table.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Sequence
 import numpy as np
 
 from dynamic_perception.management.operating_points import OperatingPointTable
-from dynamic_perception.report.recorded_run import PhaseSpan
+from dynamic_perception.report.recorded_run import Frame, PhaseSpan
 from dynamic_perception.simulation.platform_model import PlatformSettings, Surroundings
 
 FRAME_RATE = 30.0  # [Hz]
 
+ROOM = 2.0  # times what a frame needs at the largest subnetwork
 SLOWER = 1.1  # times as long: less of a difference between two operating points is lost in the noise
 
 # The modelled board is cooled and fed so that the largest subnetwork at FRAME_RATE heats it by LARGEST_RISE, and
@@ -24,6 +25,7 @@ SLOWER = 1.1  # times as long: less of a difference between two operating points
 LARGEST_RISE = 22.0    # [K]
 LARGEST_SHARE = 0.30   # [0..1]
 TIME_CONSTANT = 0.025  # of the run's duration
+DWELL = 0.004          # of the run's duration: how long the manager waits at first before it steps up
 RAMP = 0.35            # of a phase, in which the ambient temperature goes from the last phase's to its own
 
 CALM_AMBIENT, HOT_AMBIENT = 35.0, 68.0  # [°C] hot: the largest subnetwork would pass the critical 90, the smallest not
@@ -56,12 +58,12 @@ class Phase:
 
 
 PHASES = (
-    Phase("calm", "A generous deadline and an idle machine.", 0.15),
+    Phase("calm", "A generous deadline and an idle machine.", 0.14),
     Phase("tight deadline", "A deadline that the largest subnetwork cannot keep.", 0.15, deadline="tight"),
-    Phase("CPU load", "Other processes really take the cores.", 0.19, load=True),
-    Phase("heat", "A second source of heat under the board.", 0.20, ambient=HOT_AMBIENT),
-    Phase("battery", "The rest of the robot drains the battery.", 0.18, deadline="economy", drain=FAST_DRAIN),
-    Phase("recovery", "Cool again, on the charger, with the calm deadline.", 0.13, charge=CHARGING),
+    Phase("CPU load", "Other processes really take the cores.", 0.18, deadline="roomy", load=True),
+    Phase("heat", "A second source of heat under the board.", 0.19, ambient=HOT_AMBIENT),
+    Phase("battery", "The rest of the robot drains the battery.", 0.17, deadline="economy", drain=FAST_DRAIN),
+    Phase("recovery", "Cool again, on the charger, with the calm deadline.", 0.17, charge=CHARGING),
 )
 
 
@@ -71,21 +73,25 @@ class Deadlines:
 
     Attributes:
         calm: one frame period, so that an answer is there before the next frame.
-        tight: what most frames need around the inference, and half of the way from the smallest to the largest
+        tight: what 95 % of the frames need around the inference, and half of the way from the smallest to the largest
             subnetwork's latency.
+        roomy: ROOM times what the largest subnetwork needs with all this, which an idle machine keeps without trouble.
         economy: as tight, but half of the way from the largest subnetwork's fastest operating point to its most frugal;
             calm where the most frugal one is as fast.
         overhead_median, overhead_p95: [s] measured from the frame's stamp to the answer, without the inference.
-        overhead_frames: how many frames that is.
-        smallest, largest, frugal: [s] latencies of the table that were used.
+        frames: how many were measured.
+        slow_down: median of the inference's latency over the profiled one: between frames, caches become cold.
+        smallest, largest, frugal: [s] latencies of the table that were used, before the slow-down.
     """
 
     calm: float
     tight: float
+    roomy: float
     economy: float
     overhead_median: float
     overhead_p95: float
-    overhead_frames: int
+    frames: int
+    slow_down: float
     smallest: float
     largest: float
     frugal: float
@@ -95,11 +101,11 @@ class Deadlines:
         return getattr(self, phase.deadline)
 
 
-def compute_deadlines(overheads: Sequence[float], table: OperatingPointTable, largest: str) -> Deadlines:
-    """Deadlines for this machine from the measured overheads [s] and its operating points.
+def compute_deadlines(frames: Sequence[Frame], table: OperatingPointTable, largest: str) -> Deadlines:
+    """Deadlines for this machine.
 
     Args:
-        overheads: of at least one frame.
+        frames: of the calm phase, at least one.
         table: of at least two subnetworks.
         largest: name of the largest one.
     """
@@ -108,12 +114,14 @@ def compute_deadlines(overheads: Sequence[float], table: OperatingPointTable, la
     smallest = min(point.latency for point in rows if point.subnetwork != largest)
     fastest = min(point.latency for point in of_largest)
     frugal = min(of_largest, key=lambda point: (point.power, point.latency)).latency
-    median, p95 = np.quantile(overheads, (0.5, 0.95))
+    profiled = {(point.subnetwork, point.compute_element): point.latency for point in rows}
+    slow_down = float(np.median([frame.inference / profiled[frame.subnetwork, frame.element] for frame in frames]))
+    median, p95 = (float(value) for value in np.quantile([f.latency - f.inference for f in frames], (0.5, 0.95)))
     calm = 1 / FRAME_RATE
     return Deadlines(
-        calm=calm, tight=float(p95 + (smallest + fastest) / 2),
-        economy=float(p95 + (fastest + frugal) / 2) if frugal > SLOWER * fastest else calm,
-        overhead_median=float(median), overhead_p95=float(p95), overhead_frames=len(overheads),
+        calm=calm, tight=p95 + slow_down * (smallest + fastest) / 2, roomy=ROOM * (p95 + slow_down * fastest),
+        economy=p95 + slow_down * (fastest + frugal) / 2 if frugal > SLOWER * fastest else calm,
+        overhead_median=median, overhead_p95=p95, frames=len(frames), slow_down=slow_down,
         smallest=smallest, largest=fastest, frugal=frugal)
 
 
@@ -138,6 +146,11 @@ class Scenario:
         return PlatformSettings(
             thermal_resistance=LARGEST_RISE / self.reference_power, time_constant=TIME_CONSTANT * self.duration,
             battery_capacity=self.reference_power * self.duration / LARGEST_SHARE)
+
+    @property
+    def dwell(self) -> float:
+        """[s] for the manager."""
+        return DWELL * self.duration
 
     @property
     def start_temperature(self) -> float:

@@ -116,7 +116,8 @@ class ScenarioRun:
             "hardware_monitor": {},
         }
         if self.record.managed:
-            nodes["resource_manager"] = {"model": model, "profile": str(self._plan.profile.resolve())}
+            nodes["resource_manager"] = {"model": model, "profile": str(self._plan.profile.resolve()),
+                                         "dwell": self._plan.scenario.dwell}
         for name, parameters in nodes.items():
             self._processes.start_node(name, f"{label}_{name}", self._namespace, parameters)
 
@@ -181,10 +182,10 @@ class ScenarioRun:
             return  # its deadline was asked for before the start
         if self.deadlines is None:
             settled = SETTLING * self._plan.scenario.spans[0].end
-            overheads = [frame.latency - frame.inference for frame in self.record.frames if frame.time >= settled]
-            if not overheads:
+            frames = [frame for frame in self.record.frames if frame.time >= settled]
+            if not frames:
                 raise ProcessFault(self._processes.node("perception").describe("answered no frame in the calm phase"))
-            self.deadlines = compute_deadlines(overheads, self._plan.table, self._plan.bundle.subnetworks[-1].name)
+            self.deadlines = compute_deadlines(frames, self._plan.table, self._plan.bundle.subnetworks[-1].name)
         observer.publish_deadline(self.deadlines.of(phase))
 
     def _play_sensors(self, observer: Observer, now: float) -> None:

@@ -182,7 +182,7 @@ RESOURCE_MANAGER = (
     ),
     ParameterSpec(
         "temperature_stale_policy",
-        "fallback",
+        "keep",
         "When a temperature is not heard of any more: keep its last cap, or take the fallback point.",
         choices=("keep", "fallback"),
     ),

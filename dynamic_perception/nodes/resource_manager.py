@@ -217,10 +217,12 @@ class ResourceManagerNode(ManagedNode):
     # Decisions ---------------------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
-        before, self._decision = self._decision, self._manager.decide(self._now())
+        self._decision = self._manager.decide(self._now())
+        if self._command is None or self._decision.changed:
+            self._send_command()
+
+    def _send_command(self) -> None:
         decision = self._decision
-        if before is not None and not decision.changed and decision.feasible == before.feasible:
-            return
         self._sequence += 1
         self._command = OperatingPointCommand(
             sequence=self._sequence,
@@ -241,7 +243,11 @@ class ResourceManagerNode(ManagedNode):
                 f"command {self._sequence} has no answer on "
                 f"'{self.resolve_topic_name('operating_point/state')}': is the perception node active?",
             )
-        self._commands.publish(self._command)
+        if self._decision.feasible != self._command.feasible:
+            # The point stays, but what is said about it does not; at the edge of a limit that may come and go every frame.
+            self._send_command()
+        else:
+            self._commands.publish(self._command)
 
     def _on_state(self, message: OperatingPointState) -> None:
         # A latched state may answer the same number of a manager that ran before this one.

@@ -43,7 +43,7 @@ class PageContent:
         managed, fixed: the same scenario with the manager, and at the fixed largest subnetwork.
         timeline: a PNG file.
         table: the operating points that the manager chose among.
-        deadlines: name, seconds, and how each was computed.
+        deadlines: phases, seconds, and how each was computed.
         sources: every shown quantity and where it comes from.
         machine: what was measured on.
     """
@@ -118,7 +118,7 @@ def _number(value: float, digits: int) -> str:
 
 def _deadlines(deadlines: Iterable[tuple[str, float, str]]) -> str:
     rows = [(name, milliseconds(value), how) for name, value, how in deadlines]
-    return _rows(("name", "deadline", "computed from"), rows)
+    return _rows(("phase", "deadline", "computed from"), rows)
 
 
 def _commands(run: RecordedRun) -> str:
