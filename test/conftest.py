@@ -19,6 +19,7 @@ os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 STOP_TIMEOUT = 10.0  # [s] for a node to end after SIGINT
+SERVICE_TIMEOUT = 2.5  # [s] for a response, before it counts as lost
 WAIT_TIMEOUT = 20.0  # [s] for anything else; generous, because a loaded machine is not a defect
 
 
@@ -137,6 +138,29 @@ def spin_until(ros_node) -> Iterator[Callable[..., None]]:
 
     yield spin
     executor.shutdown()
+
+
+@pytest.fixture
+def call_service(ros_node, spin_until) -> Callable[..., object]:
+    """Call a service whose repetition does no harm, and return the response.
+
+    A server may get the request before it has discovered the client's end for the response, which is then lost; so the
+    request is sent again.  None if no response came to `attempts` requests.
+    """
+
+    def call(kind: type, name: str, request: object, attempts: int = 8) -> object:
+        client = ros_node.create_client(kind, name)
+        spin_until(client.service_is_ready, f"the service {name}")
+        for _ in range(attempts):
+            future = client.call_async(request)
+            end = time.monotonic() + SERVICE_TIMEOUT
+            spin_until(lambda: future.done() or time.monotonic() > end, f"{name}'s answer")
+            if future.done():
+                break
+        ros_node.destroy_client(client)
+        return future.result() if future.done() else None
+
+    return call
 
 
 @pytest.fixture

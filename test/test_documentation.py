@@ -122,15 +122,11 @@ def test_the_parameter_table_is_what_the_nodes_declare(section):
 
 
 @pytest.mark.parametrize("node", NODE_PARAMETERS)
-def test_a_running_node_has_just_these_parameters(node, start_node, ros_node, spin_until, parameters):
+def test_a_running_node_has_just_these_parameters(node, start_node, call_service, parameters):
     start_node(node, parameters[node])
 
     def call(kind, name, request):
-        client = ros_node.create_client(kind, f"{node}/{name}")
-        spin_until(client.service_is_ready, f"{node}/{name}")
-        future = client.call_async(request)
-        spin_until(future.done, f"the answer of {node}/{name}")
-        return future.result()
+        return call_service(kind, f"{node}/{name}", request)
 
     specs = {spec.name: spec for spec in NODE_PARAMETERS[node]}
     names = [

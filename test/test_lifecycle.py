@@ -30,25 +30,36 @@ def parameters(tmp_path_factory):
     }
 
 
+LEADS_TO = {
+    Transition.TRANSITION_CONFIGURE: "inactive",
+    Transition.TRANSITION_ACTIVATE: "active",
+    Transition.TRANSITION_DEACTIVATE: "inactive",
+    Transition.TRANSITION_CLEANUP: "unconfigured",
+    Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: "finalized",
+}
+
+
 @pytest.fixture
-def start(start_node, ros_node, spin_until, parameters):
-    """Start a node without autostart; returns it with a function that makes a transition."""
+def start(start_node, call_service, parameters):
+    """Start a node without autostart; returns it with functions that make a transition and tell the state."""
 
     def start(name):
         process = start_node(name, {**parameters[name], "autostart": False})
-        change = ros_node.create_client(ChangeState, f"{name}/change_state")
-        state = ros_node.create_client(GetState, f"{name}/get_state")
-        spin_until(lambda: change.service_is_ready() and state.service_is_ready(), f"{name}'s services")
 
-        def call(client, request):
-            future = client.call_async(request)
-            spin_until(future.done, f"{name}'s answer")
-            return future.result()
+        def current():
+            return call_service(GetState, f"{name}/get_state", GetState.Request()).current_state.label
 
         def transition(number):
-            return call(change, ChangeState.Request(transition=Transition(id=number))).success
+            request = ChangeState.Request(transition=Transition(id=number))
+            for _ in range(4):
+                response = call_service(ChangeState, f"{name}/change_state", request, attempts=1)
+                if response is not None:
+                    return response.success
+                if current() == LEADS_TO[number]:
+                    return True  # only the response was lost
+            pytest.fail(f"{name} did not answer transition {number}")
 
-        return process, transition, lambda: call(state, GetState.Request()).current_state.label
+        return process, transition, current
 
     return start
 

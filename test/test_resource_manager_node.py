@@ -198,13 +198,10 @@ def test_the_command_is_repeated_with_its_number_every_second(robot):
     assert (last.sequence, last.header) == (before.sequence, before.header)
 
 
-def test_parameters_that_are_changed_take_effect(robot):
-    client = robot.node.create_client(SetParameters, "resource_manager/set_parameters")
-    robot.spin_until(client.service_is_ready, "the parameter service")
+def test_parameters_that_are_changed_take_effect(robot, call_service):
     value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="min_energy")
-    future = client.call_async(SetParameters.Request(parameters=[Parameter(name="objective", value=value)]))
-    robot.spin_until(future.done, "the answer")
-    assert future.result().results[0].successful
+    request = SetParameters.Request(parameters=[Parameter(name="objective", value=value)])
+    assert call_service(SetParameters, "resource_manager/set_parameters", request).results[0].successful
     robot.wait_for(lambda c: c.operating_point.subnetwork == "33%", "the point of least energy")
 
 
