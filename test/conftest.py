@@ -164,6 +164,34 @@ def call_service(ros_node, spin_until) -> Callable[..., object]:
 
 
 @pytest.fixture
+def change_state(call_service) -> Callable[[str, int], bool]:
+    """Make a lifecycle transition of a node by its number; whether it succeeded."""
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState, GetState
+
+    leads_to = {
+        Transition.TRANSITION_CONFIGURE: "inactive",
+        Transition.TRANSITION_ACTIVATE: "active",
+        Transition.TRANSITION_DEACTIVATE: "inactive",
+        Transition.TRANSITION_CLEANUP: "unconfigured",
+        Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: "finalized",
+    }
+
+    def change(name: str, number: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=number))
+        for _ in range(4):
+            response = call_service(ChangeState, f"{name}/change_state", request, attempts=1)
+            if response is not None:
+                return response.success
+            state = call_service(GetState, f"{name}/get_state", GetState.Request())
+            if state.current_state.label == leads_to[number]:
+                return True  # only the response was lost
+        pytest.fail(f"{name} did not answer transition {number}")
+
+    return change
+
+
+@pytest.fixture
 def dataset():
     """Folder of a data set by name, unpacked once; the test is skipped where it cannot be found."""
     from dynamic_perception.training.images import DATA_VARIABLE, find_dataset

@@ -12,7 +12,6 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -166,15 +165,12 @@ def test_a_folder_of_broken_images_ends_instead_of_looping(tmp_path, start_node,
     spin_until(lambda: diagnostics.values.get("faults: unreadable image") == "1", "the fault in diagnostics")
 
 
-def test_the_frame_rate_can_be_changed_while_it_runs(start_node, ros_node, spin_until):
+def test_the_frame_rate_can_be_changed_while_it_runs(start_node, ros_node, spin_until, call_service):
     viewer = Viewer(ros_node)
     start_node("camera", {"source": "synthetic", "width": 64, "height": 48, "frame_rate": 0.01})
-    client = ros_node.create_client(SetParameters, "camera/set_parameters")
-    spin_until(client.service_is_ready, "the parameter service")
     change = Parameter("frame_rate", value=100.0).to_parameter_msg()
-    answer = client.call_async(SetParameters.Request(parameters=[change]))
-    spin_until(answer.done, "the answer")
-    assert answer.result().results[0].successful
+    answer = call_service(SetParameters, "camera/set_parameters", SetParameters.Request(parameters=[change]))
+    assert answer.results[0].successful
     spin_until(lambda: len(viewer.messages) > 20, "frames at the new rate, not after 100 s")
 
 
@@ -266,19 +262,15 @@ def test_a_device_that_stops_is_opened_again(monkeypatch, namespace, ros_node, s
     assert set(viewer.levels()) == {1, 2, 3} and faults >= 2
 
 
-def test_after_the_end_it_begins_again_when_it_is_activated_again(tmp_path, start_node, ros_node, spin_until):
+def test_after_the_end_it_begins_again_when_it_is_activated_again(tmp_path, start_node, spin_until, change_state):
     write_images(tmp_path, 3)
     node = start_node("camera", {"source": str(tmp_path), "loop": False, "frame_rate": 0.0})
-    client = ros_node.create_client(ChangeState, "camera/change_state")
-    spin_until(client.service_is_ready, "the lifecycle service")
     again = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE)
     anew = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP, Transition.TRANSITION_CONFIGURE,
             Transition.TRANSITION_ACTIVATE)
     for rounds, transitions in enumerate(((), again, anew), start=1):
         for number in transitions:
-            answer = client.call_async(ChangeState.Request(transition=Transition(id=number)))
-            spin_until(answer.done, "the transition")
-            assert answer.result().success
+            assert change_state("camera", number)
         spin_until(lambda: node.output().count("finished after 3 frames") == rounds, f"the end of round {rounds}")
 
 

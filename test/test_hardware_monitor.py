@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import BatteryState, Temperature
 from sysfs_trees import container, laptop, odroid_xu3, write_files
 
@@ -126,14 +125,10 @@ def test_a_battery_that_vanishes_is_told_about_and_the_node_goes_on(tmp_path, st
     spin_until(lambda: len(listener.temperatures) == 3, "the temperatures to go on")
 
 
-def test_an_inactive_monitor_is_silent(tmp_path, start_monitor, listener, ros_node, spin_until):
+def test_an_inactive_monitor_is_silent(tmp_path, start_monitor, listener, ros_node, spin_until, change_state):
     start_monitor(laptop(tmp_path))
     spin_until(lambda: listener.temperatures, "a temperature")
-    client = ros_node.create_client(ChangeState, "hardware_monitor/change_state")
-    spin_until(client.service_is_ready, "the lifecycle service")
-    done = client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE)))
-    spin_until(done.done, "deactivation")
-    assert done.result().success
+    assert change_state("hardware_monitor", Transition.TRANSITION_DEACTIVATE)
     deactivated_at = ros_node.get_clock().now().nanoseconds
     listener.wait_for_diagnostics()
     assert listener.wait_for_diagnostics().message == "inactive"  # a second later

@@ -5,7 +5,7 @@ import signal
 import pytest
 from bundles import make_bundle, make_profile
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import GetState
 
 NODES = ("perception", "resource_manager", "hardware_monitor", "camera")
 TO_STATE = {
@@ -30,17 +30,8 @@ def parameters(tmp_path_factory):
     }
 
 
-LEADS_TO = {
-    Transition.TRANSITION_CONFIGURE: "inactive",
-    Transition.TRANSITION_ACTIVATE: "active",
-    Transition.TRANSITION_DEACTIVATE: "inactive",
-    Transition.TRANSITION_CLEANUP: "unconfigured",
-    Transition.TRANSITION_UNCONFIGURED_SHUTDOWN: "finalized",
-}
-
-
 @pytest.fixture
-def start(start_node, call_service, parameters):
+def start(start_node, call_service, change_state, parameters):
     """Start a node without autostart; returns it with functions that make a transition and tell the state."""
 
     def start(name):
@@ -49,17 +40,7 @@ def start(start_node, call_service, parameters):
         def current():
             return call_service(GetState, f"{name}/get_state", GetState.Request()).current_state.label
 
-        def transition(number):
-            request = ChangeState.Request(transition=Transition(id=number))
-            for _ in range(4):
-                response = call_service(ChangeState, f"{name}/change_state", request, attempts=1)
-                if response is not None:
-                    return response.success
-                if current() == LEADS_TO[number]:
-                    return True  # only the response was lost
-            pytest.fail(f"{name} did not answer transition {number}")
-
-        return process, transition, current
+        return process, lambda number: change_state(name, number), current
 
     return start
 
