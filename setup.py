@@ -109,9 +109,11 @@ setup(
         "numpy",
         "onnx",
         "onnxruntime",
+        "pillow",
         "opencv-python-headless",  # the other one needs the libraries of a desktop
         "pyyaml",
         "rich",
+        "pymoo",
         "safetensors",
         "torch",
         "torchvision",

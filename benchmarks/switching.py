@@ -75,7 +75,7 @@ def main() -> None:
     engine.prepare([s.name for s in bundle.subnetworks], elements, warm_up_runs=10)
     points = [(s.name, element) for element in elements for s in bundle.subnetworks]
     random = np.random.default_rng(1)
-    image = random.integers(0, 256, (*bundle.input_size, 3), np.uint8)
+    images = {s.name: random.integers(0, 256, (*s.input_size, 3), np.uint8) for s in bundle.subnetworks}
     switches, first, steady = [], [[] for _ in points], [[] for _ in points]
 
     current = 0
@@ -83,6 +83,7 @@ def main() -> None:
     with progress_bar() as bar:
         for turn in bar.track(range(arguments.switches + WARM_UP_SWITCHES), description="switching"):
             current = (current + random.integers(1, len(points))) % len(points)
+            image = images[points[current][0]]
             started = time.perf_counter()
             engine.activate(*points[current])
             switched = time.perf_counter()

@@ -17,6 +17,8 @@ import pytest
 # Every pytest process has its own domain on this machine only, so that two runs, or a robot nearby, do not meet.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+# Before torch is imported: its threads wait for each other, so on few cores several of them are slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 STOP_TIMEOUT = 10.0  # [s] for a node to end after SIGINT
 SERVICE_TIMEOUT = 2.5  # [s] for a response, before it counts as lost

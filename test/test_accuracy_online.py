@@ -21,7 +21,7 @@ class Expected:
     def __init__(self, folder: Path):
         self.folder = folder
         self.bundle = read_bundle(find_bundle("group_cnn_cifar10"))
-        data = read_split(folder, "test", self.bundle.input_size[0])
+        data = read_split(folder, "test")
         self.truth = data.labels
         self.answers = {
             name: [self.bundle.labels[i] for i in predicted] for name, predicted in evaluate(self.bundle, data).items()

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from bundles import TINY, make_bundle
+from bundles import TINY, TINY_OFA, TINY_SEGMENTER, TINY_SPACES, make_bundle
 from safetensors.numpy import load_file, save_file
 
 from dynamic_perception.networks.bundle import BundleError, find_bundle, read_bundle, write_bundle, write_model_file
@@ -19,6 +19,11 @@ def bundle(tmp_path):
     return make_bundle(tmp_path / "tiny")
 
 
+@pytest.fixture
+def segmenter(tmp_path):
+    return make_bundle(tmp_path / "tiny", TINY_SEGMENTER)
+
+
 def damage(bundle, change) -> None:
     path = bundle.folder / "model.yaml"
     plain = yaml.safe_load(path.read_text())
@@ -26,7 +31,10 @@ def damage(bundle, change) -> None:
     path.write_text(yaml.safe_dump(plain))
 
 
-def test_a_bundle_is_read_back_as_it_was_written(bundle):
+@pytest.mark.parametrize("space", TINY_SPACES, ids=lambda space: space.family)
+def test_a_bundle_is_read_back_as_it_was_written(tmp_path, space):
+    bundle = make_bundle(tmp_path / "tiny", space)
+    assert bundle.space == space
     assert read_bundle(bundle.folder) == bundle
 
 
@@ -53,15 +61,28 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda p: p.update(schema_version=2), "schema_version is 2: expected 1"),
+        (lambda p: p.update(schema_version=1), "schema_version is 1: expected 2, .* another version"),
         (lambda p: p.pop("labels"), "labels is missing: expected list"),
         (lambda p: p["labels"].pop(), "labels has 3 entries: expected 4"),
-        (lambda p: p["architecture"].update(family="vgg"), "architecture.family is 'vgg': expected 'group_cnn'"),
+        (lambda p: p["architecture"].update(family="vgg"), "architecture.family is 'vgg': expected one of group_cnn"),
         (lambda p: p["architecture"].update(channels=[8]), "architecture: pool_after has 2 entries"),
         (lambda p: p["normalisation"].update(mean=[0.5]), "normalisation.mean is .*: expected three numbers"),
         (lambda p: p["subnetworks"][1].pop("macs"), r"subnetworks\[1\].macs is missing: expected int"),
         (lambda p: p["subnetworks"][1].update(macs=1), r"subnetworks\[1\].macs is 1: expected \d+ by the architecture"),
-        (lambda p: p["subnetworks"][0].update(groups=9), r"subnetworks\[0\].groups is 9: expected 1 to 3"),
+        (
+            lambda p: p["subnetworks"][0].update(config={"groups": 9}),
+            r"subnetworks\[0\].config: groups is 9: expected one of 1, 2, 3",
+        ),
+        (
+            lambda p: p["subnetworks"][0].update(input_size=[16, 17]),
+            r"subnetworks\[0\].input_size is \[16, 17\]: expected \[16, 16\]",
+        ),
+        (lambda p: p["subnetworks"].reverse(), r"subnetworks have macs .*: expected rising"),
+        (lambda p: p["subnetworks"][0].pop("graph"), r"subnetworks\[0\].graph is None: expected a file name"),
+        (lambda p: p.update(metric="mean IoU"), "metric is 'mean IoU': expected 'top-1' for classification"),
+        (lambda p: p.update(palette=[[0, 0, 0]]), "palette is .*: expected 4 colours"),
+        (lambda p: p.update(palette=5), "palette is 5: expected 4 colours"),
+        (lambda p: p.update(palette=[[0, 0, 256]] * 4), "palette is .*: expected 4 colours"),
         (lambda p: p["subnetworks"][0].update(accuracy=81.0), r"subnetworks\[0\].accuracy is 81.0: expected 0 to 1"),
         (
             lambda p: p["subnetworks"][0].update(graph="../x.onnx"),
@@ -120,6 +141,53 @@ def test_a_truncated_weight_file_is_refused(bundle, length):
         read_bundle(bundle.folder)
 
 
+def test_statistics_belong_to_a_subnetwork(segmenter):
+    small, large = (segmenter.statistics(name) for name in ("small", "large"))
+    assert {key: array.shape for key, array in small.items()} == TINY_SEGMENTER.statistics_shapes(
+        TINY_SEGMENTER.smallest()
+    )
+    key = "stem.bn.running_mean"
+    assert not np.array_equal(small[key], large[key][: len(small[key])])
+
+
+def test_a_group_takes_its_statistics_into_every_subnetwork(bundle):
+    assert np.array_equal(bundle.statistics("33%")["bn1.running_var"], bundle.tensors()["bn1.running_var"][:8])
+    assert not (bundle.folder / "statistics.safetensors").exists()
+
+
+def test_changed_statistics_are_other_weights(segmenter):
+    statistics = {s.name: segmenter.statistics(s.name) for s in segmenter.subnetworks}
+    statistics["small"]["stem.bn.running_mean"] += 1
+    assert write_bundle(segmenter, segmenter.tensors(), statistics).weights_sha256 != segmenter.weights_sha256
+
+
+def test_statistics_of_other_weights_than_the_model_file_says_are_refused(segmenter):
+    statistics = load_file(segmenter.folder / "statistics.safetensors")
+    statistics["small/stem.bn.running_mean"] += 1
+    save_file(statistics, segmenter.folder / "statistics.safetensors")
+    with pytest.raises(BundleError, match="sha256 .*: expected weights_sha256"):
+        read_bundle(segmenter.folder)
+
+
+def test_missing_statistics_are_named_with_their_subnetwork(segmenter):
+    statistics = {"large": segmenter.statistics("large")}
+    with pytest.raises(BundleError, match="statistics.safetensors: tensor 'small/stem.bn.running_mean' is missing"):
+        write_bundle(segmenter, segmenter.tensors(), statistics)
+    assert read_bundle(segmenter.folder) == segmenter
+
+
+def test_a_family_that_makes_its_graphs_has_none_in_the_folder(segmenter):
+    assert sorted(os.listdir(segmenter.folder)) == ["model.yaml", "statistics.safetensors", "weights.safetensors"]
+    damage(segmenter, lambda p: p["subnetworks"][0].update(graph="small.onnx"))
+    with pytest.raises(BundleError, match="graph is 'small.onnx': expected none, because segmenter makes it"):
+        read_bundle(segmenter.folder)
+
+
+def test_no_statistics_are_left_of_a_bundle_of_another_family(segmenter):
+    bundle = make_bundle(segmenter.folder, TINY)
+    assert not (bundle.folder / "statistics.safetensors").exists()
+
+
 def test_an_unknown_subnetwork_is_answered_with_the_known_ones(bundle):
     with pytest.raises(ValueError, match="subnetwork '51%' is not in tiny: expected one of 33%, 66%, 100%"):
         bundle.subnetwork("51%")
@@ -155,5 +223,13 @@ def test_a_process_that_is_killed_while_writing_leaves_the_old_bundle(bundle):
     )
 
 
-def test_the_first_groups_of_every_subnetwork_are_named_by_their_share():
-    assert TINY.subnetworks() == {"33%": 1, "66%": 2, "100%": 3}
+def test_reading_a_bundle_imports_neither_torch_nor_onnx(tmp_path):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    script = (
+        "import sys, pathlib\n"
+        "from dynamic_perception.networks.bundle import read_bundle\n"
+        "read_bundle(pathlib.Path(sys.argv[1]))\n"
+        "print(sorted({'torch', 'onnx'} & set(sys.modules)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script, str(bundle.folder)], capture_output=True, text=True)
+    assert result.stdout == "[]\n", result.stderr

@@ -23,9 +23,11 @@ from dynamic_perception.nodes import camera, image_sources, qos
 from dynamic_perception.nodes.camera import Pace
 from dynamic_perception.nodes.image_messages import decode_image
 from dynamic_perception.nodes.image_sources import ImageSource, UnreadableImage, find_images, open_source
+from dynamic_perception.scenes.road_scene import RoadScene
 from dynamic_perception.training.images import IMAGE_ENDINGS
 
 SIZE = 24  # [pixel]
+DRAWN = {"source": "synthetic", "scene": "objects", "width": 64, "height": 48}  # starts sooner than a road
 
 
 def write_images(folder: Path, number: int, start: int = 0) -> list[Path]:
@@ -99,7 +101,7 @@ def test_a_folder_is_sent_in_order_of_paths_and_again_with_loop(tmp_path, start_
 def test_stamps_are_the_time_of_capture(start_node, ros_node, spin_until):
     viewer = Viewer(ros_node)
     before = ros_node.get_clock().now().nanoseconds
-    start_node("camera", {"source": "synthetic", "width": 64, "height": 48})
+    start_node("camera", DRAWN)
     spin_until(lambda: len(viewer.messages) >= 3, "3 frames")
     stamps = viewer.stamps()
     assert stamps == sorted(set(stamps))
@@ -167,7 +169,7 @@ def test_a_folder_of_broken_images_ends_instead_of_looping(tmp_path, start_node,
 
 def test_the_frame_rate_can_be_changed_while_it_runs(start_node, ros_node, spin_until, call_service):
     viewer = Viewer(ros_node)
-    start_node("camera", {"source": "synthetic", "width": 64, "height": 48, "frame_rate": 0.01})
+    start_node("camera", {**DRAWN, "frame_rate": 0.01})
     change = Parameter("frame_rate", value=100.0).to_parameter_msg()
     answer = call_service(SetParameters, "camera/set_parameters", SetParameters.Request(parameters=[change]))
     assert answer.results[0].successful
@@ -200,15 +202,42 @@ def test_a_wrong_source_ends_the_node_with_one_clear_sentence(tmp_path, start_no
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_while_frames_flow(start_node, ros_node, spin_until, number):
     viewer = Viewer(ros_node)
-    node = start_node("camera", {"source": "synthetic", "width": 64, "height": 48})
+    node = start_node("camera", DRAWN)
     spin_until(lambda: viewer.messages, "a frame")
     assert node.stop(number) == 0
     assert "Traceback" not in node.output() and "terminate called" not in node.output()
 
 
+def test_the_truth_of_a_road_has_the_stamp_and_the_pixels_of_its_frame(start_node, ros_node, spin_until):
+    viewer, truths = Viewer(ros_node, answers=True), {}
+    ros_node.create_subscription(Image, "truth", lambda message: truths.update({
+        Time.from_msg(message.header.stamp).nanoseconds: message}), 1000)
+    start_node("camera", {"source": "synthetic", "width": 96, "height": 72, "lossless": True, "seed": 4})
+    spin_until(lambda: len(truths) >= 3, "3 labelled frames")
+    scene = RoadScene(96, 72, seed=4)
+    for index, (stamp, image) in enumerate(zip(viewer.stamps(), viewer.messages)):
+        if stamp in truths:
+            assert truths[stamp].encoding == "mono8" and truths[stamp].header == image.header
+            assert np.array_equal(decode_image(truths[stamp])[0], scene.truth(index))
+            assert np.array_equal(decode_image(image)[0], scene.frame(index))
+
+
+def test_nothing_but_a_road_has_a_truth(tmp_path):
+    folder = write_images(tmp_path, 1)[0].parent
+    for source in (open_source("synthetic", 64, 48, 30.0, 1, "objects"), open_source(str(folder), 64, 48, 30.0, 1)):
+        assert source.grab() and not source.labelled and source.truth() is None
+
+
+def test_a_road_passes_as_fast_at_a_lower_rate():
+    slow, fast = (open_source("synthetic", 64, 48, rate, 1, "road") for rate in (10.0, 30.0))
+    for source, frames in ((slow, 3), (fast, 7)):
+        assert all(source.grab() for _ in range(frames))
+    assert np.array_equal(slow.retrieve(), fast.retrieve()) and np.array_equal(slow.truth(), fast.truth())
+
+
 def test_a_signal_ends_it_while_it_waits(start_node, ros_node, spin_until):
     diagnostics = Diagnostics(ros_node)
-    node = start_node("camera", {"source": "synthetic", "width": 64, "height": 48, "lossless": True})
+    node = start_node("camera", {**DRAWN, "lossless": True})
     spin_until(lambda: diagnostics.message.startswith("waiting for"), "it to wait")
     assert node.stop(signal.SIGINT) == 0
     assert "Traceback" not in node.output() and "terminate called" not in node.output()
@@ -218,7 +247,7 @@ def test_a_signal_ends_it_while_it_waits(start_node, ros_node, spin_until):
 def test_auto_says_that_it_found_no_camera(start_node, ros_node, spin_until):
     diagnostics = Diagnostics(ros_node)
     node = start_node("camera", {"width": 64, "height": 48})
-    expected = "synthetic scene, 64 x 48, because no V4L2 device gives frames"
+    expected = "synthetic road, 64 x 48, because no V4L2 device gives frames"
     spin_until(lambda: diagnostics.values.get("source") == expected, f"'{expected}' in diagnostics")
     node.wait_for_output(expected)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bundles import make_bundle, make_profile
+from bundles import TINY_SEGMENTER, make_bundle, make_profile
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 from rclpy.parameter import parameter_value_to_python
 
@@ -21,6 +21,8 @@ from dynamic_perception.nodes.parameters import (
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 OF_EVERY_NODE = re.compile(r"/(rosout|parameter_events|diagnostics|transition_event)$|/\w+/(transition_event)$")
+OF_A_SEGMENTER = {"segmentation", "overlay"}
+OF_A_CLASSIFIER = {"classification"}
 SECTIONS = {
     "every node": COMMON,
     "perception": PERCEPTION,
@@ -54,19 +56,13 @@ def parameters(tmp_path_factory):
     }
 
 
-def test_the_topic_table_is_what_the_nodes_declare(start_node, ros_node, spin_until, parameters, namespace):
-    for name, values in parameters.items():
-        start_node(name, values)
-    expected = {
-        (node, direction, topic.strip("`"), kind) for node, direction, topic, kind, _ in table_after("## Topics")
-    }
-    expected.discard(
-        ("perception", "in", "image/compressed", "sensor_msgs/msg/CompressedImage")
-    )  # only with a publisher
+@pytest.fixture
+def declares(ros_node, spin_until, namespace):
+    """Compares the topics of running nodes with those rows of the README's table that are not of `others`."""
 
-    def declared():
+    def declared(nodes):
         found = set()
-        for node in parameters:
+        for node in nodes:
             try:
                 published = ros_node.get_publisher_names_and_types_by_node(node, namespace)
                 subscribed = ros_node.get_subscriber_names_and_types_by_node(node, namespace)
@@ -82,10 +78,29 @@ def test_the_topic_table_is_what_the_nodes_declare(start_node, ros_node, spin_un
                 }
         return found
 
-    try:
-        spin_until(lambda: declared() == expected, "the nodes to declare the topics of the README")
-    finally:
-        assert declared() == expected
+    def compare(nodes, others):
+        expected = {
+            (node, direction, topic.strip("`"), kind)
+            for node, direction, topic, kind, _ in table_after("## Topics")
+            if node in nodes and topic.strip("`") not in others
+        }
+        try:
+            spin_until(lambda: declared(nodes) == expected, "the nodes to declare the topics of the README")
+        finally:
+            assert declared(nodes) == expected
+
+    return compare
+
+
+def test_the_topic_table_is_what_the_nodes_declare(start_node, declares, parameters):
+    for name, values in parameters.items():
+        start_node(name, values)
+    declares(list(parameters), OF_A_SEGMENTER | {"image/compressed"})  # which is only subscribed to with a publisher
+
+
+def test_the_topic_table_is_what_a_node_with_a_segmenter_declares(start_node, declares, tmp_path):
+    start_node("perception", {"model": str(make_bundle(tmp_path / "tiny", TINY_SEGMENTER).folder)})
+    declares(["perception"], OF_A_CLASSIFIER | {"image", "image/compressed"})
 
 
 def test_the_qos_of_the_topic_table_is_that_of_the_nodes(start_node, ros_node, spin_until, parameters, namespace):
@@ -94,7 +109,9 @@ def test_the_qos_of_the_topic_table_is_that_of_the_nodes(start_node, ros_node, s
     rows = [
         row
         for row in table_after("## Topics")
-        if row[0] in ("perception", "resource_manager") and "image" not in row[2]
+        if row[0] in ("perception", "resource_manager")
+        and "image" not in row[2]
+        and row[2].strip("`") not in OF_A_SEGMENTER
     ]
     for node, direction, topic, _, text in rows:
         name = f"{namespace}/{topic.strip('`')}"

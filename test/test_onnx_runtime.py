@@ -22,20 +22,20 @@ def ready(tmp_path_factory):
     bundle = make_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
     engine = OnnxRuntimeEngine(bundle)
     engine.prepare([s.name for s in bundle.subnetworks], [ONE, TWO], warm_up_runs=1)
-    images = np.random.default_rng(1).integers(0, 256, (20, *bundle.input_size, 3), np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (20, *bundle.input_size("100%"), 3), np.uint8)
     yield SimpleNamespace(bundle=bundle, engine=engine, images=images)
     engine.close()
 
 
 @pytest.mark.parametrize("element", [ONE, TWO], ids=lambda e: e.name)
 def test_logits_are_those_of_the_torch_network(ready, element):
-    network = GroupCNN(ready.bundle.architecture)
+    network = GroupCNN(ready.bundle.space)
     network.load_tensors({name: torch.from_numpy(t) for name, t in ready.bundle.tensors().items()})
     mean = 255 * torch.tensor(ready.bundle.mean)
     deviation = 255 * torch.tensor(ready.bundle.standard_deviation)
     normalised = ((torch.from_numpy(ready.images).float() - mean) / deviation).permute(0, 3, 1, 2)
     for subnetwork in ready.bundle.subnetworks:
-        network.activate(subnetwork.groups)
+        network.activate(subnetwork.config, network.statistics(subnetwork.config))
         ready.engine.activate(subnetwork.name, element)
         logits = np.array([ready.engine.run(image) for image in ready.images])
         np.testing.assert_allclose(logits, network(normalised).numpy(), rtol=1e-4, atol=1e-4)
@@ -57,7 +57,7 @@ def test_no_graph_holds_weights_of_its_own(ready):
         assert path.stat().st_size < weights / 2
         model = onnx.load(path, load_external_data=False)
         outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-        assert {t.name for t in outside} == set(ready.bundle.architecture.tensor_shapes())
+        assert {t.name for t in outside} == set(ready.bundle.tensors())
 
 
 def test_a_combination_that_was_not_prepared_is_refused(ready):

@@ -8,20 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from bundles import make_bundle
-from builtin_interfaces.msg import Duration, Time
-from diagnostic_msgs.msg import DiagnosticArray
+from builtin_interfaces.msg import Duration
+from perception_client import PerceptionClient
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import discover_elements
-from dynamic_perception.msg import (
-    Classification,
-    InferenceReport,
-    OperatingPoint,
-    OperatingPointCommand,
-    OperatingPointState,
-)
+from dynamic_perception.msg import Classification, OperatingPoint, OperatingPointCommand
 from dynamic_perception.nodes import qos
 
 APPLIED, PARTIAL, REJECTED, SUPERSEDED = range(4)
@@ -50,90 +44,17 @@ def expected(bundle):
     engine.close()
 
 
-class Client:
-    """Everything around the perception node, in the test's process."""
-
-    def __init__(self, node, spin_until):
-        self.node, self.spin_until = node, spin_until
-        self.answers, self.reports, self.states, self.diagnostics = {}, {}, [], []
-        self.images = node.create_publisher(Image, "image", qos.IMAGE)
-        self.commands = node.create_publisher(OperatingPointCommand, "operating_point/command", qos.LATCHED_COMMAND)
-        self.deadlines = node.create_publisher(Duration, "deadline", qos.USER_INPUT)
-        node.create_subscription(
-            Classification, "classification", lambda m: self.answers.update({stamp_of(m): m}), qos.RESULTS
-        )
-        node.create_subscription(
-            InferenceReport, "inference_report", lambda m: self.reports.update({stamp_of(m): m}), qos.RESULTS
-        )
-        node.create_subscription(OperatingPointState, "operating_point/state", self.states.append, qos.LATCHED_STATE)
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self.stamps = 0
-
-    def _on_diagnostics(self, message):
-        self.diagnostics += [s for s in message.status if s.name.startswith(self.node.get_namespace().lstrip("/"))]
-
-    def diagnosed(self, key: str, value: str) -> bool:
-        """Whether diagnostics ever had a value that contains `value` under a key that begins with `key`."""
-        return any(v.key.startswith(key) and value in v.value for s in self.diagnostics for v in s.values)
-
-    def connect(self) -> "Client":
-        self.spin_until(
-            lambda: (
-                self.images.get_subscription_count()
-                and self.commands.get_subscription_count()
-                and self.deadlines.get_subscription_count()
-                and self.states
-            ),
-            "the perception node to be active",
-        )
-        return self
-
-    def send(self, image: np.ndarray, **fields) -> int:
-        """Send an RGB image and return its stamp."""
-        self.stamps += 1
-        height, width = image.shape[:2]
-        message = Image(height=height, width=width, encoding="rgb8", step=3 * width, data=array("B", image.tobytes()))
-        message.header.stamp = Time(sec=self.stamps)
-        message.header.frame_id = "test_camera"
-        for name, value in fields.items():
-            setattr(message, name, value)
-        self.images.publish(message)
-        return self.stamps
-
-    def ask(self, image: np.ndarray) -> Classification:
-        """Send an image and wait for its answer and report."""
-        stamp = self.send(image)
-        self.spin_until(lambda: stamp in self.answers and stamp in self.reports, f"the answer to frame {stamp}")
-        return self.answers[stamp]
-
-    def command(self, sequence: int, **point) -> OperatingPointState:
-        """Send a command and wait for the state that answers it."""
-        numbers = {"cpu_frequency": math.nan, "gpu_frequency": math.nan, "expected_power": 6.0}
-        command = OperatingPointCommand(sequence=sequence, operating_point=OperatingPoint(**{**numbers, **point}))
-        command.header.stamp = self.node.get_clock().now().to_msg()
-        self.commands.publish(command)
-        self.spin_until(lambda: self.state(sequence), f"the state that answers command {sequence}")
-        return self.state(sequence)
-
-    def state(self, sequence: int) -> OperatingPointState | None:
-        return next((s for s in reversed(self.states) if s.sequence == sequence), None)
-
-
-def stamp_of(message) -> int:
-    return message.header.stamp.sec
-
-
 @pytest.fixture
-def client(start_node, ros_node, spin_until, bundle) -> Client:
+def client(start_node, ros_node, spin_until, bundle) -> PerceptionClient:
     node = start_node("perception", {"model": str(bundle.folder), "command_timeout": 0.0})
-    client = Client(ros_node, spin_until).connect()
+    client = PerceptionClient(ros_node, spin_until).connect()
     client.process = node
     return client
 
 
 @pytest.fixture
 def image(bundle) -> np.ndarray:
-    return np.random.default_rng(3).integers(0, 256, (*bundle.input_size, 3), np.uint8)
+    return np.random.default_rng(3).integers(0, 256, (*bundle.input_size("100%"), 3), np.uint8)
 
 
 def different_answers(expected, shape) -> np.ndarray:
@@ -163,7 +84,7 @@ def test_a_report_says_what_ran_and_how_long_it_took(client, image):
 
 
 def test_a_command_switches_the_subnetwork_and_the_element(client, expected, bundle):
-    image = different_answers(expected, (*bundle.input_size, 3))
+    image = different_answers(expected, (*bundle.input_size("100%"), 3))
     element = discover_elements()[0].name
     state = client.command(7, subnetwork="33%", compute_element=element)
     assert (state.result, state.actual.subnetwork, state.actual.compute_element) == (APPLIED, "33%", element)
@@ -272,7 +193,7 @@ def test_a_wrong_image_is_named_and_counted_and_the_next_one_is_answered(client,
 def test_a_compressed_image_is_answered_too(client, ros_node, expected, bundle):
     import cv2
 
-    image = np.full((*bundle.input_size, 3), (200, 40, 10), np.uint8)
+    image = np.full((*bundle.input_size("100%"), 3), (200, 40, 10), np.uint8)
     publisher = ros_node.create_publisher(CompressedImage, "image/compressed", qos.IMAGE)
     client.spin_until(publisher.get_subscription_count, "the node to notice the publisher")
     message = CompressedImage(format="png", data=array("B", cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()))
@@ -304,7 +225,7 @@ def test_the_publishers_reliability_is_copied(start_node, ros_node, spin_until, 
 
 def test_without_commands_the_fallback_point_is_taken_and_a_command_ends_it(start_node, ros_node, spin_until, bundle):
     start_node("perception", {"model": str(bundle.folder), "command_timeout": 0.5, "fallback_subnetwork": "66%"})
-    client = Client(ros_node, spin_until).connect()
+    client = PerceptionClient(ros_node, spin_until).connect()
     spin_until(lambda: client.states[-1].actual.subnetwork == "66%", "the fallback point")
     assert "no command for 0.5 s" in client.states[-1].message
     assert client.command(1, subnetwork="100%").actual.subnetwork == "100%"
@@ -312,7 +233,7 @@ def test_without_commands_the_fallback_point_is_taken_and_a_command_ends_it(star
 
 def test_a_repeated_command_ends_the_fallback_too(start_node, ros_node, spin_until, bundle):
     start_node("perception", {"model": str(bundle.folder), "command_timeout": 0.5})
-    client = Client(ros_node, spin_until).connect()
+    client = PerceptionClient(ros_node, spin_until).connect()
     command = OperatingPointCommand(sequence=1, operating_point=OperatingPoint(subnetwork="100%"))
     client.commands.publish(command)
     spin_until(
@@ -349,7 +270,7 @@ def test_a_running_node_has_not_loaded_torch(client, image):
 
 def test_a_thousand_commands_at_50_hz_are_all_answered_between_whole_frames(client, expected, bundle):
     """Every command is answered; every frame's answer is that of one of the two subnetworks, and the one reported."""
-    image = different_answers(expected, (*bundle.input_size, 3))
+    image = different_answers(expected, (*bundle.input_size("100%"), 3))
     labels = expected(image)
     count, clock = 1000, client.node.get_clock()
     progress = SimpleNamespace(sent=0)

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from itertools import combinations
 
 import cv2
@@ -15,7 +16,8 @@ from tables import board
 from dynamic_perception.report.live_table import EventLog, LiveTable, make_table, take_snapshot
 from dynamic_perception.report.page import PageContent, headline, write_page
 from dynamic_perception.report.recorded_run import (Answer, Command, DeadlineChange, Frame, Limits, PhaseSpan, Picture,
-                                                    Reading, RecordedRun, list_changes, summarise, to_plain)
+                                                    Reading, RecordedRun, Score, iou_series, list_changes, summarise,
+                                                    to_plain)
 from dynamic_perception.report.timeline import DPI, WIDTH, draw_timeline, make_timeline
 
 LIMITS = Limits(switch_on=60.0, control=75.0, critical=90.0, battery_thresholds=(0.3, 0.15))
@@ -40,6 +42,15 @@ def make_run(managed: bool = True, commands: list[Command] | None = None) -> Rec
     run.charges = [Reading(0.2 * i, "BAT0", 0.5 - 0.005 * i) for i in range(50)]
     red = np.full((480, 640, 3), (200, 10, 10), np.uint8)
     run.pictures = [Picture(3.0, red, "100%", ("ship", "truck"), (0.8, 0.1))]
+    return run
+
+
+def make_scored_run(managed: bool = True) -> RecordedRun:
+    """Up to 5 s one of two pixels is answered rightly, from then on every one."""
+    run = make_run(managed)
+    run.iou_source = "measured against a known truth"
+    half, all_right = np.array([[1, 1], [0, 0]]), np.array([[1, 0], [0, 1]])
+    run.scores = [Score(0.1 * i, all_right if i >= 50 else half) for i in range(100)]
     return run
 
 
@@ -89,6 +100,33 @@ def test_the_live_table_shows_the_state_and_what_is_modelled():
         assert shown in text
 
 
+def test_pixels_of_a_phase_are_counted_together():
+    calm, heat, whole = summarise(make_scored_run())
+    assert calm.mean_iou == pytest.approx(0.25) and heat.mean_iou == 1.0  # half of one class, nothing of the other
+    assert whole.mean_iou == pytest.approx((100 / 150 + 50 / 100) / 2)
+
+
+def test_the_live_iou_is_that_of_the_last_two_seconds():
+    times, values = iou_series(make_scored_run())
+    assert list(times) == [pytest.approx(0.1 * i) for i in range(100)]
+    assert values[49] == pytest.approx(0.25) and values[72] == 1.0
+    assert 0.25 < values[60] < 1.0
+
+
+def test_without_a_truth_nothing_is_said_about_the_iou(tmp_path):
+    run = make_run()
+    assert math.isnan(summarise(run)[-1].mean_iou)
+    assert "IoU" not in print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS)) + headline(run, run)
+    assert to_plain(run)["mean_iou"]["time_s"] == []
+
+
+def test_the_live_table_shows_the_iou_and_what_it_is_measured_against():
+    run = make_scored_run()
+    text = print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
+    assert "mean IoU, live" in text and "100\N{NO-BREAK SPACE}% of 2 s" in text
+    assert "measured against a known truth" in text and "measured against a known truth" in headline(run, run)
+
+
 def test_the_live_table_of_the_fixed_run_says_that_nobody_manages():
     run = make_run(managed=False)
     assert "there is no manager" in print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
@@ -118,12 +156,15 @@ def test_the_timeline_is_a_picture_of_the_promised_size(tmp_path):
     assert len(np.unique(image[::10, ::10].reshape(-1, 3), axis=0)) > 20  # not blank
 
 
+@pytest.mark.parametrize("make", [make_run, make_scored_run])
 @pytest.mark.parametrize("changes", [3, 60])
-def test_no_two_texts_of_the_timeline_overlap(changes):
+def test_no_two_texts_of_the_timeline_overlap(changes, make):
     reasons = ["contention", "deadline", "thermal", "battery", "stale input"]
     commands = [Command(10.0 * i / changes, i + 1, SUBNETWORKS[i % 4], ELEMENTS[i % 2], reasons[i % 5], True, "")
                 for i in range(changes)]
-    figure = make_timeline(make_run(commands=commands), make_run(managed=False), LIMITS, SUBNETWORKS, ELEMENTS)
+    managed = make()
+    managed.commands = commands
+    figure = make_timeline(managed, make(managed=False), LIMITS, SUBNETWORKS, ELEMENTS)
     figure.canvas.draw()
     texts = [*figure.texts, *figure.legends[0].get_texts()]
     for axes in figure.axes:
@@ -145,6 +186,18 @@ def test_the_page_needs_nothing_but_itself_and_escapes_what_nodes_say(tmp_path):
     assert re.findall(r"https?://|(?:src|href)=\"(?!data:)|url\(|@import|<script|<link", page) == []
     assert "soc &lt;b&gt;80 C&lt;/b&gt;" in page and "a &lt;fast&gt; one" in page and "measured &amp; computed" in page
     assert page.count("data:image/png;base64,") == 3  # timeline and one frame of each run
+
+
+def test_long_names_of_subnetworks_find_room_beside_the_timeline():
+    names = [f"{number}/8 of the channels" for number in range(4)]
+    managed, fixed = make_run(), make_run(managed=False)
+    for run in (managed, fixed):
+        run.frames = [replace(frame, subnetwork=names[3]) for frame in run.frames]
+        run.commands = []
+    figure = make_timeline(managed, fixed, LIMITS, names, ELEMENTS)
+    figure.canvas.draw()
+    labels = [axes.yaxis.label.get_window_extent() for axes in figure.axes]
+    assert min(box.x0 for box in labels) >= 0
 
 
 def test_the_headline_compares_both_runs():

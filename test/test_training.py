@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from dynamic_perception.cli import main
 from dynamic_perception.networks.bundle import read_bundle
-from dynamic_perception.networks.group_cnn_architecture import GroupCNNArchitecture
+from dynamic_perception.networks.group_cnn_space import GroupCNNSpace
 from dynamic_perception.training.images import LabelledImages, read_split
 from dynamic_perception.training.incremental import CHECKPOINT, LOG, IncrementalTrainer, IncrementalTraining
 
-SMALL = GroupCNNArchitecture(classes=3, groups=3, channels=(4, 6), pool_after=(True, True), input_size=8)
+SMALL = GroupCNNSpace(classes=3, groups=3, channels=(4, 6), pool_after=(True, True), resolution=8)
 SETTINGS = IncrementalTraining(epochs=(2, 2, 2), batch_size=16, validation=0.1)
 
 
@@ -45,12 +45,25 @@ def test_training_a_group_leaves_every_smaller_subnetwork_bit_identical(data, tm
         if result.epoch < 2:
             return
         for groups in range(1, result.group + 1):
-            trainer.network.activate(groups)
+            subnet = trainer.network.space.subnet({"groups": groups})
+            trainer.network.activate(subnet, trainer.network.statistics(subnet))
             logits = trainer.network(probe)
             assert torch.equal(logits, seen.setdefault(groups, logits))
 
     trainer.run(nothing, check)
     assert set(seen) == {1, 2, 3}
+
+
+def test_a_group_that_counts_too_little_in_the_sum_is_given_more_weight(data, tmp_path):
+    trainer = IncrementalTrainer(SMALL, SETTINGS, data, tmp_path)
+    trainer.run(nothing, nothing)
+    classifiers = [trainer.network.group(group)["classifier.weight"] for group in range(3)]
+    before = [classifier.clone() for classifier in classifiers]
+    classifiers[1].mul_(0.25)
+    trainer.network.group(1)["classifier.bias"].mul_(0.25)
+    trainer._weigh_groups()
+    torch.testing.assert_close(classifiers[0], before[0], rtol=0, atol=0)
+    assert 0.5 < (classifiers[1] / before[1]).mean() < 2
 
 
 def test_a_new_group_is_really_trained(data, tmp_path):
@@ -159,7 +172,7 @@ def test_a_wrong_path_is_one_sentence_and_exit_code_2(arguments, message, capsys
 def test_a_file_that_is_no_image_is_named(tmp_path):
     write_images(tmp_path / "shades")
     (tmp_path / "shades" / "train" / "a" / "99.png").write_text("not an image")
-    with pytest.raises(ValueError, match="99.png is not an image that OpenCV can read"):
+    with pytest.raises(ValueError, match="99.png is not an image that can be read"):
         read_split(tmp_path / "shades", "train", 32)
 
 

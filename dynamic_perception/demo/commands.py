@@ -15,7 +15,8 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
     """Add the `demo` command."""
     parser = commands.add_parser(
         "demo", help="watch the manager keep perception inside its limits",
-        description="Start a camera, the perception node, the resource manager and the hardware monitor as separate "
+        description="Start a camera on a synthetic road, where the truth is known, or on your own frames, the "
+                    "perception node, the resource manager and the hardware monitor as separate "
                     "processes, and trouble them: a calm start, a tight deadline, CPU load, heat, a draining battery, "
                     "recovery. Then play the same again without the manager, at the fixed largest subnetwork. Where "
                     "the machine has no temperature or battery sensor, a model stands in and says so. At the end there "
@@ -24,10 +25,10 @@ def add_demo(commands: argparse._SubParsersAction) -> None:
                "otherwise; 2 for a wrong option; 130 when interrupted.")
     parser.add_argument("--duration", type=_duration, default=60.0, metavar="S", help="seconds per run (default: 60)")
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--images", type=Path, metavar="DIR", help="show the images of a folder, not a drawn scene")
-    source.add_argument("--video", type=Path, metavar="FILE", help="show a video, not a drawn scene")
+    source.add_argument("--images", type=Path, metavar="DIR", help="show the images of a folder, not a synthetic scene")
+    source.add_argument("--video", type=Path, metavar="FILE", help="show a video, not a synthetic scene")
     parser.add_argument("--headless", action="store_true", help="print a line per event instead of the live table")
-    parser.add_argument("--model", default="group_cnn_cifar10", metavar="NAME_OR_PATH",
+    parser.add_argument("--model", default="segmenter_camvid", metavar="NAME_OR_PATH",
                         help="name of a shipped model bundle, or its folder (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="folder for the results (default: demo_results/<date-time>)")

@@ -42,9 +42,9 @@ class Interruption:
         self._deferred = True
         try:
             yield
-            self.check()
         finally:
             self._deferred = False
+            self.check()  # also in place of an error that the signal brought about
 
     def check(self) -> None:
         """KeyboardInterrupt if a signal has come."""

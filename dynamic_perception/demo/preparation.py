@@ -14,6 +14,11 @@ from dynamic_perception.nodes.parameters import NODE_PARAMETERS
 from dynamic_perception.profiling.commands import default_profile, profile_to
 from dynamic_perception.profiling.table_file import ProfileFile, read_table
 from dynamic_perception.report.recorded_run import Limits
+from dynamic_perception.scenes import road_scene
+
+SYNTHETIC = "synthetic"
+ROAD = {"scene": "road", "width": 480, "height": 360}  # [pixel] frames as the shipped segmenter was trained on
+OBJECTS = {"scene": "objects", "width": 640, "height": 480}
 
 
 def read_source(images: Path | None, video: Path | None) -> str:
@@ -24,7 +29,7 @@ def read_source(images: Path | None, video: Path | None) -> str:
         raise ValueError(f"--video {video}: expected a video file")
     path = images or video
     if path is None:
-        return "synthetic"
+        return SYNTHETIC
     open_source(str(path), width=0, height=0, frame_rate=0, seed=0).close()
     return str(path.resolve())
 
@@ -36,6 +41,18 @@ def read_model(name_or_path: str) -> ModelBundle:
         name = bundle.subnetworks[0].name
         raise ValueError(f"{bundle.folder} has only subnetwork '{name}': expected at least two to choose from")
     return bundle
+
+
+def choose_camera(source: str, bundle: ModelBundle) -> dict[str, object]:
+    """Parameters of the camera: a segmenter sees a road, a classifier objects, unless there are the user's frames."""
+    scene = {} if source != SYNTHETIC else ROAD if bundle.task == "segmentation" else OBJECTS
+    return {"source": source, **scene}
+
+
+def describe_truth(source: str, bundle: ModelBundle) -> str:
+    """What the answers can be measured against, for people; empty: nothing."""
+    known = source == SYNTHETIC and bundle.task == "segmentation" and bundle.labels == road_scene.LABELS
+    return "measured against the synthetic camera's truth" if known else ""
 
 
 def open_table(bundle: ModelBundle, console: Console) -> tuple[Path, OperatingPointTable]:

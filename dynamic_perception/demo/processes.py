@@ -72,11 +72,18 @@ class Process:
 
     def fault(self) -> str:
         """What went wrong, in a sentence with the end of its log; empty when nothing did.  Only after it has ended."""
-        code = self.exit_code
-        if code != 0:
-            how = f"with exit code {code}" if code > 0 else f"by {signal.Signals(-code).name}"
-            return self.describe(f"ended {how}")
+        if self.exit_code != 0:
+            return self.describe(self._how_it_ended())
         return self.describe("left a traceback") if TRACEBACK in self.log.read_text(errors="replace") else ""
+
+    def _how_it_ended(self) -> str:
+        code = self.exit_code
+        return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+
+    def check(self) -> None:
+        """ProcessFault if it has ended."""
+        if not self.running:
+            raise ProcessFault(self.describe(self._how_it_ended()))
 
     def describe(self, what: str) -> str:
         """A sentence about the process, and the end of its log."""
@@ -128,8 +135,7 @@ class ProcessGroup:
     def check(self) -> None:
         """ProcessFault if a node has ended."""
         for process in self.nodes:
-            if not process.running:
-                raise ProcessFault(process.describe(f"ended early, with exit code {process.exit_code}"))
+            process.check()
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send the nodes a signal, and end the load at once: it has nothing to clean up, and slows down the others."""

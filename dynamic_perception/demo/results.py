@@ -16,7 +16,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from dynamic_perception.demo.scenario import FRAME_RATE, LARGEST_RISE, LARGEST_SHARE, ROOM, Deadlines
+from dynamic_perception.demo.overlay import draw_overlay
+from dynamic_perception.demo.scenario import LARGEST_RISE, LARGEST_SHARE, ROOM, SLOWER, Deadlines
 from dynamic_perception.demo.scenario_run import Plan
 from dynamic_perception.hardware.compute_element import platform_fingerprint
 from dynamic_perception.report.page import PageContent, headline, write_page
@@ -33,12 +34,15 @@ class ResultPaths:
     page: Path
     timeline: Path
     series: Path
+    overlay: Path | None  # None: it was not drawn
 
 
 def check_run(run: RecordedRun) -> list[str]:
     """What went wrong in a run that came to its end, in sentences; empty: nothing."""
     faults = [f"{run.title}: no frame was answered in the phase '{phase.name}'" for phase in run.phases
               if not any(phase.start <= frame.time < phase.end for frame in run.frames)]
+    if run.iou_source and not run.scores:
+        faults.append(f"{run.title}: no answer could be compared with the truth")
     if not run.managed:
         return faults
     answers = {answer.sequence: answer for answer in run.answers}
@@ -55,15 +59,18 @@ def check_run(run: RecordedRun) -> list[str]:
 
 def write_results(out: Path, managed: RecordedRun, fixed: RecordedRun, plan: Plan, deadlines: Deadlines,
                   limits: Limits) -> ResultPaths:
-    """Write `index.html`, `timeline.png` and `results.json` into `out`."""
-    paths = ResultPaths(out / "index.html", out / "timeline.png", out / "results.json")
+    """Write `index.html`, `timeline.png`, `results.json` and, of a segmenter, `overlay.png` into `out`."""
+    overlay = out / "overlay.png"
+    drawn = draw_overlay(overlay, plan.bundle, (managed, fixed))
+    paths = ResultPaths(out / "index.html", out / "timeline.png", out / "results.json", overlay if drawn else None)
     machine = describe_machine()
     sources = describe_sources(plan, managed)
     subnetworks = [subnetwork.name for subnetwork in plan.bundle.subnetworks]
     draw_timeline(managed, fixed, limits, subnetworks, plan.table.elements, paths.timeline)
     write_page(paths.page, PageContent(
         managed=managed, fixed=fixed, timeline=paths.timeline.read_bytes(), table=plan.table,
-        deadlines=explain_deadlines(deadlines), sources=sources, machine=machine))
+        deadlines=explain_deadlines(deadlines, plan.scenario.frame_rate), sources=sources, machine=machine,
+        overlay=overlay.read_bytes() if drawn else None, metric=plan.bundle.metric))
     paths.series.write_text(json.dumps({
         "machine": machine, "sources": sources, "model": plan.bundle.name, "weights_sha256": plan.bundle.weights_sha256,
         "deadlines": {f"{key}_s" if isinstance(value, float) else key: value
@@ -90,22 +97,22 @@ def describe_machine() -> dict[str, str]:
     }
 
 
-def explain_deadlines(deadlines: Deadlines) -> list[tuple[str, float, str]]:
-    """Phases, seconds, and how each was computed."""
-    smallest, largest, frugal, median, p95 = (f"{1e3 * seconds:.2f} ms" for seconds in (
-        deadlines.smallest, deadlines.largest, deadlines.frugal, deadlines.overhead_median, deadlines.overhead_p95))
+def explain_deadlines(deadlines: Deadlines, frame_rate: float) -> list[tuple[str, float, str]]:
+    """Phases, seconds, and how each was computed; `frame_rate` [Hz] of the camera."""
+    smallest, largest, frugal, median, p90 = (f"{1e3 * seconds:.2f} ms" for seconds in (
+        deadlines.smallest, deadlines.largest, deadlines.frugal, deadlines.overhead_median, deadlines.overhead_p90))
     slower = f"{deadlines.slow_down:.2f}"
-    calm = f"one frame period at {FRAME_RATE:g} Hz: the answer is there before the next frame"
-    tight = (f"the overhead around the inference that 95 % of {deadlines.frames} frames of the calm phase kept, {p95} "
+    calm = f"one frame period at {frame_rate:g} Hz: the answer is there before the next frame"
+    tight = (f"the overhead around the inference that 90 % of {deadlines.frames} frames of the calm phase kept, {p90} "
              f"(median {median}), plus the middle between the table's fastest smaller subnetwork, {smallest}, and the "
              f"largest at its fastest, {largest}, times the slow-down of the inference in the calm phase, {slower}: "
              "the largest does not fit, a smaller one does")
-    roomy = (f"{ROOM:g} times the sum of the same overhead and of the largest subnetwork's {largest} times {slower}: on "
-             "an idle machine the largest fits without trouble")
+    roomy = (f"{ROOM:g} times the sum of the same overhead and of {largest} times {slower}: on an idle machine the "
+             "largest fits without trouble; at most one frame period")
     economy = (f"the same overhead, plus the middle between the largest subnetwork at its fastest operating point, "
                f"{largest}, and at its most frugal, {frugal}, times {slower}: whoever must save power has to take a "
-               "smaller one")
-    if deadlines.economy == deadlines.calm:
+               "smaller one; at most one frame period")
+    if deadlines.frugal <= SLOWER * deadlines.largest:
         economy = (f"as calm, because on this machine the most frugal operating point of the largest subnetwork, "
                    f"{frugal}, is about as fast as its fastest, {largest}")
     return [("calm, heat, recovery", deadlines.calm, calm), ("tight deadline", deadlines.tight, tight),
@@ -119,16 +126,21 @@ def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
     if run.temperature_source == "modelled":
         temperature = (
             f"modelled: one thermal resistance of {board.thermal_resistance:.3g} K/W, so that the largest subnetwork "
-            f"at {FRAME_RATE:g} Hz ({1e3 * power:.3g} mW) heats by {LARGEST_RISE:g} K, and a time constant of "
-            f"{board.time_constant:.2g} s; driven by the energy of what perception executed")
+            f"at {plan.scenario.frame_rate:g} Hz ({1e3 * power:.3g} mW) heats by {LARGEST_RISE:g} K, and a time "
+            f"constant of {board.time_constant:.2g} s; driven by the energy of what perception executed")
     battery = "measured by this machine's sensors; nothing is drained in the phase 'battery'"
     if run.battery_source == "modelled":
         battery = (f"modelled: {board.battery_capacity:.3g} J, so that the largest subnetwork takes "
                    f"{100 * LARGEST_SHARE:.0f} % of it during a run; other consumers and a charger as in the scenario")
+    truth = {}
+    if run.iou_source:
+        truth["mean IoU"] = f"{run.iou_source}, at every fourth pixel of every fourth row of the answered frames"
     return {
         "latency, misses": "measured: from a frame's stamp to its published answer, by the perception node",
         "CPU load": f"real: {plan.load_processes} processes that take all of the CPU they can get",
-        "accuracy": "measured on the test images of the model bundle, per subnetwork; not on the frames of this run",
+        "accuracy": f"{plan.bundle.metric}, measured on the test images of the model bundle, per subnetwork; not on "
+                    "the frames of this run",
+        **truth,
         "energy": f"{plan.table.provenance['energy']}: of a frame's operating point, as the table has it",
         "temperature": temperature,
         "battery": battery,
@@ -138,16 +150,21 @@ def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
 
 def print_summary(console: Console, managed: RecordedRun, fixed: RecordedRun, paths: ResultPaths) -> None:
     """The comparison per phase, and where the files are."""
-    table = Table(title="with the manager / fixed largest subnetwork", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title="with the manager / fixed largest subnetwork", title_justify="left", box=SIMPLE_HEAD,
+                  pad_edge=False)
     table.add_column("phase", no_wrap=True)
-    for name in ("missed\n(%)", "p95 latency\n(ms)", "accuracy\n(%)", "frame's energy,\nmodelled (mJ)"):
+    accuracy = ("mean IoU,\nlive (%)", "mean_iou") if managed.iou_source else ("accuracy\n(%)", "accuracy")
+    columns = (("missed\n(%)", "miss_rate", 1e2, 1), ("p95 latency\n(ms)", "latency_p95", 1e3, 1), (*accuracy, 1e2, 1),
+               ("modelled\nenergy (mJ)", "energy", 1e3, 1))
+    for name, *_ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for a, b in zip(summarise(managed), summarise(fixed)):
-        table.add_row(a.phase, f"{100 * a.miss_rate:.1f} / {100 * b.miss_rate:.1f}",
-                      f"{1e3 * a.latency_p95:.1f} / {1e3 * b.latency_p95:.1f}",
-                      f"{100 * a.accuracy:.1f} / {100 * b.accuracy:.1f}",
-                      f"{1e3 * a.energy:.2f} / {1e3 * b.energy:.2f}", end_section=a.phase == managed.phases[-1].name)
+        table.add_row(a.phase, *(f"{scale * getattr(a, key):.{digits}f} / {scale * getattr(b, key):.{digits}f}"
+                                 for _, key, scale, digits in columns), end_section=a.phase == managed.phases[-1].name)
     console.print(table)
     console.print(headline(managed, fixed), highlight=False)
-    for name, path in (("page", paths.page), ("picture", paths.timeline), ("series", paths.series)):
+    files = {"page": paths.page, "picture": paths.timeline, "series": paths.series, "overlay": paths.overlay}
+    for name, path in files.items():
+        if path is None:
+            continue
         console.print(f"{name:8} {path}", highlight=False, markup=False, soft_wrap=True)

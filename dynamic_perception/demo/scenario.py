@@ -1,12 +1,13 @@
 """What happens in the demo, and when: phases, deadlines, and the surroundings of the modelled board.
 
-The network is small, so on every machine other deadlines are calm or tight: they are computed from the overhead around
+On every machine and with every network other deadlines are calm or tight: they are computed from the overhead around
 the inference and the slow-down of it, measured in the calm phase, and from the latencies of the machine's table.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Sequence
 
 import numpy as np
@@ -15,12 +16,12 @@ from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.report.recorded_run import Frame, PhaseSpan
 from dynamic_perception.simulation.platform_model import PlatformSettings, Surroundings
 
-FRAME_RATE = 30.0  # [Hz]
+FRAME_RATES = (30.0, 20.0, 15.0, 12.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)  # [Hz]
 
 ROOM = 2.0  # times what a frame needs at the largest subnetwork
 SLOWER = 1.1  # times as long: less of a difference between two operating points is lost in the noise
 
-# The modelled board is cooled and fed so that the largest subnetwork at FRAME_RATE heats it by LARGEST_RISE, and
+# The modelled board is cooled and fed so that the largest subnetwork at the frame rate heats it by LARGEST_RISE, and
 # takes LARGEST_SHARE of the battery during a run: on any machine the same picture, whatever its operating points draw.
 LARGEST_RISE = 22.0    # [K]
 LARGEST_SHARE = 0.30   # [0..1]
@@ -73,12 +74,13 @@ class Deadlines:
 
     Attributes:
         calm: one frame period, so that an answer is there before the next frame.
-        tight: what 95 % of the frames need around the inference, and half of the way from the smallest to the largest
+        tight: what 90 % of the frames need around the inference, and half of the way from the smallest to the largest
             subnetwork's latency.
-        roomy: ROOM times what the largest subnetwork needs with all this, which an idle machine keeps without trouble.
+        roomy: ROOM times what the largest subnetwork needs with all this, which an idle machine keeps without trouble;
+            at most calm, or else frames would be skipped that met every deadline.
         economy: as tight, but half of the way from the largest subnetwork's fastest operating point to its most frugal;
-            calm where the most frugal one is as fast.
-        overhead_median, overhead_p95: [s] measured from the frame's stamp to the answer, without the inference.
+            at most calm, and calm where the most frugal one is as fast.
+        overhead_median, overhead_p90: [s] measured from the frame's stamp to the answer, without the inference.
         frames: how many were measured.
         slow_down: median of the inference's latency over the profiled one: between frames, caches become cold.
         smallest, largest, frugal: [s] latencies of the table that were used, before the slow-down.
@@ -89,7 +91,7 @@ class Deadlines:
     roomy: float
     economy: float
     overhead_median: float
-    overhead_p95: float
+    overhead_p90: float
     frames: int
     slow_down: float
     smallest: float
@@ -101,13 +103,21 @@ class Deadlines:
         return getattr(self, phase.deadline)
 
 
-def compute_deadlines(frames: Sequence[Frame], table: OperatingPointTable, largest: str) -> Deadlines:
+def choose_frame_rate(table: OperatingPointTable, largest: str) -> float:
+    """The highest of FRAME_RATES [Hz] at which the largest subnetwork at its fastest fits ROOM times between frames."""
+    fastest = min(table.latency[index] for index in range(len(table)) if table.subnetwork[index] == largest)
+    return next((rate for rate in FRAME_RATES if ROOM * fastest <= 1 / rate), FRAME_RATES[-1])
+
+
+def compute_deadlines(frames: Sequence[Frame], table: OperatingPointTable, largest: str,
+                      frame_rate: float) -> Deadlines:
     """Deadlines for this machine.
 
     Args:
         frames: of the calm phase, at least one.
         table: of at least two subnetworks.
         largest: name of the largest one.
+        frame_rate: [Hz] of the camera.
     """
     rows = [table[index] for index in range(len(table))]
     of_largest = [point for point in rows if point.subnetwork == largest]
@@ -116,23 +126,31 @@ def compute_deadlines(frames: Sequence[Frame], table: OperatingPointTable, large
     frugal = min(of_largest, key=lambda point: (point.power, point.latency)).latency
     profiled = {(point.subnetwork, point.compute_element): point.latency for point in rows}
     slow_down = float(np.median([frame.inference / profiled[frame.subnetwork, frame.element] for frame in frames]))
-    median, p95 = (float(value) for value in np.quantile([f.latency - f.inference for f in frames], (0.5, 0.95)))
-    calm = 1 / FRAME_RATE
+    # Not a higher quantile: the tail is the machine's noise of the moment, and differs most from phase to phase.
+    median, p90 = (float(value) for value in np.quantile([f.latency - f.inference for f in frames], (0.5, 0.9)))
+    calm = 1 / frame_rate
+    economy = p90 + slow_down * (fastest + frugal) / 2 if frugal > SLOWER * fastest else calm
     return Deadlines(
-        calm=calm, tight=p95 + slow_down * (smallest + fastest) / 2, roomy=ROOM * (p95 + slow_down * fastest),
-        economy=p95 + slow_down * (fastest + frugal) / 2 if frugal > SLOWER * fastest else calm,
-        overhead_median=median, overhead_p95=p95, frames=len(frames), slow_down=slow_down,
+        calm=calm, tight=p90 + slow_down * (smallest + fastest) / 2,
+        roomy=min(calm, ROOM * (p90 + slow_down * fastest)), economy=min(calm, economy),
+        overhead_median=median, overhead_p90=p90, frames=len(frames), slow_down=slow_down,
         smallest=smallest, largest=fastest, frugal=frugal)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """The phases over `duration` [s].  `reference_power` [W]: the largest subnetwork's mean power at FRAME_RATE."""
+    """The phases over `duration` [s].
+
+    Attributes:
+        frame_rate: [Hz] of the camera.
+        reference_power: [W] the largest subnetwork's mean power at that rate.
+    """
 
     duration: float
+    frame_rate: float
     reference_power: float
 
-    @property
+    @cached_property
     def spans(self) -> tuple[PhaseSpan, ...]:
         """The phases with their times."""
         ends = np.cumsum([phase.share for phase in PHASES]) / sum(phase.share for phase in PHASES) * self.duration
@@ -140,7 +158,7 @@ class Scenario:
         return tuple(PhaseSpan(phase.name, phase.text, float(start), float(end))
                      for phase, start, end in zip(PHASES, starts, ends))
 
-    @property
+    @cached_property
     def board(self) -> PlatformSettings:
         """The modelled board."""
         return PlatformSettings(
@@ -172,9 +190,9 @@ class Scenario:
                             charger=phase.charge * watts)
 
 
-def reference_power(table: OperatingPointTable, largest: str) -> float:
-    """[W] mean power of the largest subnetwork's thirstiest operating point at FRAME_RATE; ValueError if not known."""
+def reference_power(table: OperatingPointTable, largest: str, frame_rate: float) -> float:
+    """[W] mean power of the largest subnetwork's thirstiest operating point at that rate; ValueError if not known."""
     energies = [table.energy[index] for index in range(len(table)) if table.subnetwork[index] == largest]
     if np.isnan(energies).all():
         raise ValueError("the operating-point table knows no energy, which the modelled board needs: profile again")
-    return float(np.nanmax(energies)) * FRAME_RATE
+    return float(np.nanmax(energies)) * frame_rate

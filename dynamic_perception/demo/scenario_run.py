@@ -6,13 +6,14 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Mapping
 
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
 from dynamic_perception.demo.interruption import Interruption
 from dynamic_perception.demo.processes import ProcessFault, ProcessGroup
-from dynamic_perception.demo.scenario import FRAME_RATE, PHASES, START_CHARGE, Deadlines, Scenario, compute_deadlines
+from dynamic_perception.demo.scenario import PHASES, START_CHARGE, Deadlines, Scenario, compute_deadlines
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes.observer import Observer
@@ -37,7 +38,8 @@ class Plan:
 
     Attributes:
         bundle, table, profile: the network, its operating points, and their file.
-        source: of the camera.
+        camera: parameters of the camera, but for its frame rate.
+        iou_source: what the answers are measured against, for people; empty: nobody knows the truth.
         scenario: what happens.
         load_processes: that take the cores.
         temperature_modelled, battery_modelled: whether the machine has no such sensor.
@@ -47,7 +49,8 @@ class Plan:
     bundle: ModelBundle
     table: OperatingPointTable
     profile: Path
-    source: str
+    camera: Mapping[str, object]
+    iou_source: str
     scenario: Scenario
     load_processes: int
     temperature_modelled: bool
@@ -73,7 +76,8 @@ class ScenarioRun:
         self.deadlines = deadlines
         self.record = RecordedRun(title, managed, plan.scenario.spans,
                                   temperature_source="modelled" if plan.temperature_modelled else "measured",
-                                  battery_source="modelled" if plan.battery_modelled else "measured")
+                                  battery_source="modelled" if plan.battery_modelled else "measured",
+                                  iou_source=plan.iou_source)
         self._plan = plan
         self._processes = processes
         self._interruption = interruption
@@ -94,8 +98,7 @@ class ScenarioRun:
         context = Context()
         context.init()
         executor = SingleThreadedExecutor(context=context)
-        observer = Observer(context, self._namespace, self.record, self._plan.table,
-                            {s.name: s.accuracy for s in self._plan.bundle.subnetworks})
+        observer = Observer(context, self._namespace, self.record, self._plan.table, self._plan.bundle)
         executor.add_node(observer)
         try:
             self._wait_for_frames(observer, executor)
@@ -111,7 +114,7 @@ class ScenarioRun:
         model = str(self._plan.bundle.folder.resolve())
         label = "managed" if self.record.managed else "fixed"
         nodes: dict[str, dict[str, object]] = {
-            "camera": {"source": self._plan.source, "frame_rate": FRAME_RATE},
+            "camera": {**self._plan.camera, "frame_rate": self._plan.scenario.frame_rate},
             "perception": {"model": model} | ({} if self.record.managed else {"command_timeout": 0.0}),
             "hardware_monitor": {},
         }
@@ -131,7 +134,7 @@ class ScenarioRun:
             self._turn(executor)
             self._play_sensors(observer, 0.0)
             if not asked and observer.deadline_readers() >= readers:
-                observer.publish_deadline(1 / FRAME_RATE)
+                observer.publish_deadline(1 / self._plan.scenario.frame_rate)
                 asked = True
             if asked and observer.reports_heard >= FIRST_FRAMES and (self.record.answers or not self.record.managed):
                 return
@@ -185,7 +188,8 @@ class ScenarioRun:
             frames = [frame for frame in self.record.frames if frame.time >= settled]
             if not frames:
                 raise ProcessFault(self._processes.node("perception").describe("answered no frame in the calm phase"))
-            self.deadlines = compute_deadlines(frames, self._plan.table, self._plan.bundle.subnetworks[-1].name)
+            self.deadlines = compute_deadlines(frames, self._plan.table, self._plan.bundle.subnetworks[-1].name,
+                                               self._plan.scenario.frame_rate)
         observer.publish_deadline(self.deadlines.of(phase))
 
     def _play_sensors(self, observer: Observer, now: float) -> None:

@@ -14,10 +14,11 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from rich.console import Console
 
 from dynamic_perception.demo.interruption import KILL_AFTER, Interruption
-from dynamic_perception.demo.preparation import open_table, read_limits, read_model, read_source
+from dynamic_perception.demo.preparation import (
+    choose_camera, describe_truth, open_table, read_limits, read_model, read_source)
 from dynamic_perception.demo.processes import ProcessFault, ProcessGroup
 from dynamic_perception.demo.results import check_run, print_summary, write_results
-from dynamic_perception.demo.scenario import Scenario, reference_power
+from dynamic_perception.demo.scenario import Scenario, choose_frame_rate, reference_power
 from dynamic_perception.demo.scenario_run import Plan, ScenarioRun
 from dynamic_perception.hardware.sensors import read_battery, read_temperatures
 from dynamic_perception.report.live_table import EventLog, LiveTable
@@ -54,9 +55,12 @@ def run_session(options: DemoOptions, interruption: Interruption) -> int:
     isolate(logs)
     console = Console()
     profile, table = open_table(bundle, console)
+    largest = bundle.subnetworks[-1].name
+    frame_rate = choose_frame_rate(table, largest)
     plan = Plan(
-        bundle=bundle, table=table, profile=profile, source=source,
-        scenario=Scenario(options.duration, reference_power(table, bundle.subnetworks[-1].name)),
+        bundle=bundle, table=table, profile=profile, camera=choose_camera(source, bundle),
+        iou_source=describe_truth(source, bundle),
+        scenario=Scenario(options.duration, frame_rate, reference_power(table, largest, frame_rate)),
         load_processes=LOAD_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)),
         temperature_modelled=not read_temperatures(), battery_modelled=read_battery() is None,
         namespace=f"/demo_{uuid.uuid4().hex[:8]}")

@@ -22,7 +22,11 @@ class Engine(Protocol):
         """Run that subnetwork on that element from now on; ValueError if the combination was not prepared."""
 
     def run(self, image: np.ndarray) -> np.ndarray:
-        """Logits, float32 [classes], of an RGB image, uint8 [H, W, 3] of the bundle's input size, C-contiguous."""
+        """The active subnetwork's answer to an RGB image, uint8 [H, W, 3] of its input size, C-contiguous.
+
+        Returns:
+            Of a classifier logits, float32 [classes]; of a segmenter the class numbers of the pixels, uint8 [H, W].
+        """
 
     def close(self) -> None:
         """Free everything."""

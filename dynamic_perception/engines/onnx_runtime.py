@@ -11,6 +11,7 @@ import onnxruntime
 
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle
+from dynamic_perception.networks.families import graph_of
 
 
 class OnnxRuntimeEngine:
@@ -25,16 +26,18 @@ class OnnxRuntimeEngine:
 
     def __init__(self, bundle: ModelBundle):
         self._bundle = bundle
+        self._classifies = bundle.task == "classification"  # one image at a time, but its logits are [1, classes]
         self._sessions: dict[tuple[str, str], onnxruntime.InferenceSession] = {}
         self._active: onnxruntime.InferenceSession | None = None
         self._allowed_cpus = frozenset(os.sched_getaffinity(0))
 
     def prepare(self, subnetworks: Sequence[str], elements: Sequence[ComputeElement], warm_up_runs: int) -> None:
-        image = np.zeros((*self._bundle.input_size, 3), np.uint8)
-        for element in elements:
-            with self._on(element):
-                for name in subnetworks:
-                    session = self._open(name, element)
+        for name in subnetworks:
+            graph = graph_of(self._bundle, name)
+            image = np.zeros((*self._bundle.input_size(name), 3), np.uint8)
+            for element in elements:
+                with self._on(element):
+                    session = self._open(graph, element)
                     for _ in range(warm_up_runs):
                         session.run(None, {"image": image})
                     self._sessions[name, element.name] = session
@@ -47,21 +50,21 @@ class OnnxRuntimeEngine:
         self._active = session
 
     def run(self, image: np.ndarray) -> np.ndarray:
-        return self._active.run(None, {"image": image})[0][0]
+        answer = self._active.run(None, {"image": image})[0]
+        return answer[0] if self._classifies else answer
 
     def close(self) -> None:
         self._active = None
         self._sessions.clear()
         _pin(self._allowed_cpus)
 
-    def _open(self, subnetwork: str, element: ComputeElement) -> onnxruntime.InferenceSession:
+    def _open(self, graph: str | bytes, element: ComputeElement) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = element.threads
         options.inter_op_num_threads = 1
         # Threads that spin between frames would take the cores from the robot's other nodes and heat the board.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        path = self._bundle.folder / self._bundle.subnetwork(subnetwork).graph
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     @contextmanager
     def _on(self, element: ComputeElement) -> Iterator[None]:

@@ -1,9 +1,11 @@
 """Model bundles: a folder that holds everything needed to run a dynamic DNN.
 
-    model.yaml            architecture, input, labels, subnetworks with their measured accuracy; the only index
-    weights.safetensors   the full tensors; a subnetwork uses a prefix of each
-    <subnetwork>.onnx     one graph per subnetwork without weights of its own: each initialiser is a prefix of a
-                          tensor in weights.safetensors, so all graphs together take a few kilobytes
+    model.yaml               search space, normalisation, labels, subnetworks with their accuracy; the only index
+    weights.safetensors      the supernet's learned tensors, of which a subnetwork uses a part
+    statistics.safetensors   each subnetwork's batch-normalisation statistics, as `<subnetwork>/<tensor>`; not for a
+                             family that shares them between subnetworks, where they are in the weight file
+    <subnetwork>.onnx        only where a subnetwork's tensors are byte ranges of the weight file, to which the graph
+                             can point (see `networks/group_cnn_graph.py`); else graphs are made when they are opened
 
 Reading validates once and completely; everything behind it can trust the bundle.  No torch here.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -23,12 +25,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dynamic_perception.installation import share_folder
-from dynamic_perception.networks.group_cnn_architecture import GroupCNNArchitecture
+from dynamic_perception.networks.families import SPACES
+from dynamic_perception.networks.search_space import SearchSpace, Shape, SubnetConfig
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MODEL_FILE = "model.yaml"
 WEIGHTS_FILE = "weights.safetensors"
-GROUP_CNN = "group_cnn"
+STATISTICS_FILE = "statistics.safetensors"
+METRICS = {"classification": "top-1", "segmentation": "mean IoU"}
 KEYS = {
     "schema_version": int,
     "name": str,
@@ -36,18 +40,20 @@ KEYS = {
     "normalisation": dict,
     "labels": list,
     "weights_sha256": str,
+    "metric": str,
     "subnetworks": list,
     "training": dict,
 }
 SUBNETWORK_KEYS = {
     "name": str,
-    "groups": int,
-    "graph": str,
+    "config": dict,
+    "input_size": list,
     "parameters": int,
     "macs": int,
     "accuracy": float,
     "accuracy_source": str,
 }
+Colour = tuple[int, int, int]
 
 
 class BundleError(ValueError):
@@ -60,21 +66,31 @@ class Subnetwork:
 
     Attributes:
         name: as commands name it, such as "50%".
-        groups: channel groups that it executes.
-        graph: file name of its ONNX graph.
+        config: what it executes.
+        input_size: height and width of its input [pixel].
         parameters: learned numbers.
         macs: multiply-accumulates of one image.
-        accuracy: top-1 on the test split, [0..1]; NaN before it was measured.
+        accuracy: on the test split by the bundle's metric, [0..1]; NaN before it was measured.
         accuracy_source: how that number came to be.
+        graph: file name of its ONNX graph; None if that is made when it is opened.
     """
 
     name: str
-    groups: int
-    graph: str
+    config: SubnetConfig
+    input_size: tuple[int, int]
     parameters: int
     macs: int
-    accuracy: float
-    accuracy_source: str
+    accuracy: float = float("nan")
+    accuracy_source: str = "not measured"
+    graph: str | None = None
+
+    @classmethod
+    def of(cls, space: SearchSpace, name: str, config: SubnetConfig) -> "Subnetwork":
+        """A subnetwork of `space` whose accuracy was not measured yet."""
+        graph = f"subnetwork_{name.rstrip('%')}.onnx" if space.shares_statistics else None
+        return cls(
+            name, config, space.input_size(config), space.parameters(config), space.macs(config), graph=graph
+        )
 
 
 @dataclass(frozen=True)
@@ -84,28 +100,35 @@ class ModelBundle:
     Attributes:
         folder: where it lies.
         name: of the model.
-        architecture: of the full network.
+        space: search space of the subnetworks.
         mean, standard_deviation: of the training images per RGB channel, [0..1]; the input is normalised with them.
         labels: class names by class number.
         subnetworks: in rising size.
-        weights_sha256: digest of the weight file, which names the weights in profiles.
+        weights_sha256: digest of the weight file followed by the file of statistics; names the weights in profiles.
         training: how it was trained, for people.
+        palette: RGB colours [0..255] of the classes, for pictures; empty if there are none.
     """
 
     folder: Path
     name: str
-    architecture: GroupCNNArchitecture
+    space: SearchSpace
     mean: tuple[float, float, float]
     standard_deviation: tuple[float, float, float]
     labels: tuple[str, ...]
     subnetworks: tuple[Subnetwork, ...]
     weights_sha256: str
     training: Mapping[str, Any]
+    palette: tuple[Colour, ...] = ()
 
     @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width of the network's input in pixels."""
-        return self.architecture.input_size, self.architecture.input_size
+    def task(self) -> str:
+        """What it does: "classification" or "segmentation"."""
+        return self.space.task
+
+    @property
+    def metric(self) -> str:
+        """What accuracies mean: "top-1" or "mean IoU"."""
+        return METRICS[self.task]
 
     def subnetwork(self, name: str) -> Subnetwork:
         """The subnetwork of that name; ValueError that lists the known ones."""
@@ -116,10 +139,23 @@ class ModelBundle:
             f"subnetwork '{name}' is not in {self.name}: expected one of {', '.join(s.name for s in self.subnetworks)}"
         )
 
+    def input_size(self, name: str) -> tuple[int, int]:
+        """Height and width [pixel] of that subnetwork's input."""
+        return self.subnetwork(name).input_size
+
     def tensors(self) -> dict[str, np.ndarray]:
-        """All full tensors, read from the weight file."""
+        """Everything in the weight file, float32: what the supernet loads."""
         with safe_open(self.folder / WEIGHTS_FILE, "numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}
+
+    def statistics(self, name: str) -> dict[str, np.ndarray]:
+        """Batch-normalisation statistics of that subnetwork, float32."""
+        shapes = self.space.statistics_shapes(self.subnetwork(name).config)
+        if self.space.shares_statistics:
+            with safe_open(self.folder / WEIGHTS_FILE, "numpy") as file:
+                return {key: file.get_tensor(key)[: shape[0]] for key, shape in shapes.items()}
+        with safe_open(self.folder / STATISTICS_FILE, "numpy") as file:
+            return {key: file.get_tensor(f"{name}/{key}") for key in shapes}
 
 
 def find_bundle(name_or_path: str) -> Path:
@@ -150,64 +186,67 @@ def read_bundle(folder: Path) -> ModelBundle:
         raise BundleError(f"{path} is not YAML: {error}") from None
     _check_mapping(path, "", plain, {"schema_version": int})
     if plain["schema_version"] != SCHEMA_VERSION:
-        raise BundleError(f"{path}: schema_version is {plain['schema_version']}: expected {SCHEMA_VERSION}")
-    _check_mapping(path, "", plain, KEYS)
-    family = plain["architecture"].get("family")
-    if family != GROUP_CNN:
-        raise BundleError(f"{path}: architecture.family is {family!r}: expected '{GROUP_CNN}'")
-    try:
-        architecture = GroupCNNArchitecture.from_plain(
-            {k: v for k, v in plain["architecture"].items() if k != "family"}
+        raise BundleError(
+            f"{path}: schema_version is {plain['schema_version']}: expected {SCHEMA_VERSION}, "
+            "so this bundle belongs to another version of dynamic_perception"
         )
-    except (ValueError, TypeError) as error:
-        raise BundleError(f"{path}: architecture: {error}") from None
+    _check_mapping(path, "", plain, KEYS)
+    space = _read_space(path, plain["architecture"])
     labels = tuple(str(label) for label in plain["labels"])
-    if len(labels) != architecture.classes:
-        raise BundleError(f"{path}: labels has {len(labels)} entries: expected {architecture.classes}, one per class")
+    if len(labels) != space.classes:
+        raise BundleError(f"{path}: labels has {len(labels)} entries: expected {space.classes}, one per class")
     bundle = ModelBundle(
         folder,
         plain["name"],
-        architecture,
+        space,
         _channels(path, plain["normalisation"], "mean"),
         _channels(path, plain["normalisation"], "standard_deviation"),
         labels,
-        _read_subnetworks(path, plain["subnetworks"], architecture),
+        _read_subnetworks(path, plain["subnetworks"], space),
         plain["weights_sha256"],
         plain["training"],
+        _read_palette(path, plain.get("palette"), space.classes),
     )
-    _check_weights(folder / WEIGHTS_FILE, architecture, bundle.weights_sha256)
-    for subnetwork in bundle.subnetworks:
-        if not (folder / subnetwork.graph).is_file():
-            raise BundleError(
-                f"{path}: graph '{subnetwork.graph}' of subnetwork '{subnetwork.name}' is not in the folder"
-            )
+    if plain["metric"] != bundle.metric:
+        raise BundleError(f"{path}: metric is '{plain['metric']}': expected '{bundle.metric}' for {bundle.task}")
+    _check_files(bundle)
     return bundle
 
 
-def write_bundle(bundle: ModelBundle, tensors: Mapping[str, np.ndarray]) -> ModelBundle:
-    """Write weights, graphs and `model.yaml` into `bundle.folder`, whole or not at all; return it as read back.
+def write_bundle(
+    bundle: ModelBundle,
+    tensors: Mapping[str, np.ndarray],
+    statistics: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> ModelBundle:
+    """Write the bundle into `bundle.folder`, whole or not at all; return it as read back, with the weights' digest.
 
     The files are written into a temporary folder beside it, which is then renamed; an older bundle there is replaced.
-    """
-    # The graphs need the onnx package, which a robot that only runs them does without.
-    from dynamic_perception.networks.group_cnn_graph import write_graphs
 
+    Args:
+        bundle: everything but the numbers.
+        tensors: by their names in the weight file.
+        statistics: of every subnetwork by its name, where the family does not share them.
+    """
     partial = bundle.folder.with_name(f"{bundle.folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:
-        save_file({name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}, partial / WEIGHTS_FILE)
-        (partial / WEIGHTS_FILE).chmod(
-            0o644
-        )  # safetensors writes it for the owner alone; a robot's nodes may be another user
-        write_graphs(partial, bundle, partial / WEIGHTS_FILE)
-        digest = hashlib.sha256((partial / WEIGHTS_FILE).read_bytes()).hexdigest()
-        (partial / MODEL_FILE).write_text(_to_yaml(bundle, digest))
+        _save(partial / WEIGHTS_FILE, tensors)
+        if statistics:
+            flat = {f"{name}/{key}": array for name, of_one in statistics.items() for key, array in of_one.items()}
+            _save(partial / STATISTICS_FILE, flat)
+        if bundle.space.shares_statistics:
+            # This needs the onnx package, which a process that only runs graphs does without.
+            from dynamic_perception.networks.group_cnn_graph import write_graphs
+
+            write_graphs(partial, bundle, partial / WEIGHTS_FILE)
+        (partial / MODEL_FILE).write_text(_to_yaml(bundle, _digest(partial)))
         read_bundle(partial)
         replaced = bundle.folder.with_name(f"{bundle.folder.name}.replaced-{os.getpid()}")
         if bundle.folder.exists():
-            for extra in bundle.folder.iterdir():  # a model card or the like stays with the bundle
-                if not (partial / extra.name).exists() and extra.suffix != ".onnx":
-                    shutil.copy2(extra, partial / extra.name)
+            for extra in bundle.folder.iterdir():  # a model card or a picture stays with the bundle
+                if extra.is_file() and extra.name != STATISTICS_FILE and extra.suffix != ".onnx":
+                    if not (partial / extra.name).exists():
+                        shutil.copy2(extra, partial / extra.name)
             bundle.folder.rename(replaced)
         partial.rename(bundle.folder)
         shutil.rmtree(replaced, ignore_errors=True)
@@ -223,49 +262,99 @@ def write_model_file(bundle: ModelBundle) -> None:
     os.replace(partial, bundle.folder / MODEL_FILE)
 
 
+def _save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    save_file({name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}, path)
+    path.chmod(0o644)  # safetensors writes it for the owner alone; a robot's nodes may be another user
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes())
+    if (folder / STATISTICS_FILE).exists():
+        digest.update((folder / STATISTICS_FILE).read_bytes())
+    return digest.hexdigest()
+
+
 def _to_yaml(bundle: ModelBundle, digest: str) -> str:
     plain = {
         "schema_version": SCHEMA_VERSION,
         "name": bundle.name,
-        "architecture": {"family": GROUP_CNN, **bundle.architecture.to_plain()},
+        "architecture": {"family": bundle.space.family, **bundle.space.to_plain()},
         "normalisation": {"mean": list(bundle.mean), "standard_deviation": list(bundle.standard_deviation)},
         "labels": list(bundle.labels),
+        **({"palette": [list(colour) for colour in bundle.palette]} if bundle.palette else {}),
         "weights_sha256": digest,
-        "subnetworks": [{key: getattr(s, key) for key in SUBNETWORK_KEYS} for s in bundle.subnetworks],
+        "metric": bundle.metric,
+        "subnetworks": [
+            {
+                "name": s.name,
+                "config": s.config.to_plain(),
+                "input_size": list(s.input_size),
+                "parameters": s.parameters,
+                "macs": s.macs,
+                "accuracy": s.accuracy,
+                "accuracy_source": s.accuracy_source,
+                **({"graph": s.graph} if s.graph else {}),
+            }
+            for s in bundle.subnetworks
+        ],
         "training": dict(bundle.training),
     }
     return yaml.safe_dump(plain, sort_keys=False, width=120, default_flow_style=None)
 
 
-def _read_subnetworks(path: Path, plain: list, architecture: GroupCNNArchitecture) -> tuple[Subnetwork, ...]:
+def _read_space(path: Path, plain: Mapping[str, Any]) -> SearchSpace:
+    family = plain.get("family")
+    if family not in SPACES:
+        raise BundleError(f"{path}: architecture.family is {family!r}: expected one of {', '.join(SPACES)}")
+    try:
+        return SPACES[family].from_plain({key: value for key, value in plain.items() if key != "family"})
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"{path}: architecture: {error}") from None
+
+
+def _read_subnetworks(path: Path, plain: list, space: SearchSpace) -> tuple[Subnetwork, ...]:
     subnetworks = []
     for number, entry in enumerate(plain):
         key = f"subnetworks[{number}]"
         _check_mapping(path, f"{key}.", entry, SUBNETWORK_KEYS)
-        s = Subnetwork(**{name: entry[name] for name in SUBNETWORK_KEYS})
-        if not 1 <= s.groups <= architecture.groups:
-            raise BundleError(f"{path}: {key}.groups is {s.groups}: expected 1 to {architecture.groups}")
-        for name, expected in (
-            ("parameters", architecture.parameters(s.groups)),
-            ("macs", architecture.macs(s.groups)),
+        try:
+            expected = Subnetwork.of(space, entry["name"], space.subnet(entry["config"]))
+        except ValueError as error:
+            raise BundleError(f"{path}: {key}.config: {error}") from None
+        for name, value in (
+            ("input_size", list(expected.input_size)),
+            ("parameters", expected.parameters),
+            ("macs", expected.macs),
         ):
-            if getattr(s, name) != expected:
-                raise BundleError(
-                    f"{path}: {key}.{name} is {getattr(s, name)}: expected {expected} by the architecture"
-                )
-        if not (np.isnan(s.accuracy) or 0 <= s.accuracy <= 1):
-            raise BundleError(
-                f"{path}: {key}.accuracy is {s.accuracy}: expected 0 to 1, or .nan before it was measured"
-            )
-        if Path(s.graph).name != s.graph:
-            raise BundleError(f"{path}: {key}.graph is '{s.graph}': expected a file name in the bundle's folder")
-        subnetworks.append(s)
+            if entry[name] != value:
+                raise BundleError(f"{path}: {key}.{name} is {entry[name]}: expected {value} by the architecture")
+        accuracy, graph = entry["accuracy"], entry.get("graph")
+        if (graph is None) != (expected.graph is None):
+            wanted = "a file name" if expected.graph else f"none, because {space.family} makes it from the weights"
+            raise BundleError(f"{path}: {key}.graph is {graph!r}: expected {wanted}")
+        if not (np.isnan(accuracy) or 0 <= accuracy <= 1):
+            raise BundleError(f"{path}: {key}.accuracy is {accuracy}: expected 0 to 1, or .nan before it was measured")
+        if graph is not None and (not isinstance(graph, str) or Path(graph).name != graph):
+            raise BundleError(f"{path}: {key}.graph is {graph!r}: expected a file name in the bundle's folder")
+        subnetworks.append(replace(expected, accuracy=accuracy, accuracy_source=entry["accuracy_source"], graph=graph))
     names = [s.name for s in subnetworks]
     if not names or len(set(names)) != len(names):
         raise BundleError(f"{path}: subnetworks are named {names}: expected at least one, all different")
-    if [s.groups for s in subnetworks] != sorted({s.groups for s in subnetworks}):
-        raise BundleError(f"{path}: subnetworks have groups {[s.groups for s in subnetworks]}: expected rising numbers")
+    macs = [s.macs for s in subnetworks]
+    if macs != sorted(macs):
+        raise BundleError(f"{path}: subnetworks have macs {macs}: expected rising numbers")
     return tuple(subnetworks)
+
+
+def _read_palette(path: Path, plain: Any, classes: int) -> tuple[Colour, ...]:
+    if plain is None:
+        return ()
+    colours = tuple(tuple(colour) for colour in plain if isinstance(colour, list)) if isinstance(plain, list) else ()
+    if len(colours) != classes or not all(
+        len(colour) == 3 and all(type(value) is int and 0 <= value <= 255 for value in colour) for colour in colours
+    ):
+        raise BundleError(f"{path}: palette is {plain!r}: expected {classes} colours [R, G, B] of 0 to 255")
+    return colours
 
 
 def _check_mapping(path: Path, prefix: str, plain: Any, keys: Mapping[str, type]) -> None:
@@ -287,7 +376,34 @@ def _channels(path: Path, plain: Mapping[str, Any], key: str) -> tuple[float, fl
     return tuple(values)
 
 
-def _check_weights(path: Path, architecture: GroupCNNArchitecture, digest: str) -> None:
+def _check_files(bundle: ModelBundle) -> None:
+    weights, statistics = bundle.space.tensor_shapes(), {}
+    if bundle.space.shares_statistics:
+        weights = weights | bundle.space.statistics_shapes(bundle.space.largest())
+    else:
+        statistics = {
+            f"{s.name}/{key}": shape
+            for s in bundle.subnetworks
+            for key, shape in bundle.space.statistics_shapes(s.config).items()
+        }
+    _check_tensors(bundle.folder / WEIGHTS_FILE, weights)
+    if statistics:
+        _check_tensors(bundle.folder / STATISTICS_FILE, statistics)
+    measured = _digest(bundle.folder)
+    if measured != bundle.weights_sha256:
+        files = WEIGHTS_FILE + (f" + {STATISTICS_FILE}" if statistics else "")
+        raise BundleError(
+            f"{bundle.folder / files}: sha256 is {measured}: expected weights_sha256 {bundle.weights_sha256} "
+            f"of {MODEL_FILE}"
+        )
+    for s in bundle.subnetworks:
+        if s.graph is not None and not (bundle.folder / s.graph).is_file():
+            raise BundleError(
+                f"{bundle.folder / MODEL_FILE}: graph '{s.graph}' of subnetwork '{s.name}' is not in the folder"
+            )
+
+
+def _check_tensors(path: Path, expected: Mapping[str, Shape]) -> None:
     try:
         with safe_open(path, "numpy") as file:
             found = {
@@ -296,7 +412,6 @@ def _check_weights(path: Path, architecture: GroupCNNArchitecture, digest: str) 
             }
     except (OSError, SafetensorError) as error:
         raise BundleError(f"{path} is not a readable safetensors file: {error}") from None
-    expected = architecture.tensor_shapes()
     for name, shape in expected.items():
         if name not in found:
             raise BundleError(f"{path}: tensor '{name}' is missing: expected shape {shape}")
@@ -307,6 +422,3 @@ def _check_weights(path: Path, architecture: GroupCNNArchitecture, digest: str) 
             )
     if set(found) != set(expected):
         raise BundleError(f"{path}: tensor '{min(set(found) - set(expected))}' does not belong to the architecture")
-    measured = hashlib.sha256(path.read_bytes()).hexdigest()
-    if measured != digest:
-        raise BundleError(f"{path}: sha256 is {measured}: expected weights_sha256 {digest} of {MODEL_FILE}")

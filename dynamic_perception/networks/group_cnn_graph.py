@@ -16,20 +16,18 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto, helper
 
-from dynamic_perception.networks.group_cnn_architecture import GroupCNNArchitecture
+from dynamic_perception.networks.graph_builder import IR_VERSION, OPSET
+from dynamic_perception.networks.group_cnn_space import GroupCNNSpace
 
 if TYPE_CHECKING:
     from dynamic_perception.networks.bundle import ModelBundle
-
-OPSET = 17
-IR_VERSION = 8  # the oldest that has what the graph uses, so that older runtimes on robots read it
 
 
 def write_graphs(folder: Path, bundle: "ModelBundle", weights: Path) -> None:
     """Write one graph per subnetwork of `bundle` into `folder`, which holds the weight file."""
     offsets = tensor_offsets(weights)
     for subnetwork in bundle.subnetworks:
-        model = make_graph(bundle.architecture, subnetwork.groups, bundle.mean, bundle.standard_deviation,
+        model = make_graph(bundle.space, subnetwork.config.groups, bundle.mean, bundle.standard_deviation,
                            weights.name, offsets)
         onnx.save(model, folder / subnetwork.graph)
         onnx.checker.check_model(folder / subnetwork.graph)
@@ -43,12 +41,12 @@ def tensor_offsets(weights: Path) -> dict[str, int]:
     return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__"}
 
 
-def make_graph(architecture: GroupCNNArchitecture, groups: int, mean: tuple[float, ...],
+def make_graph(space: GroupCNNSpace, groups: int, mean: tuple[float, ...],
                standard_deviation: tuple[float, ...], weights_file: str, offsets: dict[str, int]) -> onnx.ModelProto:
     """Graph of the first `groups` groups: `image` uint8 [H, W, 3] in RGB -> `logits` float32 [1, classes]."""
-    size = architecture.input_size
+    size = space.resolution
     initialisers = [_prefix(name, shape, weights_file, offsets[name])
-                    for name, shape in architecture.tensor_shapes(groups).items()]
+                    for name, shape in space.prefix_shapes(groups).items()]
     initialisers += [
         helper.make_tensor("mean", TensorProto.FLOAT, [3], [255 * value for value in mean]),
         helper.make_tensor("deviation", TensorProto.FLOAT, [3], [255 * value for value in standard_deviation]),
@@ -62,17 +60,17 @@ def make_graph(architecture: GroupCNNArchitecture, groups: int, mean: tuple[floa
         helper.make_node("Unsqueeze", ["planes", "first_axis"], ["x0"]),
     ]
     value = "x0"
-    for layer in range(1, architecture.layers + 1):
-        pad = architecture.kernel_size // 2
+    for layer in range(1, space.layers + 1):
+        pad = space.kernel_size // 2
         nodes.append(helper.make_node("Conv", [value, f"conv{layer}.weight"], [f"conv{layer}"],
-                                      kernel_shape=[architecture.kernel_size] * 2, pads=[pad] * 4,
+                                      kernel_shape=[space.kernel_size] * 2, pads=[pad] * 4,
                                       group=1 if layer == 1 else groups))
         parts = [f"bn{layer}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
         nodes.append(helper.make_node("BatchNormalization", [f"conv{layer}", *parts], [f"bn{layer}"],
-                                      epsilon=architecture.batch_norm_epsilon))
+                                      epsilon=space.batch_norm_epsilon))
         nodes.append(helper.make_node("Relu", [f"bn{layer}"], [f"x{layer}"]))
         value = f"x{layer}"
-        if architecture.pool_after[layer - 1]:
+        if space.pool_after[layer - 1]:
             nodes.append(helper.make_node("MaxPool", [value], [f"pool{layer}"], kernel_shape=[2, 2], strides=[2, 2]))
             value = f"pool{layer}"
     nodes += [
@@ -83,9 +81,9 @@ def make_graph(architecture: GroupCNNArchitecture, groups: int, mean: tuple[floa
         helper.make_node("Add", ["products", "bias"], ["logits"]),
     ]
     graph = helper.make_graph(
-        nodes, f"group_cnn_{groups}_of_{architecture.groups}",
+        nodes, f"group_cnn_{groups}_of_{space.groups}",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [size, size, 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, architecture.classes])], initialisers)
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, space.classes])], initialisers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
                              producer_name="dynamic_perception")
 

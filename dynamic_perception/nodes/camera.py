@@ -29,6 +29,7 @@ REPORT_TIMEOUT = 5.0  # [s] without a report the same frame is sent again
 REOPEN_PERIOD = 1.0  # [s] between attempts to open a device that stopped giving frames
 PEER_POLL_PERIOD = 0.05  # [s] how soon the first reader of frames and writer of reports is noticed
 FAULTS = ("unreadable image", "device", "resent")
+LabelledFrame = tuple[np.ndarray, np.ndarray | None]  # uint8 BGR, and the labels of its pixels (None: not known)
 
 
 class Pace:
@@ -71,6 +72,7 @@ class CameraNode(ManagedNode):
         self.fault_counts.update(dict.fromkeys(FAULTS, 0))
         self._source: ImageSource | None = None
         self._images: Publisher | None = None
+        self._truths: Publisher | None = None
         self._reports: Subscription | None = None
         self._reader: threading.Thread | None = None
         self._turn = threading.Condition()  # guards the two fields below
@@ -81,7 +83,7 @@ class CameraNode(ManagedNode):
 
     def configure(self) -> None:
         self._source = open_source(self.value("source"), self.value("width"), self.value("height"),
-                                   self.value("frame_rate"), self.value("seed"))
+                                   self.value("frame_rate"), self.value("seed"), self.value("scene"))
         self.get_logger().info(f"source: {self._source.name}")
         self._lossless = self.value("lossless")
         self._begin()
@@ -89,6 +91,8 @@ class CameraNode(ManagedNode):
         if self._lossless:
             self._reports = self.create_subscription(InferenceReport, "inference_report", self._on_report, qos.RESULTS)
         self._images = self.create_publisher(Image, "image", qos.IMAGE)
+        if self._source.labelled:
+            self._truths = self.create_publisher(Image, "truth", qos.IMAGE)
 
     def activate(self) -> None:
         if self._finished:
@@ -111,11 +115,12 @@ class CameraNode(ManagedNode):
     def cleanup(self) -> None:
         if self._source is not None:
             self._source.close()
-        if self._images is not None:
-            self.destroy_publisher(self._images)
+        for publisher in (self._images, self._truths):
+            if publisher is not None:
+                self.destroy_publisher(publisher)
         if self._reports is not None:
             self.destroy_subscription(self._reports)
-        self._source, self._images, self._reports = None, None, None
+        self._source, self._images, self._truths, self._reports = None, None, None, None
 
     def parameters_changed(self, parameters: list) -> None:
         with self._turn:
@@ -169,7 +174,7 @@ class CameraNode(ManagedNode):
             if self._source.live and not self._lossless and not self._take_live():
                 continue
             try:
-                following = self._source.retrieve()
+                following = self._source.retrieve(), self._source.truth()
             except UnreadableImage as error:
                 self.report_fault("unreadable image", str(error))
                 continue
@@ -208,7 +213,7 @@ class CameraNode(ManagedNode):
     def _take_live(self) -> bool:
         return self._pace.take_live(self.value("frame_rate"), time.monotonic(), self._source.frame_rate)
 
-    def _wait_for_turn(self, last: np.ndarray | None) -> bool:
+    def _wait_for_turn(self, last: LabelledFrame | None) -> bool:
         """Wait until the next frame may be sent, after `last` (None: it is the first); False: the node stops."""
         if self._lossless:
             return self._wait_for_report(last)
@@ -224,7 +229,7 @@ class CameraNode(ManagedNode):
                 self._turn.wait(left)
         return False
 
-    def _wait_for_report(self, last: np.ndarray | None) -> bool:
+    def _wait_for_report(self, last: LabelledFrame | None) -> bool:
         while True:
             with self._turn:
                 self._turn.wait_for(lambda: self._stopping or self._awaited is None, REPORT_TIMEOUT)
@@ -242,14 +247,17 @@ class CameraNode(ManagedNode):
             with self._turn:
                 self._turn.wait_for(lambda: self._stopping, PEER_POLL_PERIOD)
 
-    def _send(self, frame: np.ndarray, stamp: int) -> None:
-        """Publish `frame` (uint8 BGR) with the ROS time `stamp` [ns]."""
+    def _send(self, frame: LabelledFrame, stamp: int) -> None:
+        """Publish `frame`, and its labels if somebody wants them, with the ROS time `stamp` [ns]."""
+        image, truth = frame
         if self._lossless:
             stamp = max(stamp, self._last_stamp + 1)  # a report is told from the others by its stamp alone
             with self._turn:
                 self._awaited = self._last_stamp = stamp
         header = Header(stamp=Time(nanoseconds=stamp).to_msg(), frame_id=self.value("frame_id"))
-        self._images.publish(to_message(frame, "bgr8", header))
+        self._images.publish(to_message(image, "bgr8", header))
+        if truth is not None and self._truths.get_subscription_count():
+            self._truths.publish(to_message(truth, "mono8", header))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from dynamic_perception.nodes.synthetic_scene import SyntheticScene
+from dynamic_perception.scenes import road_scene
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
 EXPECTED = "auto, synthetic, a V4L2 device such as /dev/video0 or '0', a video file, an image, or a folder of images"
@@ -28,11 +29,13 @@ class ImageSource(ABC):
         name: what it is, for people.
         frame_rate: [Hz] its own; 0: it has none and gives frames as fast as they are taken.
         live: whether frames come when they want, and are lost if not taken.
+        labelled: whether it knows the `truth` of its frames.
     """
 
     name: str
     frame_rate = 0.0
     live = False
+    labelled = False
 
     @abstractmethod
     def grab(self) -> bool:
@@ -56,6 +59,10 @@ class ImageSource(ABC):
     def showing(self) -> str:
         """What the grabbed frame shows, as far as the source knows; empty: it does not."""
         return ""
+
+    def truth(self) -> np.ndarray | None:
+        """The label of every pixel of the grabbed frame, uint8 [H, W]; None: the source is not `labelled`."""
+        return None
 
 
 class ImageFolder(ImageSource):
@@ -171,49 +178,67 @@ class Device(ImageSource):
 
 
 class Synthetic(ImageSource):
-    """The synthetic scene, endless.
+    """A scene that is drawn, endless.
 
     Args:
-        because: why there is nothing else, for people; empty: it was asked for.
+        scene: gives frame `index` as `frame(index)`.
+        stride: indices from frame to frame.
+        name: what it is, for people.
     """
 
-    def __init__(self, width: int, height: int, seed: int, because: str = ""):
-        self.name = f"synthetic scene, {width} x {height}" + (f", because {because}" if because else "")
-        self._scene = SyntheticScene(width, height, seed)
-        self._index = -1
+    def __init__(self, scene: SyntheticScene | road_scene.RoadScene, stride: int, name: str):
+        self.name = name
+        self._scene = scene
+        self._stride = stride
+        self.rewind()
 
     def grab(self) -> bool:
-        self._index += 1
+        self._index += self._stride
         return True
 
     def retrieve(self) -> np.ndarray:
         return self._scene.frame(self._index)
 
     def rewind(self) -> None:
-        self._index = -1
+        self._index = -self._stride
+
+
+class SyntheticObjects(Synthetic):
+    """Drawings of the ten classes of CIFAR-10."""
 
     def showing(self) -> str:
         return f"a drawing of: {self._scene.truth(self._index)}" if self._index >= 0 else ""
 
 
-def open_source(source: str, width: int, height: int, frame_rate: float, seed: int) -> ImageSource:
+class SyntheticRoad(Synthetic):
+    """A street, with the label of every pixel."""
+
+    labelled = True
+
+    def truth(self) -> np.ndarray:
+        return self._scene.truth(self._index)
+
+
+def open_source(source: str, width: int, height: int, frame_rate: float, seed: int, scene: str = "road") -> ImageSource:
     """Open what the parameter `source` names.
 
     Args:
         source: see `EXPECTED`.
         width, height: [pixel] of a synthetic scene, and asked of a device.
-        frame_rate: [Hz] asked of a device; 0: its own.
+        frame_rate: [Hz] asked of a device, 0: its own; a synthetic scene moves as fast as if seen at this rate.
         seed: of the synthetic scene.
+        scene: which synthetic scene, "road" or "objects".
 
     Raises:
         ValueError: there is no such source, or it holds no images.
         OSError: it cannot be opened.
     """
     if source == "synthetic":
-        return Synthetic(width, height, seed)
+        return _open_scene(scene, width, height, frame_rate, seed)
     if source == "auto":
         device = _open_any_device(width, height, frame_rate)
-        return device or Synthetic(width, height, seed, because="no V4L2 device gives frames")
+        because = ", because no V4L2 device gives frames"
+        return device or _open_scene(scene, width, height, frame_rate, seed, because)
     path = Path(f"/dev/video{source}" if source.isdecimal() else source).expanduser()
     if not source or not path.exists():
         raise ValueError(f"source '{source}' does not exist: expected {EXPECTED}")
@@ -240,6 +265,16 @@ def find_images(folder: Path) -> list[Path]:
 
     return sorted(Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names
                   if Path(name).suffix.lower() in IMAGE_ENDINGS)
+
+
+def _open_scene(scene: str, width: int, height: int, frame_rate: float, seed: int, because: str = "") -> Synthetic:
+    """The synthetic scene of that name; `because`: why there is nothing else, for people."""
+    name = f"synthetic {scene}, {width} x {height}{because}"
+    # A street at 10 Hz passes as fast as at 30 Hz, in longer steps.
+    stride = max(1, round(road_scene.FRAME_RATE / frame_rate)) if frame_rate else 1
+    if scene == "road":
+        return SyntheticRoad(road_scene.RoadScene(width, height, seed), stride, name)
+    return SyntheticObjects(SyntheticScene(width, height, seed), stride, name)
 
 
 def _open_any_device(width: int, height: int, frame_rate: float) -> Device | None:

@@ -21,14 +21,18 @@ from sensor_msgs.msg import BatteryState, Image, Temperature
 from dynamic_perception.management.manager import Reason
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.msg import Classification, InferenceReport, OperatingPointCommand, OperatingPointState
+from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.image_messages import decode_image
-from dynamic_perception.report.recorded_run import Answer, Command, DeadlineChange, Frame, Picture, Reading, RecordedRun
+from dynamic_perception.report.recorded_run import (
+    Answer, Command, DeadlineChange, Frame, Picture, Reading, RecordedRun, Score)
+from dynamic_perception.training.segmentation_score import count_confusion, mean_iou
 
 MODELLED_ZONE = "modelled_soc"
 RESULTS = {OperatingPointState.RESULT_APPLIED: "applied", OperatingPointState.RESULT_PARTIAL: "partial",
            OperatingPointState.RESULT_REJECTED: "rejected", OperatingPointState.RESULT_SUPERSEDED: "superseded"}
 KEPT = 30  # frames and answers that wait for their counterpart
+SCORED = np.s_[::4, ::4]  # pixels that are compared with the truth: their neighbours say nearly the same
 
 
 class Observer(Node):
@@ -37,28 +41,40 @@ class Observer(Node):
     Args:
         context: of rclpy.
         namespace: of the observed nodes.
-        run: that everything is added to.
+        run: that everything is added to; answers are compared with the camera's truth if it has an `iou_source`.
         table: gives the energy of an executed operating point.
-        accuracies: [0..1] of every subnetwork.
+        bundle: the network.
     """
 
     def __init__(self, context: Context, namespace: str, run: RecordedRun, table: OperatingPointTable,
-                 accuracies: Mapping[str, float]):
+                 bundle: ModelBundle):
         super().__init__("observer", namespace=namespace, context=context)
         self.recorded = run
         self.reports_heard = 0
         self.energy = 0.0  # [J] of all frames since the start
         self._table = table
-        self._accuracies = accuracies
+        self._accuracies = {s.name: s.accuracy for s in bundle.subnetworks}
+        self._classes = len(bundle.labels)
         self._start = math.nan  # [s] ROS time; what was before it is not recorded
         self._answered: set[tuple[int, str]] = set()
         self._commanded: set[int] = set()
-        self._images: OrderedDict[int, Image] = OrderedDict()  # these three by stamp [ns]
-        self._classifications: OrderedDict[int, Classification] = OrderedDict()
-        self._frames: OrderedDict[int, Frame] = OrderedDict()
-        self._image_subscription: Any = None
+        self._truths: OrderedDict[int, np.ndarray] = OrderedDict()  # these two by stamp [ns], until they meet
+        self._segmentations: OrderedDict[int, np.ndarray] = OrderedDict()
+        # What makes a picture: parts of it by their names, each by stamp [ns].
+        self._parts: dict[str, OrderedDict[int, Any]] = {"frame": OrderedDict(), "image": OrderedDict()}
+        self._picture_topics = ["image"]
+        self._picture_subscriptions: list[Any] = []
         self.create_subscription(InferenceReport, "inference_report", self._on_report, qos.RESULTS)
-        self.create_subscription(Classification, "classification", self._on_classification, qos.RESULTS)
+        if bundle.task == "classification":
+            self._parts["classification"] = OrderedDict()
+            self.create_subscription(Classification, "classification", self._on_classification, qos.RESULTS)
+        else:
+            self._parts["overlay"] = OrderedDict()
+            self._picture_topics.append("overlay")
+        if run.iou_source:
+            self._parts["score"] = OrderedDict()
+            self.create_subscription(Image, "truth", self._on_truth, qos.RESULTS)
+            self.create_subscription(Image, "segmentation", self._on_segmentation, qos.RESULTS)
         self.create_subscription(OperatingPointCommand, "operating_point/command", self._on_command, qos.COMMAND_INPUT)
         self.create_subscription(OperatingPointState, "operating_point/state", self._on_state, qos.LATCHED_STATE)
         self.create_subscription(Temperature, "temperature", self._on_temperature, qos.SENSOR_DATA)
@@ -99,33 +115,49 @@ class Observer(Node):
     # A picture now and then ---------------------------------------------------------------------------------------
 
     def begin_picture(self) -> None:
-        """Look at the camera's frames until there is one with its answer; every reader of whole frames costs time."""
-        if self._image_subscription is None:
-            self._image_subscription = self.create_subscription(Image, "image", self._on_image, qos.IMAGE)
+        """Look at whole frames until there is one with its answer; every reader of them costs time."""
+        if not self._picture_subscriptions:
+            self._picture_subscriptions = [
+                self.create_subscription(Image, topic, lambda message, topic=topic: self._keep_part(
+                    topic, message.header.stamp, message), qos.IMAGE) for topic in self._picture_topics]
 
     def end_picture(self) -> None:
         """Stop looking."""
-        if self._image_subscription is not None:
-            self.destroy_subscription(self._image_subscription)
-            self._image_subscription = None
-            self._images.clear()
-
-    def _on_image(self, message: Image) -> None:
-        _keep(self._images, message.header.stamp, message)
-        self._match_picture()
+        for subscription in self._picture_subscriptions:
+            self.destroy_subscription(subscription)
+        self._picture_subscriptions = []
+        for topic in self._picture_topics:
+            self._parts[topic].clear()
 
     def _on_classification(self, message: Classification) -> None:
-        _keep(self._classifications, message.header.stamp, message)
-        self._match_picture()
+        self._keep_part("classification", message.header.stamp, message)
 
-    def _match_picture(self) -> None:
-        complete = self._images.keys() & self._classifications.keys() & self._frames.keys()
+    def _keep_part(self, name: str, stamp: TimeMessage, part: Any) -> None:
+        _keep(self._parts[name], stamp, part)
+        complete = set.intersection(*(set(parts) for parts in self._parts.values()))
         if complete:
             stamp = min(complete)
-            frame, answer = self._frames[stamp], self._classifications[stamp]
-            self.recorded.pictures.append(Picture(
-                frame.time, _to_rgb(self._images[stamp]), frame.subnetwork, tuple(answer.labels), tuple(answer.scores)))
+            self.recorded.pictures.append(_make_picture({name: parts[stamp] for name, parts in self._parts.items()}))
             self.end_picture()
+
+    # How good the answers are --------------------------------------------------------------------------------------
+
+    def _on_truth(self, message: Image) -> None:
+        _keep(self._truths, message.header.stamp, decode_image(message)[0])
+        self._score(message.header.stamp)
+
+    def _on_segmentation(self, message: Image) -> None:
+        _keep(self._segmentations, message.header.stamp, decode_image(message)[0])
+        self._score(message.header.stamp)
+
+    def _score(self, stamp: TimeMessage) -> None:
+        key, time = Time.from_msg(stamp).nanoseconds, self._since_start(stamp)
+        if key in self._truths and key in self._segmentations:
+            truth, answer = self._truths.pop(key), self._segmentations.pop(key)
+            if time >= 0:
+                confusion = count_confusion(truth[SCORED], answer[SCORED], self._classes)
+                self.recorded.scores.append(Score(time, confusion))
+                self._keep_part("score", stamp, (truth, mean_iou(confusion)))
 
     # What the nodes publish ---------------------------------------------------------------------------------------
 
@@ -141,8 +173,7 @@ class Observer(Node):
             time, report.end_to_end_duration, report.inference_duration, report.subnetwork, report.compute_element,
             report.deadline_met, report.skipped_frames, energy, self._accuracies.get(report.subnetwork, math.nan))
         self.recorded.frames.append(frame)
-        _keep(self._frames, report.header.stamp, frame)
-        self._match_picture()
+        self._keep_part("frame", report.header.stamp, frame)
 
     def _on_command(self, message: OperatingPointCommand) -> None:
         if message.sequence in self._commanded:
@@ -189,6 +220,16 @@ def _keep(kept: OrderedDict[int, Any], stamp: TimeMessage, message: Any) -> None
     kept[Time.from_msg(stamp).nanoseconds] = message
     while len(kept) > KEPT:
         kept.popitem(last=False)
+
+
+def _make_picture(parts: Mapping[str, Any]) -> Picture:
+    """The picture of one frame and its answer, from what was heard of it."""
+    frame, answer = parts["frame"], parts.get("classification")
+    truth, iou = parts.get("score", (None, math.nan))
+    return Picture(
+        frame.time, _to_rgb(parts["image"]), frame.subnetwork, labels=tuple(answer.labels) if answer else (),
+        scores=tuple(answer.scores) if answer else (),
+        overlay=_to_rgb(parts["overlay"]) if "overlay" in parts else None, truth=truth, mean_iou=iou)
 
 
 def _to_rgb(message: Image) -> np.ndarray:

@@ -226,6 +226,12 @@ CAMERA = (
     ),
     ParameterSpec("frame_id", "camera", "Coordinate frame that the images are stamped with."),
     ParameterSpec("seed", 1, "Seed of the synthetic scene.", minimum=0),
+    ParameterSpec(
+        "scene",
+        "road",
+        "Which synthetic scene: a road, with the label of every pixel on truth, or drawings of ten objects.",
+        choices=("road", "objects"),
+    ),
 )
 
 SHARED_WITH = {  # parameters that a node takes from another node's list, because they must agree

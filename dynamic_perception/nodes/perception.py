@@ -19,15 +19,14 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration as DurationMessage
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
+from dynamic_perception.engines.scaling import scale_image
 from dynamic_perception.hardware.clocks import ClockControl, default_state_file
 from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements, find_element
 from dynamic_perception.msg import (
-    Classification,
     InferenceReport,
     OperatingPoint,
     OperatingPointCommand,
@@ -36,14 +35,16 @@ from dynamic_perception.msg import (
 )
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.classification_output import ClassificationOutput
+from dynamic_perception.nodes.image_input import ImageInput
 from dynamic_perception.nodes.image_messages import ImageRefused, decode_compressed, decode_image
 from dynamic_perception.nodes.managed_node import ManagedNode, run
-from dynamic_perception.nodes.vision_output import VisionOutput
+from dynamic_perception.nodes.segmentation_output import SegmentationOutput
 
 PUBLISHER_POLL_PERIOD = 0.2  # [s] how soon a new image publisher is noticed
 STATE_PERIOD = 1.0  # [s] between repeated states
 NO_FRAMES_AFTER = 2.0  # [s] without a frame before diagnostics say so
-IMAGE_TOPICS = {"image": Image, "image/compressed": CompressedImage}
+OUTPUTS = {"classification": ClassificationOutput, "segmentation": SegmentationOutput}  # by the bundle's task
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ class PerceptionNode(ManagedNode):
         self._skipped = 0
         self._stopping = False
         self._answered: tuple[int, int, int] | None = None  # the newest command that was or is being answered
-        self._outputs: list[Any] = []
-        self._vision: VisionOutput | None = None
-        self._subscriptions_by_topic: dict[str, Any] = {}
+        self._output: ClassificationOutput | SegmentationOutput | None = None
+        self._publishers: list[Any] = []
+        self._images: ImageInput | None = None
         self._inputs: list[Any] = []
         self._timers_active: list[Any] = []
 
@@ -91,11 +92,10 @@ class PerceptionNode(ManagedNode):
             self._clocks = ClockControl(
                 sysfs, default_state_file(sysfs), self.value("cpu_frequency_min"), self.value("cpu_frequency_max")
             )
-        self._answers = self.create_publisher(Classification, "classification", qos.RESULTS)
+        self._output = OUTPUTS[self._bundle.task](self, self._bundle)
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
-        self._outputs = [self._answers, self._reports, self._states]
-        self._vision = VisionOutput.create(self, self._bundle.labels)
+        self._publishers = [self._reports, self._states]
         self.get_logger().info(f"model {self._bundle.name}: {', '.join(names)} on {', '.join(self._elements)}")
 
     def activate(self) -> None:
@@ -118,19 +118,22 @@ class PerceptionNode(ManagedNode):
             self.create_subscription(DurationMessage, "deadline", self._on_deadline, qos.USER_INPUT),
             self.create_subscription(PerformanceTarget, "target", self._on_target, qos.USER_INPUT),
         ]
+        self._images = ImageInput(self, self._on_image, self.value("image_reliability"))
         self._timers_active = [
-            self.create_timer(PUBLISHER_POLL_PERIOD, self._follow_publishers, clock=self.steady_clock),
+            self.create_timer(PUBLISHER_POLL_PERIOD, self._images.follow_publishers, clock=self.steady_clock),
             self.create_timer(STATE_PERIOD, self._repeat_state, clock=self.steady_clock),
         ]
-        self._follow_publishers()
+        self._images.follow_publishers()
         self._states.publish(self._state)
 
     def deactivate(self) -> None:
         for timer in self._timers_active:
             self.destroy_timer(timer)
-        for subscription in (*self._inputs, *(s for _, s in self._subscriptions_by_topic.values())):
+        for subscription in self._inputs:
             self.destroy_subscription(subscription)
-        self._timers_active, self._inputs, self._subscriptions_by_topic = [], [], {}
+        if self._images is not None:
+            self._images.destroy()
+        self._timers_active, self._inputs, self._images = [], [], None
         if self._worker is not None:
             with self._changed:
                 self._stopping = True
@@ -146,12 +149,12 @@ class PerceptionNode(ManagedNode):
         if self._engine is not None:
             self._engine.close()
             self._engine = None
-        for publisher in self._outputs:
+        if self._output is not None:
+            self._output.destroy()
+            self._output = None
+        for publisher in self._publishers:
             self.destroy_publisher(publisher)
-        self._outputs = []
-        if self._vision is not None:
-            self._vision.destroy()
-            self._vision = None
+        self._publishers = []
 
     def _point(self, subnetwork_parameter: str, element_parameter: str, largest: bool) -> PointInForce:
         subnetworks = self._bundle.subnetworks
@@ -204,31 +207,6 @@ class PerceptionNode(ManagedNode):
         for parameter in parameters:
             if parameter.name == "deadline":
                 self._deadline = parameter.value
-
-    def _follow_publishers(self) -> None:
-        """Subscribe with the reliability of whoever publishes, once somebody does and whenever that changes."""
-        for topic, kind in IMAGE_TOPICS.items():
-            publishers = self.get_publishers_info_by_topic(topic)
-            if not publishers:
-                continue
-            reliability = self._reliability([info.qos_profile for info in publishers])
-            current = self._subscriptions_by_topic.get(topic)
-            if current is not None and current[0] == reliability:
-                continue
-            if current is not None:
-                self.destroy_subscription(current[1])
-            profile = QoSProfile(depth=1, reliability=reliability)
-            self._subscriptions_by_topic[topic] = (
-                reliability,
-                self.create_subscription(kind, topic, self._on_image, profile),
-            )
-            self.get_logger().info(f"receiving '{self.resolve_topic_name(topic)}', {reliability.name.lower()}")
-
-    def _reliability(self, offered: list[QoSProfile]) -> ReliabilityPolicy:
-        asked = self.value("image_reliability")
-        if asked == "auto":  # best effort also hears reliable publishers, but not the other way round
-            asked = "reliable" if all(p.reliability == ReliabilityPolicy.RELIABLE for p in offered) else "best_effort"
-        return ReliabilityPolicy.RELIABLE if asked == "reliable" else ReliabilityPolicy.BEST_EFFORT
 
     # The worker thread: the only one that touches the engine and the clocks -------------------------------------
 
@@ -325,15 +303,14 @@ class PerceptionNode(ManagedNode):
         """One frame, from message to answer and report."""
         started = time.monotonic()
         age, point = self._age(message), self._in_force
-        image = self._prepare(message)
+        decode = decode_compressed if isinstance(message, CompressedImage) else decode_image
+        pixels, to_rgb = decode(message)
+        image = scale_image(pixels, self._bundle.input_size(point.subnetwork))
+        image = np.ascontiguousarray(image if to_rgb is None else cv2.cvtColor(image, to_rgb))
         prepared = time.monotonic()
-        logits = self._engine.run(image)
+        answer = self._engine.run(image)
         inferred = time.monotonic()
-        labels, scores = self._best(logits)
-        answer = Classification(header=message.header, labels=labels, scores=scores)
-        self._answers.publish(answer)
-        if self._vision is not None:
-            self._vision.publish(answer)
+        self._output.publish(message.header, answer, pixels, to_rgb)
         ended = time.monotonic()
         end_to_end = ended - started + (0.0 if math.isnan(age) else age)
         met = self._deadline == 0 or end_to_end <= self._deadline
@@ -362,22 +339,6 @@ class PerceptionNode(ManagedNode):
         now = self.get_clock().now().nanoseconds
         stamp = Time.from_msg(message.header.stamp).nanoseconds
         return 1e-9 * (now - stamp) if now and stamp else math.nan
-
-    def _prepare(self, message: Image | CompressedImage) -> np.ndarray:
-        """The frame as the network wants it: uint8 RGB [H, W, 3] of its input size."""
-        decode = decode_compressed if isinstance(message, CompressedImage) else decode_image
-        image, to_rgb = decode(message)
-        height, width = self._bundle.input_size
-        if image.shape[:2] != (height, width):
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        return np.ascontiguousarray(image if to_rgb is None else cv2.cvtColor(image, to_rgb))
-
-    def _best(self, logits: np.ndarray) -> tuple[list[str], list[float]]:
-        """The best classes and their softmax scores, in falling order."""
-        exponentials = np.exp(logits - logits.max())
-        scores = exponentials / exponentials.sum()
-        order = np.argsort(-logits, kind="stable")[: self.value("top_k")]
-        return [self._bundle.labels[i] for i in order], scores[order].tolist()
 
     # State -------------------------------------------------------------------------------------------------------
 
@@ -416,7 +377,7 @@ class PerceptionNode(ManagedNode):
         self._states.publish(state)
 
     def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
-        publishers = {topic: len(self.get_publishers_info_by_topic(topic)) for topic in IMAGE_TOPICS}
+        images = self._images.describe()
         values = {
             "model": self._bundle.name,
             "subnetwork": self._in_force.subnetwork,
@@ -425,11 +386,9 @@ class PerceptionNode(ManagedNode):
             "deadline misses": self._misses,
             "deadline [s]": self._deadline or "none",
         }
-        for topic, count in publishers.items():
-            profile = self._subscriptions_by_topic.get(topic)
-            values[topic] = f"publishers {count}, {profile[0].name.lower() if profile else 'not subscribed'}"
+        values |= images
         if time.monotonic() - self._last_frame > NO_FRAMES_AFTER:
-            text = "; ".join(f"'{self.resolve_topic_name(topic)}': {values[topic]}" for topic in IMAGE_TOPICS)
+            text = "; ".join(f"'{self.resolve_topic_name(topic)}': {images[topic]}" for topic in images)
             return DiagnosticStatus.WARN, f"no frames: {text}", values
         if self._fell_back:
             return DiagnosticStatus.WARN, self._state.message, values

@@ -59,11 +59,12 @@ def profile(
     points = [(subnetwork, element) for element in elements for subnetwork in bundle.subnetworks]
     durations: list[list[float]] = [[] for _ in points]
     random = np.random.default_rng(settings.seed)
-    image = random.integers(0, 256, (*bundle.input_size, 3), np.uint8)
+    images = {s.name: random.integers(0, 256, (*s.input_size, 3), np.uint8) for s in bundle.subnetworks}
     open_points = list(range(len(points)))
     while open_points:
         for index in random.permutation(open_points):
             subnetwork, element = points[index]
+            image = images[subnetwork.name]
             engine.activate(subnetwork.name, element)
             engine.run(image)
             durations[index] += [_duration(engine, image) for _ in range(settings.runs_per_turn - 1)]

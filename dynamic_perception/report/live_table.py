@@ -14,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dynamic_perception.report.recorded_run import Command, Limits, PhaseSpan, RecordedRun, list_changes
+from dynamic_perception.report.recorded_run import (
+    RECENT, Command, Limits, PhaseSpan, RecordedRun, list_changes, measure_iou)
 
-RECENT = 2.0  # [s] over which the shown p95 is taken
 LATE, KEPT = "bold red", "green"
 
 
@@ -35,6 +35,9 @@ class Snapshot:
     phase_misses: int      # since the phase's start
     temperature: float     # [°C] of the hottest zone
     charge: float          # [0..1]
+    recent_iou: float      # [0..1] mean IoU of the last RECENT seconds
+    phase_iou: float       # [0..1] since the phase's start
+    iou: float             # [0..1] since the start
     command: Command | None
 
 
@@ -55,6 +58,8 @@ def take_snapshot(run: RecordedRun, time: float) -> Snapshot:
         phase_misses=sum(count for at, count in missed if at >= phase.start),
         temperature=max(newest.values(), default=math.nan),
         charge=run.charges[-1].value if run.charges else math.nan,
+        recent_iou=measure_iou(run, time - RECENT, math.inf), phase_iou=measure_iou(run, phase.start, math.inf),
+        iou=measure_iou(run, 0.0, math.inf),
         command=changes[-1] if (changes := list_changes(run)) else None)
 
 
@@ -116,9 +121,10 @@ class EventLog:
         now = take_snapshot(run, time)
         if now.phase.name != self._phase:
             self._phase = now.phase.name
+            iou = f"mean IoU {percent(now.iou)}, {run.iou_source}; " if run.iou_source else ""
             self._print(f"{time:6.1f} s  phase {now.phase.name}: {now.phase.text} "
                         f"Deadline {milliseconds(now.deadline)}; so far {now.misses} misses of {now.frames} frames; "
-                        f"temperature {celsius(now.temperature)} {run.temperature_source}, "
+                        f"{iou}temperature {celsius(now.temperature)} {run.temperature_source}, "
                         f"battery {percent(now.charge)} {run.battery_source}")
         changes = list_changes(run)
         for command in changes[self._changes:]:
@@ -147,6 +153,10 @@ def make_table(run: RecordedRun, now: Snapshot, limits: Limits) -> Panel:
         "last ", _against(now.latency, now.deadline),
         f", p95 of {RECENT:.0f} s ", _against(now.latency_p95, now.deadline)))
     table.add_row("misses", f"{now.misses} of {now.frames} frames, {now.phase_misses} in this phase")
+    if run.iou_source:
+        table.add_row("mean IoU, live", Text.assemble(
+            (percent(now.recent_iou), "bold"), f" of {RECENT:.0f} s, {percent(now.phase_iou)} in this phase, "
+            f"{percent(now.iou)} in this run; {run.iou_source}"))
     hot = now.temperature >= limits.control
     table.add_row("temperature", Text.assemble(
         (celsius(now.temperature), LATE if hot else ""), f" {run.temperature_source}, limit {limits.control:.0f} °C"))
@@ -176,5 +186,5 @@ def celsius(temperature: float) -> str:
 
 
 def percent(share: float) -> str:
-    """[%] of a share [0..1], for people."""
-    return "–" if math.isnan(share) else f"{100 * share:.0f} %"
+    """[%] of a share [0..1], for people; never broken between lines."""
+    return "–" if math.isnan(share) else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

@@ -42,6 +42,8 @@ class PageContent:
     Attributes:
         managed, fixed: the same scenario with the manager, and at the fixed largest subnetwork.
         timeline: a PNG file.
+        overlay: a PNG file with a frame and the answers of two subnetworks; None: the network gives no such answers.
+        metric: what accuracies mean.
         table: the operating points that the manager chose among.
         deadlines: phases, seconds, and how each was computed.
         sources: every shown quantity and where it comes from.
@@ -55,6 +57,8 @@ class PageContent:
     deadlines: Sequence[tuple[str, float, str]]
     sources: Mapping[str, str]
     machine: Mapping[str, str]
+    overlay: bytes | None = None
+    metric: str = "top-1"
 
 
 def write_page(path: Path, content: PageContent) -> None:
@@ -67,11 +71,11 @@ def write_page(path: Path, content: PageContent) -> None:
         "<h1>Dynamic Perception: one scenario, with and without the manager</h1>",
         f'<p class="lead">{escape(headline(managed, fixed))}</p>',
         f'<p><img alt="Timeline of both runs" src="{_embed(content.timeline, "png")}"></p>',
-        "<h2>Phase by phase</h2>", _comparison(managed, fixed),
+        "<h2>Phase by phase</h2>", _comparison(managed, fixed, content.metric),
         "<h2>How the deadlines were computed</h2>", _deadlines(content.deadlines),
         "<h2>What was measured and what was modelled</h2>", _pairs(content.sources),
         "<h2>What the manager commanded, and why</h2>", _commands(managed),
-        "<h2>Frames and their answers</h2>",
+        *_overlay(content), "<h2>Frames and their answers</h2>",
         f'<h3 class="managed">With the manager</h3>{_pictures(managed)}<h3 class="fixed">Fixed largest subnetwork</h3>'
         f"{_pictures(fixed)}",
         "<h2>The operating points</h2>", _operating_points(content.table),
@@ -82,33 +86,41 @@ def write_page(path: Path, content: PageContent) -> None:
 def headline(managed: RecordedRun, fixed: RecordedRun) -> str:
     """The comparison in a sentence."""
     a, b = summarise(managed)[-1], summarise(fixed)[-1]
+    iou = (f" On the frames of these runs the mean IoU was {100 * a.mean_iou:.1f} % instead of "
+           f"{100 * b.mean_iou:.1f} %, {managed.iou_source}." if managed.iou_source else "")
     return (f"With the manager {100 * a.miss_rate:.1f} % of the deadlines were missed, at the fixed largest subnetwork "
             f"{100 * b.miss_rate:.1f} %. The mean accuracy was {100 * a.accuracy:.1f} % instead of "
             f"{100 * b.accuracy:.1f} %, the modelled energy of a frame {1e3 * a.energy:.2f} mJ instead of "
-            f"{1e3 * b.energy:.2f} mJ.")
+            f"{1e3 * b.energy:.2f} mJ.{iou}")
 
 
-def _comparison(managed: RecordedRun, fixed: RecordedRun) -> str:
+def _comparison(managed: RecordedRun, fixed: RecordedRun, metric: str) -> str:
     """Two rows per phase."""
-    heads = ("frames", "missed", "missed [%]", "median latency [ms]", "p95 latency [ms]", "mean accuracy [%]",
+    heads = ["frames", "missed", "missed [%]", "median latency [ms]", "p95 latency [ms]", "mean accuracy [%]",
              "energy per frame, modelled [mJ]", f"hottest, {managed.temperature_source} [°C]",
-             f"battery at the end, {managed.battery_source} [%]")
+             f"battery at the end, {managed.battery_source} [%]"]
+    scored = bool(managed.iou_source)
+    if scored:
+        heads.append("mean IoU on these frames, measured [%]")
     rows = ["<tr><th>phase</th><th>run</th>" + "".join(f'<th class="n">{head}</th>' for head in heads) + "</tr>"]
     for with_manager, without in zip(summarise(managed), summarise(fixed)):
         whole = with_manager.phase not in [phase.name for phase in managed.phases]
         rows.append(f'<tr{" class=whole" if whole else ""}><td rowspan="2">{escape(with_manager.phase)}</td>'
-                    f'<td class="managed">with the manager</td>{_cells(with_manager)}</tr>')
-        rows.append(f'<tr><td class="fixed">fixed largest</td>{_cells(without)}</tr>')
+                    f'<td class="managed">with the manager</td>{_cells(with_manager, scored)}</tr>')
+        rows.append(f'<tr><td class="fixed">fixed largest</td>{_cells(without, scored)}</tr>')
+    iou = f" The mean IoU on these frames is {managed.iou_source}." if scored else ""
     note = ('<p class="note">A missed frame was answered after its deadline, or not at all because newer frames came '
-            "first. The accuracy is that of the executed subnetworks on the test images of the model bundle, not on "
-            "these frames.</p>")
+            f"first. The accuracy ({metric}) is that of the executed subnetworks on the test images of the model "
+            f"bundle, not on these frames.{escape(iou)}</p>")
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>{note}'
 
 
-def _cells(summary: PhaseSummary) -> str:
-    numbers = ((summary.frames, 0), (summary.misses, 0), (100 * summary.miss_rate, 1),
+def _cells(summary: PhaseSummary, scored: bool) -> str:
+    numbers = [(summary.frames, 0), (summary.misses, 0), (100 * summary.miss_rate, 1),
                (1e3 * summary.latency_median, 2), (1e3 * summary.latency_p95, 2), (100 * summary.accuracy, 1),
-               (1e3 * summary.energy, 2), (summary.hottest, 1), (100 * summary.charge_end, 0))
+               (1e3 * summary.energy, 2), (summary.hottest, 1), (100 * summary.charge_end, 0)]
+    if scored:
+        numbers.append((100 * summary.mean_iou, 1))
     return "".join(f'<td class="n">{_number(value, digits)}</td>' for value, digits in numbers)
 
 
@@ -158,11 +170,22 @@ def _rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
+def _overlay(content: PageContent) -> list[str]:
+    if content.overlay is None:
+        return []
+    return ["<h2>One frame, two subnetworks</h2>",
+            f'<p><img alt="A frame and the answers of two subnetworks" src="{_embed(content.overlay, "png")}"></p>',
+            '<p class="note">A frame of these runs, answered once more after them by the largest and the smallest '
+            "subnetwork that were used. The file is overlay.png.</p>"]
+
+
 def _pictures(run: RecordedRun) -> str:
     figures = []
     for picture in run.pictures:
         small = ' class="small"' if picture.image.shape[1] < PICTURE_WIDTH // 2 else ""
         scores = ", ".join(f"{escape(label)} {percent(score)}" for label, score in zip(picture.labels, picture.scores))
+        if not math.isnan(picture.mean_iou):
+            scores = f"mean IoU {percent(picture.mean_iou)}"
         caption = f"{picture.time:.1f} s, {run.phase_at(picture.time).name}, {picture.subnetwork}:"
         figures.append(f'<figure><img{small} alt="frame" src="{_encode(picture)}">'
                        f"<figcaption>{escape(caption)}<br><b>{scores}</b></figcaption></figure>")
@@ -170,7 +193,7 @@ def _pictures(run: RecordedRun) -> str:
 
 
 def _encode(picture: Picture) -> str:
-    image = picture.image
+    image = picture.image if picture.overlay is None else picture.overlay
     if image.shape[1] > PICTURE_WIDTH:
         height = max(1, round(image.shape[0] * PICTURE_WIDTH / image.shape[1]))
         image = cv2.resize(image, (PICTURE_WIDTH, height), interpolation=cv2.INTER_AREA)

@@ -8,6 +8,10 @@ from typing import Any, Mapping
 
 import numpy as np
 
+from dynamic_perception.training.segmentation_score import mean_iou
+
+RECENT = 2.0  # [s] over which live numbers are taken
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -66,14 +70,25 @@ class DeadlineChange:
 
 
 @dataclass(frozen=True, eq=False)
+class Score:
+    """How the answer to one frame compares with the truth."""
+
+    time: float            # [s] of the frame's stamp
+    confusion: np.ndarray  # pixels by true (row) and answered (column) class, [classes, classes]
+
+
+@dataclass(frozen=True, eq=False)
 class Picture:
-    """A frame ([H, W, 3] uint8, RGB) with its answer."""
+    """A frame ([H, W, 3] uint8, RGB) with its answer: the best labels and their scores, or labels of all pixels."""
 
     time: float  # [s]
     image: np.ndarray
     subnetwork: str
-    labels: tuple[str, ...]
-    scores: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    overlay: np.ndarray | None = None  # [H, W, 3] uint8, RGB: the frame under the colours of its classes
+    truth: np.ndarray | None = None    # [H, W] uint8: class numbers; None: not known
+    mean_iou: float = math.nan         # [0..1] of this frame; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,7 @@ class RecordedRun:
         managed: whether a resource manager ran; otherwise the largest subnetwork was fixed.
         phases: one after the other without gaps.
         temperature_source, battery_source: "measured" or "modelled".
+        iou_source: what the mean IoU of the answers is measured against, for people; empty: nobody knows the truth.
     """
 
     title: str
@@ -112,6 +128,7 @@ class RecordedRun:
     phases: tuple[PhaseSpan, ...]
     temperature_source: str
     battery_source: str
+    iou_source: str = ""
     frames: list[Frame] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -119,6 +136,7 @@ class RecordedRun:
     temperatures: list[Reading] = field(default_factory=list)
     charges: list[Reading] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
 
     def phase_at(self, time: float) -> PhaseSpan:
         """The phase that `time` [s] falls into; before the start the first, after the end the last."""
@@ -129,6 +147,24 @@ def list_changes(run: RecordedRun) -> list[Command]:
     """The commands that changed the operating point; others only say that a limit came or went."""
     points = [None, *((command.subnetwork, command.element) for command in run.commands)]
     return [command for before, command in zip(points, run.commands) if (command.subnetwork, command.element) != before]
+
+
+def measure_iou(run: RecordedRun, start: float, end: float) -> float:
+    """Mean IoU [0..1] of the answers to frames of `start` <= time < `end` [s] together; NaN if none was scored."""
+    confusions = [score.confusion for score in run.scores if start <= score.time < end]
+    return mean_iou(np.sum(confusions, axis=0)) if confusions else math.nan
+
+
+def iou_series(run: RecordedRun) -> tuple[np.ndarray, np.ndarray]:
+    """Times [s] of the scored frames, and the mean IoU [0..1] of the RECENT seconds up to each."""
+    times = np.array([score.time for score in run.scores])
+    if not len(times):
+        return times, times
+    order = np.argsort(times, kind="stable")
+    times = times[order]
+    sums = np.cumsum([np.zeros_like(run.scores[0].confusion), *(run.scores[i].confusion for i in order)], axis=0)
+    starts = np.searchsorted(times, times - RECENT, side="right")
+    return times, np.array([mean_iou(sums[end] - sums[start]) for end, start in enumerate(starts, start=1)])
 
 
 @dataclass(frozen=True)
@@ -147,6 +183,7 @@ class PhaseSummary:
     energy: float         # [J] mean of an answered frame, modelled
     hottest: float        # [°C]
     charge_end: float     # [0..1]
+    mean_iou: float       # [0..1] of the answers of this phase; NaN: nobody knows the truth
 
     @property
     def miss_rate(self) -> float:
@@ -176,6 +213,7 @@ def _summarise(run: RecordedRun, span: PhaseSpan) -> PhaseSummary:
         energy=float(np.mean([frame.energy for frame in frames])) if frames else math.nan,
         hottest=max(temperatures, default=math.nan),
         charge_end=charges[-1] if charges else math.nan,
+        mean_iou=measure_iou(run, span.start, span.end),
     )
 
 
@@ -187,7 +225,7 @@ def to_plain(run: RecordedRun) -> dict[str, Any]:
     series = {name: getattr(run, name) for name in ("phases", "frames", "commands", "answers", "deadlines")}
     plain: dict[str, Any] = {
         "title": run.title, "managed": run.managed, "temperature_source": run.temperature_source,
-        "battery_source": run.battery_source}
+        "battery_source": run.battery_source, "iou_source": run.iou_source}
     for name, rows in series.items():
         columns = list(rows[0].__dataclass_fields__) if rows else []
         plain[name] = {units.get(column, column): [_plain(getattr(row, column)) for row in rows] for column in columns}
@@ -195,6 +233,9 @@ def to_plain(run: RecordedRun) -> dict[str, Any]:
         rows = getattr(run, name)
         plain[name] = {"time_s": [_plain(row.time) for row in rows], "zone": [row.zone for row in rows],
                        unit: [_plain(row.value) for row in rows]}
+    times, values = iou_series(run)
+    plain["mean_iou"] = {"time_s": [_plain(float(time)) for time in times], "window_s": RECENT,
+                         "mean_iou": [_plain(float(value)) for value in values]}
     return plain
 
 

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from dynamic_perception.report.recorded_run import Limits, PhaseSummary, Reading, RecordedRun, list_changes, summarise
+from dynamic_perception.report.recorded_run import (
+    RECENT, Limits, PhaseSummary, Reading, RecordedRun, iou_series, list_changes, summarise)
 
 # Okabe and Ito's palette, which colour-blind people can tell apart; the reasons have two darker colours more.
 MANAGED, FIXED, LIMIT, INK, FAINT = "#0072B2", "#D55E00", "#000000", "#222222", "#6B6B6B"
@@ -21,7 +22,10 @@ REASON_COLOURS = {"startup": "#999999", "deadline": "#CC79A7", "contention": "#0
                   "battery": "#B07A00", "target": "#56B4E9", "stale input": "#999999", "manual": "#999999"}
 WIDTH, HEIGHT, DPI = 10.0, 10.4, 200  # [inch], [inch], [pixel/inch]: sharp at 1000 pixels on any screen
 ROWS = {"latency": 3.2, "subnetwork": 2.3, "element": 1.0, "temperature": 1.6, "battery": 1.3, "misses": 1.5}
-CHARACTER = 0.078  # [inch] a little more than the mean width of a character of the reasons
+IOU_ROW = {"iou": 1.5}  # where the truth is known
+CHARACTER = 0.078  # [inch] a little more than the mean width of a character of the names and reasons
+LABEL = 0.62  # [inch] what an axis' label and its distance to the names take
+LEFT = 0.105  # of the width, at the least
 FONT = {"text": 9.5, "small": 8.5, "title": 13}
 
 
@@ -40,13 +44,16 @@ def make_timeline(managed: RecordedRun, fixed: RecordedRun, limits: Limits, subn
         limits: of temperature and battery.
         subnetworks, elements: all of them, from small to large.
     """
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
+    ratios = ROWS | IOU_ROW if managed.iou_source else ROWS
+    taller = sum(ratios.values()) / sum(ROWS.values())
+    figure = Figure(figsize=(WIDTH, HEIGHT * taller), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(len(ROWS), 1, height_ratios=list(ROWS.values()), left=0.105, right=0.985, top=0.9,
-                               bottom=0.05, hspace=0.16)
-    rows = {name: figure.add_subplot(grid[number]) for number, name in enumerate(ROWS)}
+    left = max(LEFT, (CHARACTER * max(map(len, (*subnetworks, *elements))) + LABEL) / WIDTH)
+    grid = figure.add_gridspec(len(ratios), 1, height_ratios=list(ratios.values()), left=left, right=0.985,
+                               top=1 - 0.1 / taller, bottom=0.05 / taller, hspace=0.16)
+    rows = {name: figure.add_subplot(grid[number]) for number, name in enumerate(ratios)}
     for name, axes in rows.items():
-        _prepare(axes, managed, last=name == "misses")
+        _prepare(axes, managed, last=name == list(ratios)[-1])
     _draw_latency(rows["latency"], managed, fixed)
     _draw_choice(rows["subnetwork"], managed, fixed, "subnetwork", subnetworks)
     _draw_reasons(rows["subnetwork"], managed, len(subnetworks))
@@ -54,7 +61,9 @@ def make_timeline(managed: RecordedRun, fixed: RecordedRun, limits: Limits, subn
     _draw_temperature(rows["temperature"], managed, fixed, limits)
     _draw_battery(rows["battery"], managed, fixed, limits)
     _draw_misses(rows["misses"], managed, summarise(managed), summarise(fixed))
-    _draw_head(figure, rows["latency"], managed)
+    if managed.iou_source:
+        _draw_iou(rows["iou"], managed, fixed)
+    _draw_head(figure, rows["latency"], managed, taller)
     figure.align_ylabels(list(rows.values()))
     return figure
 
@@ -79,8 +88,9 @@ def _label(axes: Axes, text: str) -> None:
     axes.set_ylabel(text, fontsize=FONT["text"], color=INK)
 
 
-def _draw_head(figure: Figure, top: Axes, run: RecordedRun) -> None:
-    figure.text(0.012, 0.983, "Perception under changing limits: with the manager, and at the fixed largest subnetwork",
+def _draw_head(figure: Figure, top: Axes, run: RecordedRun, taller: float) -> None:
+    figure.text(0.012, 1 - 0.017 / taller,
+                "Perception under changing limits: with the manager, and at the fixed largest subnetwork",
                 fontsize=FONT["title"], fontweight="bold", color=INK, va="top")
     for phase in run.phases:
         top.text((phase.start + phase.end) / 2, 1.03, phase.name, transform=top.get_xaxis_transform(), ha="center",
@@ -91,7 +101,7 @@ def _draw_head(figure: Figure, top: Axes, run: RecordedRun) -> None:
         top.plot([], [], color=LIMIT, linewidth=1.4, label="deadline")[0],
         top.plot([], [], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="limits that the manager keeps to")[0],
     ]
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.006, 0.966), ncols=4, frameon=False,
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.006, 1 - 0.034 / taller), ncols=4, frameon=False,
                   fontsize=FONT["text"], columnspacing=1.8, handlelength=1.8)
 
 
@@ -129,7 +139,7 @@ def _draw_reasons(axes: Axes, run: RecordedRun, levels: int) -> None:
     """A line for every change of the point, and the reason beside the first of a series where there is room."""
     axes.set_ylim(-0.45, levels + 0.75)
     lanes = {levels + 0.35: -math.inf, levels - 0.3: -math.inf}  # height of a row of text -> [s] taken up to there
-    per_inch = run.phases[-1].end / (WIDTH * 0.88)  # [s/inch]
+    per_inch = run.phases[-1].end / (WIDTH * axes.get_position().width)  # [s/inch]
     last = ("", "")
     for command in list_changes(run):
         colour = REASON_COLOURS[command.reason]
@@ -193,3 +203,15 @@ def _draw_misses(axes: Axes, run: RecordedRun, managed: Sequence[PhaseSummary], 
                           fontsize=FONT["small"], fontweight="bold")
     axes.set_ylim(0, max(10.0, 1.3 * highest))
     _label(axes, "missed\ndeadlines [%]")
+
+
+def _draw_iou(axes: Axes, managed: RecordedRun, fixed: RecordedRun) -> None:
+    highest = 10.0
+    for run, colour in ((fixed, FIXED), (managed, MANAGED)):
+        times, values = iou_series(run)
+        highest = max(100 * values.max(initial=0.0), highest)
+        axes.plot(times, 100 * values, color=colour, linewidth=1.8, zorder=3)
+    axes.set_ylim(0, 1.15 * highest)
+    axes.text(0.006 * managed.phases[-1].end, 0.04 * highest, managed.iou_source, fontsize=FONT["small"], color=FAINT,
+              ha="left", va="bottom", zorder=4)
+    _label(axes, f"mean IoU\nof {RECENT:g} s [%]")

@@ -3,52 +3,85 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Mapping
 
 import numpy as np
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
+from dynamic_perception.engines.scaling import scale_image, scale_labels
 from dynamic_perception.hardware.compute_element import discover_elements
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.report.progress import progress_bar
-from dynamic_perception.training.images import LabelledImages
+from dynamic_perception.training.road_frames import ROAD_SCENE, render_road_frames
+from dynamic_perception.training.images import LabelledFrames, LabelledImages, find_dataset, read_frames, read_split
+from dynamic_perception.training.segmentation_score import count_confusion, mean_iou
 
 
-def evaluate(bundle: ModelBundle, data: LabelledImages) -> dict[str, np.ndarray]:
-    """Predicted class numbers, int64 [N], of every subnetwork by its name.
+def read_test_data(bundle: ModelBundle, data: str) -> LabelledImages | LabelledFrames:
+    """The test split of the data set of that name or path, in its own size.
 
     Raises:
-        ValueError: the classes of the data are not the labels of the bundle.
+        ValueError: it cannot be read, or its classes are not the labels of the bundle.
     """
-    if data.classes != bundle.labels:
-        raise ValueError(
-            f"the data has classes {', '.join(data.classes)}: expected those of {bundle.name}, "
-            f"{', '.join(bundle.labels)}"
-        )
+    if bundle.task == "segmentation":
+        if data == ROAD_SCENE:
+            return render_road_frames("test")
+        return read_frames(dataset_folder(data), "test", bundle.labels)
+    images = read_split(dataset_folder(data), "test")
+    if images.classes != bundle.labels:
+        raise ValueError(f"the data has classes {', '.join(images.classes)}: expected those of {bundle.name}, "
+                         f"{', '.join(bundle.labels)}")
+    return images
+
+
+def evaluate(bundle: ModelBundle, data: LabelledImages | LabelledFrames) -> dict[str, list[np.ndarray]]:
+    """What every subnetwork, by its name, answers to each image: a class number, or labels uint8 [H, W] of its size."""
     element = discover_elements()[0]
     engine = OnnxRuntimeEngine(bundle)
     engine.prepare([s.name for s in bundle.subnetworks], [element], warm_up_runs=1)
-    predictions = {}
+    answers = {}
     with progress_bar() as bar:
         for subnetwork in bundle.subnetworks:
             engine.activate(subnetwork.name, element)
-            predictions[subnetwork.name] = np.array(
-                [
-                    engine.run(image).argmax()
-                    for image in bar.track(data.images, description=f"subnetwork {subnetwork.name}")
-                ]
-            )
+            images = bar.track(data.images, len(data.labels), description=f"subnetwork {subnetwork.name}")
+            outputs = (engine.run(np.ascontiguousarray(scale_image(image, subnetwork.input_size))) for image in images)
+            if bundle.task == "segmentation":
+                answers[subnetwork.name] = [scale_labels(output, data.labels.shape[1:]) for output in outputs]
+            else:
+                answers[subnetwork.name] = [output.argmax() for output in outputs]
     engine.close()
-    return predictions
+    return answers
 
 
-def with_accuracies(
-    bundle: ModelBundle, data: LabelledImages, predictions: dict[str, np.ndarray], source: str
-) -> ModelBundle:
-    """The bundle with the top-1 accuracy of `predictions` written to its subnetworks."""
-    return replace(
-        bundle,
-        subnetworks=tuple(
-            replace(s, accuracy=float(np.mean(predictions[s.name] == data.labels)), accuracy_source=source)
-            for s in bundle.subnetworks
-        ),
-    )
+def score(bundle: ModelBundle, data: LabelledImages | LabelledFrames, answers: list[np.ndarray]) -> float:
+    """The bundle's metric, [0..1], of one subnetwork's answers."""
+    if bundle.task == "segmentation":
+        return mean_iou(confusion(bundle, data, answers))
+    return float(np.mean(np.array(answers) == data.labels))
+
+
+def confusion(bundle: ModelBundle, data: LabelledFrames, answers: list[np.ndarray]) -> np.ndarray:
+    """Pixels by true and predicted class, int64 [classes, classes]."""
+    classes = len(bundle.labels)
+    return sum(count_confusion(truth, answer, classes) for truth, answer in zip(data.labels, answers))
+
+
+def with_accuracies(bundle: ModelBundle, accuracies: Mapping[str, float], source: str) -> ModelBundle:
+    """The bundle with the measured accuracies of its subnetworks, by their names."""
+    return replace(bundle, subnetworks=tuple(
+        replace(s, accuracy=accuracies[s.name], accuracy_source=source) for s in bundle.subnetworks))
+
+
+def dataset_folder(name_or_path: str) -> Path:
+    """A data folder by its path or by its name under $DYNAMIC_PERCEPTION_DATA; ValueError if there is none."""
+    if name_or_path and Path(name_or_path).is_dir():
+        return Path(name_or_path)
+    found = find_dataset(name_or_path) if name_or_path else None
+    if found is None:
+        raise ValueError(
+            f"no data at '{name_or_path}': expected a folder with {{train,test}}/<class>/<image> (for segmentation "
+            "{train,test}/{images,labels}/<frame>), or the name of one (or of its .tar archive) under "
+            "$DYNAMIC_PERCEPTION_DATA"
+        )
+    return found

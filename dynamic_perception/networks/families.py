@@ -1,0 +1,43 @@
+"""Which families of dynamic networks there are, and where the parts of each lie.
+
+The spaces are light.  The network needs torch and the graph needs onnx, so those modules are imported when they are
+asked for: a robot that runs a bundle never imports torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from dynamic_perception.networks.group_cnn_space import GroupCNNSpace
+from dynamic_perception.networks.ofa_mobilenet_v3_space import OFAMobileNetV3Space
+from dynamic_perception.networks.search_space import SearchSpace
+from dynamic_perception.networks.segmenter_space import SegmenterSpace
+
+if TYPE_CHECKING:
+    from dynamic_perception.networks.bundle import ModelBundle
+    from dynamic_perception.networks.supernet import Supernet
+
+SPACES: dict[str, type[SearchSpace]] = {
+    space.family: space for space in (GroupCNNSpace, OFAMobileNetV3Space, SegmenterSpace)
+}
+SUPERNETS = {"group_cnn": "GroupCNN", "ofa_mobilenet_v3": "OFAMobileNetV3", "segmenter": "Segmenter"}
+
+
+def make_supernet(space: SearchSpace) -> "Supernet":
+    """The supernet of `space`, whose weights are still to be loaded or drawn."""
+    module = import_module(f"dynamic_perception.networks.{space.family}")
+    return getattr(module, SUPERNETS[space.family])(space)
+
+
+def graph_of(bundle: "ModelBundle", subnetwork: str) -> str | bytes:
+    """The ONNX graph of a subnetwork: the path of its file in the bundle, or else made now from the weights.
+
+    It takes `image`, uint8 [H, W, 3] in RGB of the subnetwork's input size.  Its only output is, by the task, `logits`,
+    float32 [1, classes], or `labels`, uint8 [H, W].
+    """
+    graph = bundle.subnetwork(subnetwork).graph
+    if graph is not None:
+        return str(bundle.folder / graph)
+    module = import_module(f"dynamic_perception.networks.{bundle.space.family}_graph")
+    return module.make_graph(bundle, bundle.subnetwork(subnetwork)).SerializeToString()

@@ -1,0 +1,90 @@
+"""One picture of a search: every subnetwork that was measured, the front, and what was chosen of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from dynamic_perception.report.timeline import FAINT, FIXED, FONT, INK, MANAGED
+from dynamic_perception.training.pareto import Limits, Point, front
+
+WIDTH, HEIGHT, DPI = 8.0, 5.4, 200  # [inch], [inch], [pixel/inch]
+CLOUD = "#B4B4B0"
+
+
+def draw_search(title: str, metric: str, points: Sequence[Point], again: Sequence[Point], chosen: Mapping[str, Point],
+                limits: Limits, path: Path) -> None:
+    """Draw `make_picture` as a PNG to `path`."""
+    make_picture(title, metric, points, again, chosen, limits).savefig(path)
+
+
+def make_picture(title: str, metric: str, points: Sequence[Point], again: Sequence[Point], chosen: Mapping[str, Point],
+                 limits: Limits) -> Figure:
+    """Accuracy over latency.
+
+    Args:
+        title: of the picture.
+        metric: what the accuracy is.
+        points: all, as measured during the search.
+        again: those of the front that were measured a second time.
+        chosen: some of `again` by their names.
+        limits: that the search kept to.
+    """
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.095, 0.105, 0.885, 0.755))
+    _prepare(axes, metric)
+    axes.plot(*_places(points), "o", color=CLOUD, markersize=4, markeredgewidth=0, alpha=0.8,
+              label=f"{len(points)} measured in the search")
+    axes.plot(*_places(again), "o", color="white", markersize=4.5, markeredgecolor=MANAGED, markeredgewidth=1,
+              label="best of them, measured again")
+    axes.plot(*_places(front(again)), color=MANAGED, linewidth=1.6, zorder=1.9, drawstyle="steps-post",
+              label="front")
+    axes.plot(*_places(chosen.values()), "o", color=FIXED, markersize=7, label=f"{len(chosen)} chosen")
+    for name, point in chosen.items():
+        axes.annotate(name, (1e3 * point.latency, point.accuracy), xytext=(5, -5), textcoords="offset points", va="top",
+                      fontsize=FONT["small"], fontweight="bold", color=INK)
+    _draw_limits(axes, limits)
+    figure.text(0.012, 0.975, title, fontsize=FONT["title"], fontweight="bold", color=INK, va="top")
+    figure.legend(loc="upper left", bbox_to_anchor=(0.004, 0.93), ncols=4, frameon=False, fontsize=FONT["text"],
+                  columnspacing=1.6, handlelength=1.4)
+    return figure
+
+
+def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [1e3 * point.latency for point in points], [point.accuracy for point in points]
+
+
+def _prepare(axes: Axes, metric: str) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.08, y=0.08)
+    axes.set_xlabel("latency [ms], measured", fontsize=FONT["text"], color=INK)
+    axes.set_ylabel(f"{metric} on held-out images", fontsize=FONT["text"], color=INK)
+    axes.tick_params(labelsize=FONT["small"], colors=INK, length=3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#AAAAAA")
+    axes.grid(color="#E2E2E0", linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _draw_limits(axes: Axes, limits: Limits) -> None:
+    style = {"color": FAINT, "linewidth": 1, "linestyle": (0, (4, 3))}
+    words = {"fontsize": FONT["small"], "color": FAINT}
+    if limits.max_latency < math.inf:
+        axes.axvline(1e3 * limits.max_latency, **style)
+        axes.text(1e3 * limits.max_latency, 0.01, " slowest allowed", transform=axes.get_xaxis_transform(), **words)
+    if limits.min_accuracy > 0:
+        axes.axhline(limits.min_accuracy, **style)
+        axes.text(0.995, limits.min_accuracy, "least accurate allowed", transform=axes.get_yaxis_transform(),
+                  ha="right", va="bottom", **words)
