@@ -32,13 +32,14 @@ PYPI_NAMES = {
     "python3-numpy": {"numpy"},
     "python3-onnxruntime-pip": {"onnxruntime"},
     "python3-opencv": {"opencv-python-headless"},
+    "python3-pil": {"pillow"},
     "python3-pytest": {"pytest"},
     "python3-pytest-timeout": {"pytest-timeout"},
     "python3-pytorch-pip": {"torch", "torchvision"},
     "python3-rich": {"rich"},
     "python3-yaml": {"pyyaml"},
 }
-ONLY_ON_PYPI = {"onnx", "safetensors"}
+ONLY_ON_PYPI = {"onnx", "pymoo", "safetensors"}
 ONLY_ON_ROBOTS = {"launch", "launch_ros"}
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from dynamic_perception.cli import main
 from dynamic_perception.networks.bundle import read_bundle
+from dynamic_perception.training.recipes import prepare_segmentation
 
 CLASSES = ("dark", "middle", "bright")
+FRAMES = {"train": 8, "val": 2, "test": 3}
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +18,7 @@ def frames(tmp_path_factory):
     folder = tmp_path_factory.mktemp("frames")
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     random = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 2), ("test", 3)):
+    for split, count in FRAMES.items():
         for part in ("images", "labels"):
             (folder / split / part).mkdir(parents=True)
         for number in range(count):
@@ -39,7 +41,7 @@ def segmenter(frames, tmp_path_factory):
 def test_a_segmenter_is_trained_calibrated_measured_and_written(segmenter, frames):
     bundle = read_bundle(segmenter)
     assert bundle.labels == CLASSES and bundle.task == "segmentation"
-    assert [s.input_size for s in bundle.subnetworks] == [(24, 32), (40, 53), (48, 64)]
+    assert [s.input_size for s in bundle.subnetworks] == [(24, 32), (32, 43), (48, 64)]
     assert all(0 < s.accuracy < 1 and "3 test images" in s.accuracy_source for s in bundle.subnetworks)
     assert bundle.training["data"] == [frames.name]
 
@@ -68,6 +70,12 @@ def test_calibrating_again_gives_the_same_statistics_and_accuracies(segmenter, f
     for subnetwork in before.subnetworks:
         for name, values in before.statistics(subnetwork.name).items():
             np.testing.assert_array_equal(after.statistics(subnetwork.name)[name], values)
+
+
+@pytest.mark.parametrize(("asked", "held_out"), [(None, 2), (0, 0), (1, 1), (5, 2)])
+def test_frames_of_the_validation_split_that_are_not_held_out_are_trained_on(frames, asked, held_out):
+    _, task, _ = prepare_segmentation([str(frames)], asked)
+    assert (task.held_out, len(task)) == (held_out, FRAMES["train"] + FRAMES["val"] - held_out)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -125,7 +125,7 @@ class ScenarioRun:
             self._processes.start_node(name, f"{label}_{name}", self._namespace, parameters)
 
     def _wait_for_frames(self, observer: Observer, executor: SingleThreadedExecutor) -> None:
-        """Until frames flow at the calm deadline and, with a manager, its first command is answered."""
+        """Until frames flow at the calm deadline, a manager's first command is answered, and the truth is heard."""
         self._display.say(f"{self.record.title}: starting the nodes")
         readers = 2 if self.record.managed else 1
         asked = False
@@ -136,11 +136,16 @@ class ScenarioRun:
             if not asked and observer.deadline_readers() >= readers:
                 observer.publish_deadline(1 / self._plan.scenario.frame_rate)
                 asked = True
-            if asked and observer.reports_heard >= FIRST_FRAMES and (self.record.answers or not self.record.managed):
+            missing = [what for what, there in (
+                ("answered no frame", asked and observer.reports_heard >= FIRST_FRAMES),
+                ("answered no command", self.record.answers or not self.record.managed),
+                ("gave no answer whose truth is known", observer.answers_compared or not self.record.iou_source),
+            ) if not there]
+            if not missing:
                 return
             if time.monotonic() > end:
-                what = "answered no frame" if observer.reports_heard < FIRST_FRAMES else "answered no command"
-                raise ProcessFault(self._processes.node("perception").describe(f"{what} within {START_TIMEOUT:g} s"))
+                raise ProcessFault(
+                    self._processes.node("perception").describe(f"{missing[0]} within {START_TIMEOUT:g} s"))
 
     def _play_scenario(self, observer: Observer, executor: SingleThreadedExecutor) -> None:
         scenario = self._plan.scenario

@@ -28,7 +28,8 @@ class Segmenter(Supernet):
     def initialise(self, generator: torch.Generator) -> None:
         draw_weights(self.tensors(), generator)
         for name, tensor in self.tensors().items():
-            if name.endswith("second.bn.weight"):  # every block begins as the identity (P. Goyal et al., arXiv 1706.02677)
+            # Every block begins as the identity (P. Goyal et al., arXiv 1706.02677).
+            if name.endswith("second.bn.weight"):
                 tensor.zero_()
 
     def execute(self, images: Tensor, subnet: SubnetConfig, tensors: Mapping[str, Tensor],

@@ -37,7 +37,7 @@ class Convolution:
     """One convolution of a subnetwork, with what follows it.
 
     Attributes:
-        name: of its tensors: `<name>.conv.weight`, and `<name>.bn.*` or, without batch normalisation, `<name>.conv.bias`.
+        name: of its tensors: `<name>.conv.weight`, and `<name>.bn.*` or, if it is not normalised, `<name>.conv.bias`.
         inputs, outputs: channels.
         size: height and width of the kernel.
         stride, dilation: as usual; the padding keeps the size, divided by the stride and rounded up.
@@ -165,7 +165,8 @@ class SegmenterSpace(SearchSpace):
             yield Convolution(f"stage{stage}.down", before, channels, 3, 2, 1, pixels[-1])
             for block, dilation in enumerate(dilations):
                 for half in ("first", "second"):
-                    yield Convolution(f"stage{stage}.block{block}.{half}", channels, channels, 3, 1, dilation, pixels[-1])
+                    name = f"stage{stage}.block{block}.{half}"
+                    yield Convolution(name, channels, channels, 3, 1, dilation, pixels[-1])
             before = channels
         eighth, quarter = map(share, self.decoder)
         yield Convolution("context", before, before, 1, 1, 1, 1, normalised=False)

@@ -51,6 +51,7 @@ class Observer(Node):
         super().__init__("observer", namespace=namespace, context=context)
         self.recorded = run
         self.reports_heard = 0
+        self.answers_compared = 0  # with the truth
         self.energy = 0.0  # [J] of all frames since the start
         self._table = table
         self._accuracies = {s.name: s.accuracy for s in bundle.subnetworks}
@@ -154,6 +155,7 @@ class Observer(Node):
         key, time = Time.from_msg(stamp).nanoseconds, self._since_start(stamp)
         if key in self._truths and key in self._segmentations:
             truth, answer = self._truths.pop(key), self._segmentations.pop(key)
+            self.answers_compared += 1
             if time >= 0:
                 confusion = count_confusion(truth[SCORED], answer[SCORED], self._classes)
                 self.recorded.scores.append(Score(time, confusion))

@@ -58,6 +58,10 @@ def add_train(commands: argparse._SubParsersAction) -> None:
                            help="trained per step besides the largest and the smallest (default: 2)")
     supernets.add_argument("--subnetworks", type=int, default=6, metavar="N",
                            help="to calibrate for the bundle, from smallest to largest (default: 6); see `search`")
+    segmenter = parser.add_argument_group("segmenter")
+    segmenter.add_argument("--held-out", type=int, metavar="N",
+                           help="frames of the validation split that are only judged by, evenly taken; the others are "
+                           "trained on (default: all)")
     once_for_all = parser.add_argument_group("once-for-all network")
     once_for_all.add_argument("--width-multiplier", type=float, default=1.0, help="(default: 1.0)")
     once_for_all.add_argument("--resolutions", type=int, nargs="+", default=[128, 160, 192, 224], metavar="PIXELS",

@@ -75,9 +75,12 @@ def with_accuracies(bundle: ModelBundle, accuracies: Mapping[str, float], source
 
 def dataset_folder(name_or_path: str) -> Path:
     """A data folder by its path or by its name under $DYNAMIC_PERCEPTION_DATA; ValueError if there is none."""
-    if name_or_path and Path(name_or_path).is_dir():
-        return Path(name_or_path)
-    found = find_dataset(name_or_path) if name_or_path else None
+    if not name_or_path:
+        found = None
+    elif any((Path(name_or_path) / split).is_dir() for split in ("train", "test")):
+        found = Path(name_or_path)
+    else:  # a folder of that name here need not be the data: a run may be called so
+        found = find_dataset(name_or_path)
     if found is None:
         raise ValueError(
             f"no data at '{name_or_path}': expected a folder with {{train,test}}/<class>/<image> (for segmentation "

@@ -62,8 +62,9 @@ def train_groups(arguments: argparse.Namespace, run: Path, out: Path, console: C
         task = bar.add_task("training", total=sum(settings.epochs) * steps, completed=done * steps)
         network = trainer.run(
             lambda group, epoch: bar.update(task, advance=1, description=f"group {group + 1}, epoch {epoch + 1}"),
-            lambda r: console.print(f"group {r.group} epoch {r.epoch}: loss {r.loss:.4f}, training "
-                                    f"{r.train_accuracy:.4f}, validation {r.validation_accuracy:.4f}, {r.seconds:.0f} s"))
+            lambda r: console.print(
+                f"group {r.group} epoch {r.epoch}: loss {r.loss:.4f}, training {r.train_accuracy:.4f}, validation "
+                f"{r.validation_accuracy:.4f}, {r.seconds:.0f} s"))
     subnetworks = tuple(Subnetwork.of(space, label, config) for label, config in space.subnetworks().items())
     training = _origin("incremental training, group by group (MLCAD 2019)", [data.name], len(train.labels), settings)
     bundle = ModelBundle(out, out.name, space, tuple(trainer.mean.tolist()), tuple(trainer.standard_deviation.tolist()),
@@ -86,19 +87,20 @@ def train_sandwich(arguments: argparse.Namespace, run: Path, out: Path, console:
 def _train_sandwich(arguments: argparse.Namespace, run: Path, out: Path, console: Console) -> ModelBundle | None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.architecture == SegmenterSpace.family:
-        space, task, labels = prepare_segmentation(arguments.data)
+        space, task, labels = prepare_segmentation(arguments.data, arguments.held_out)
     else:
         space, task, labels = prepare_classification(arguments.data, arguments.width_multiplier, arguments.resolutions,
                                                      arguments.mirrored)
     epochs, batch_size, learning_rate, weight_decay = DEFAULTS[space.family]
+    # Depthwise convolutions on CPUs are slower in bfloat16.
+    fast = "bfloat16" if space.task == "segmentation" or device.type == "cuda" else "float32"
     settings = SandwichTraining(
         epochs=_one(arguments.epochs)[0] if arguments.epochs else epochs,
         batch_size=arguments.batch_size or batch_size, learning_rate=arguments.learning_rate or learning_rate,
         weight_decay=weight_decay if arguments.weight_decay is None else arguments.weight_decay,
         largest_alone=arguments.largest_alone, progressive=arguments.progressive,
         random_subnetworks=arguments.random_subnetworks, seed=arguments.seed,
-        # Depthwise convolutions on CPUs are slower in bfloat16.
-        precision=_precision(arguments, "bfloat16" if space.task == "segmentation" or device.type == "cuda" else "float32"))
+        precision=_precision(arguments, fast))
     network = make_supernet(space)
     network.initialise(torch.Generator().manual_seed(settings.seed))
     network.to(device)
@@ -120,10 +122,13 @@ def _train_sandwich(arguments: argparse.Namespace, run: Path, out: Path, console
         return None
     training = _origin("sandwich rule with in-place distillation", [dataset_name(name) for name in arguments.data],
                        len(task), settings)
+    if space.task == "segmentation":
+        training["held out"] = task.held_out
     if arguments.initial:
         training["initial weights"] = str(arguments.initial)
-    bundle = ModelBundle(out, out.name, space, tuple(task.mean.tolist()), tuple(task.deviation.tolist()), labels, (), "",
-                         training, tuple(PALETTE[label] for label in labels) if set(labels) <= set(PALETTE) else ())
+    palette = tuple(PALETTE[label] for label in labels) if set(labels) <= set(PALETTE) else ()
+    bundle = ModelBundle(out, out.name, space, tuple(task.mean.tolist()), tuple(task.deviation.tolist()), labels, (),
+                         "", training, palette)
     return write_calibrated(bundle, network, task, name_by_macs(space, space.ladder(arguments.subnetworks)))
 
 
@@ -144,12 +149,13 @@ def write_calibrated(bundle: ModelBundle, network: Supernet, task: Task, configs
 
 
 def name_by_macs(space: SearchSpace, configs: Sequence[SubnetConfig]) -> dict[str, SubnetConfig]:
-    """Names for subnetworks: their multiply-accumulates in millions, three digits, with a letter where that is taken."""
+    """Names for subnetworks: their multiply-accumulates in millions, with a letter where that name is taken."""
     named: dict[str, SubnetConfig] = {}
     for config in configs:
         macs = space.macs(config)
         name = f"{macs / 1e6:.3g}M" if macs < 999.5e6 else f"{macs / 1e6:.0f}M"
-        named[next(name + letter for letter in ("", *"bcdefghijklmnopqrstuvwxyz") if name + letter not in named)] = config
+        letters = ("", *"bcdefghijklmnopqrstuvwxyz")
+        named[next(name + letter for letter in letters if name + letter not in named)] = config
     return named
 
 
@@ -164,25 +170,31 @@ def prepare_classification(names: Sequence[str], width_multiplier: float, resolu
     return space, task, images.classes
 
 
-def prepare_segmentation(names: Sequence[str]) -> tuple[SearchSpace, Task, tuple[str, ...]]:
-    """Search space, task and labels for one or more sets of labelled frames; the first one's `val` is held out."""
+def prepare_segmentation(names: Sequence[str], held_out: int | None = None
+                         ) -> tuple[SearchSpace, Task, tuple[str, ...]]:
+    """Search space, task and labels for one or more sets of labelled frames.
+
+    Of the first one's `val` split, `held_out` frames, evenly taken (None: all), are held out; the others are trained on.
+    """
+    if held_out is not None and held_out < 0:
+        raise ValueError(f"held out is {held_out}: expected 0 or more frames")
     labels = class_names(names)
     parts = [render_road_frames("train") if name == ROAD_SCENE else read_frames(dataset_folder(name), "train", labels)
              for name in names]
     validated = dataset_folder(names[0]) if names[0] != ROAD_SCENE else None
-    held_out = 0
+    trained, validation = sum(len(part.labels) for part in parts), 0
     if validated is not None and (validated / "val").is_dir():
         parts.append(read_frames(validated, "val", labels))
-        held_out = len(parts[-1].labels)
+        validation = len(parts[-1].labels)
     sizes = {part.labels.shape[1:] for part in parts}
     if len(sizes) > 1:
         raise ValueError(f"the frames of {', '.join(names)} have sizes {sorted(sizes)}: expected one size for all")
     frames = LabelledFrames(np.concatenate([part.images for part in parts]),
                             np.concatenate([part.labels for part in parts]), labels)
     height, width = frames.labels.shape[1:]
-    count = len(frames.labels)
+    spaced = np.linspace(0, validation - 1, validation if held_out is None else min(held_out, validation))
     crop = round(height * CROP[0] / 16) * 16, round(width * CROP[1] / 16) * 16
-    task = SegmentationTask(frames, range(count - held_out, count), crop)
+    task = SegmentationTask(frames, trained + np.unique(spaced.round().astype(int)), crop)
     resolutions = tuple((round(height * share), round(width * share)) for share in (1 / 2, 2 / 3, 5 / 6, 1))
     return SegmenterSpace(classes=len(labels), resolutions=resolutions), task, labels
 
@@ -202,7 +214,7 @@ def class_names(names: Sequence[str]) -> tuple[str, ...]:
 def prepare_trained(bundle: ModelBundle, names: Sequence[str]) -> Task:
     """Task of the data sets `names`, for the supernet of a bundle: with its input sizes and its normalisation."""
     if bundle.task == "segmentation":
-        _, task, labels = prepare_segmentation(names)
+        _, task, labels = prepare_segmentation(names, bundle.training.get("held out"))
     else:
         _, task, labels = prepare_classification(names, 1.0, bundle.space.resolutions, mirrored=False)
     if labels != bundle.labels:
@@ -224,8 +236,10 @@ def read_initial(folder: Path) -> dict[str, torch.Tensor]:
     for file_name, prefix in ((WEIGHTS_FILE, ""), (CHECKPOINT, "network/")):
         if (folder / file_name).is_file():
             with safe_open(folder / file_name, "pt") as file:
-                return {name.removeprefix(prefix): file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
-    raise ValueError(f"no weights in '{folder}': expected a bundle ({WEIGHTS_FILE}) or the folder of a run ({CHECKPOINT})")
+                names = [name for name in file.keys() if name.startswith(prefix)]
+                return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    raise ValueError(f"no weights in '{folder}': expected a bundle ({WEIGHTS_FILE}) or the folder of a run "
+                     f"({CHECKPOINT})")
 
 
 def dataset_name(name_or_path: str) -> str:

@@ -98,14 +98,15 @@ class SandwichTrainer:
         task: what to learn.
         settings: how.
         folder: for the checkpoint and the log.
-        score_every: epochs between two held-out scores.
+        score_every: epochs between two held-out scores; by default a tenth of the training.
     """
 
-    def __init__(self, network: Supernet, task: Task, settings: SandwichTraining, folder: Path, score_every: int = 5):
+    def __init__(self, network: Supernet, task: Task, settings: SandwichTraining, folder: Path,
+                 score_every: int | None = None):
         self.network, self.task, self.settings, self.folder = network, task, settings, folder
         self.epoch = 0
         self.steps_per_epoch = math.ceil(len(task) / settings.batch_size)
-        self._score_every = score_every
+        self._score_every = score_every or max(1, settings.epochs // 10)
         self._device = next(network.parameters()).device
         tensors = network.tensors()
         decayed = [t for name, t in tensors.items() if t.dim() > 1]

@@ -62,7 +62,8 @@ class Task(ABC):
             images, labels = self.augment(self._scaled(chosen, self.size), self._labels[torch.from_numpy(chosen)])
         return self.normalise(images), labels
 
-    def calibration_images(self, size: tuple[int, int], count: int, seed: int, batch_size: int = 16) -> Iterator[Tensor]:
+    def calibration_images(self, size: tuple[int, int], count: int, seed: int,
+                           batch_size: int = 16) -> Iterator[Tensor]:
         """Batches of up to `count` normalised training images as they come, without augmentation."""
         order = np.random.default_rng(seed).permutation(self._trained)[:count]
         for start in range(0, len(order), batch_size):
@@ -164,7 +165,7 @@ class SegmentationTask(Task):
         shares = np.maximum(counts, 1) / counts.sum()
         self._weights = torch.tensor((np.median(shares) / shares) ** rarity, dtype=torch.float32)
         self._place = v2.Compose([
-            v2.RandomZoomOut(fill={tv_tensors.Image: 128, tv_tensors.Mask: self._classes}, side_range=(1.0, 1.5), p=0.3),
+            v2.RandomZoomOut({tv_tensors.Image: 128, tv_tensors.Mask: self._classes}, side_range=(1.0, 1.5), p=0.3),
             v2.RandomResizedCrop(crop, scale=(0.25, 1.0), ratio=(1.1, 1.6)),
             v2.RandomHorizontalFlip(),
         ])
