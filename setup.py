@@ -128,9 +128,11 @@ setup(
         "ros-std-srvs",
     ],
     extras_require={
+        "openvino": ["openvino"],
         "test": [
             "colcon-common-extensions",
             "hypothesis",
+            "openvino",
             "pytest",
             "pytest-timeout",
             "ros-ament-cmake-pytest",

@@ -20,6 +20,14 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 # Before torch is imported: its threads wait for each other, so on few cores several of them are slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Graphs of made-up networks stay out of the user's cache; data sets that were unpacked there are found all the same.
+_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynamic_perception" / "data"
+_own_cache = tempfile.TemporaryDirectory(prefix="dynamic_perception_cache_")
+os.environ["XDG_CACHE_HOME"] = _own_cache.name
+_cache.mkdir(parents=True, exist_ok=True)
+(Path(_own_cache.name) / "dynamic_perception").mkdir()
+(Path(_own_cache.name) / "dynamic_perception" / "data").symlink_to(_cache)
+
 STOP_TIMEOUT = 10.0  # [s] for a node to end after SIGINT
 SERVICE_TIMEOUT = 2.5  # [s] for a response, before it counts as lost
 WAIT_TIMEOUT = 20.0  # [s] for anything else; generous, because a loaded machine is not a defect
@@ -42,9 +50,17 @@ class NodeProcess:
         namespace: ROS namespace.
         parameters: parameter overrides.
         remappings: topic remappings.
+        program: what to start in place of the installed node.
     """
 
-    def __init__(self, name: str, namespace: str, parameters: dict[str, object], remappings: dict[str, str]):
+    def __init__(
+        self,
+        name: str,
+        namespace: str,
+        parameters: dict[str, object],
+        remappings: dict[str, str],
+        program: list[str] | None = None,
+    ):
         self._log = tempfile.TemporaryFile("w+")
         arguments = ["-r", f"__ns:={namespace}"]
         for key, value in parameters.items():
@@ -58,9 +74,9 @@ class NodeProcess:
             arguments += ["-p", f"{key}:={text}"]
         for old, new in remappings.items():
             arguments += ["-r", f"{old}:={new}"]
-        executable = Path(sys.prefix) / "lib" / "dynamic_perception" / f"{name}_node"
+        program = program or [str(Path(sys.prefix) / "lib" / "dynamic_perception" / f"{name}_node")]
         self.process = subprocess.Popen(
-            [executable, "--ros-args", *arguments], stdout=self._log, stderr=subprocess.STDOUT
+            [*program, "--ros-args", *arguments], stdout=self._log, stderr=subprocess.STDOUT
         )
 
     def output(self) -> str:
@@ -99,9 +115,12 @@ def start_node(namespace: str) -> Iterator[Callable[..., NodeProcess]]:
     started: list[NodeProcess] = []
 
     def start(
-        name: str, parameters: dict[str, object] | None = None, remappings: dict[str, str] | None = None
+        name: str,
+        parameters: dict[str, object] | None = None,
+        remappings: dict[str, str] | None = None,
+        program: list[str] | None = None,
     ) -> NodeProcess:
-        started.append(NodeProcess(name, namespace, parameters or {}, remappings or {}))
+        started.append(NodeProcess(name, namespace, parameters or {}, remappings or {}, program))
         return started[-1]
 
     yield start

@@ -78,20 +78,11 @@ def test_a_bundle_that_cannot_be_written_leaves_the_old_one(bundle):
             r"subnetworks\[0\].input_size is \[16, 17\]: expected \[16, 16\]",
         ),
         (lambda p: p["subnetworks"].reverse(), r"subnetworks have macs .*: expected rising"),
-        (lambda p: p["subnetworks"][0].pop("graph"), r"subnetworks\[0\].graph is None: expected a file name"),
         (lambda p: p.update(metric="mean IoU"), "metric is 'mean IoU': expected 'top-1' for classification"),
         (lambda p: p.update(palette=[[0, 0, 0]]), "palette is .*: expected 4 colours"),
         (lambda p: p.update(palette=5), "palette is 5: expected 4 colours"),
         (lambda p: p.update(palette=[[0, 0, 256]] * 4), "palette is .*: expected 4 colours"),
         (lambda p: p["subnetworks"][0].update(accuracy=81.0), r"subnetworks\[0\].accuracy is 81.0: expected 0 to 1"),
-        (
-            lambda p: p["subnetworks"][0].update(graph="../x.onnx"),
-            r"subnetworks\[0\].graph is '../x.onnx': expected a file name",
-        ),
-        (
-            lambda p: p["subnetworks"][0].update(graph="x.onnx"),
-            "graph 'x.onnx' of subnetwork '33%' is not in the folder",
-        ),
         (lambda p: p["subnetworks"][1].update(name="33%"), "expected at least one, all different"),
         (lambda p: p.update(subnetworks=[]), "expected at least one"),
     ],
@@ -176,11 +167,8 @@ def test_missing_statistics_are_named_with_their_subnetwork(segmenter):
     assert read_bundle(segmenter.folder) == segmenter
 
 
-def test_a_family_that_makes_its_graphs_has_none_in_the_folder(segmenter):
+def test_a_folder_holds_weights_statistics_and_the_model_file_alone(segmenter):
     assert sorted(os.listdir(segmenter.folder)) == ["model.yaml", "statistics.safetensors", "weights.safetensors"]
-    damage(segmenter, lambda p: p["subnetworks"][0].update(graph="small.onnx"))
-    with pytest.raises(BundleError, match="graph is 'small.onnx': expected none, because segmenter makes it"):
-        read_bundle(segmenter.folder)
 
 
 def test_no_statistics_are_left_of_a_bundle_of_another_family(segmenter):

@@ -1,20 +1,26 @@
 """Graphs made from weights answer as the torch networks do, for any subnetwork of a family."""
 
 import os
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Iterator
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
-from bundles import TINY_OFA, TINY_SEGMENTER, make_bundle
+from bundles import TINY_OFA, TINY_SEGMENTER, TINY_SPACES, make_bundle
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from dynamic_perception.cli import main
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle, write_bundle
-from dynamic_perception.networks.families import graph_of, make_supernet
+from dynamic_perception.networks.families import make_graph, make_supernet
+from dynamic_perception.networks.graph_files import cached_graph, read_graph
 from dynamic_perception.networks.ofa_mobilenet_v3_space import OFAMobileNetV3Space
 from dynamic_perception.networks.search_space import SearchSpace
 from dynamic_perception.networks.segmenter_space import SegmenterSpace
@@ -40,13 +46,23 @@ def bundle_of_one(folder, space: SearchSpace, seed: int) -> ModelBundle:
     return make_bundle(folder / f"seed{seed}", space, seed, {"any": space.sample(np.random.default_rng(seed))})
 
 
+def logits_of_engine(bundle: ModelBundle, image: np.ndarray) -> np.ndarray:
+    with ready_engine(bundle) as engine:
+        return engine.logits(image)
+
+
 def answer_of_engine(bundle: ModelBundle, image: np.ndarray) -> np.ndarray:
+    with ready_engine(bundle) as engine:
+        return engine.run(image)
+
+
+@contextmanager
+def ready_engine(bundle: ModelBundle) -> Iterator[OnnxRuntimeEngine]:
     engine = OnnxRuntimeEngine(bundle)
     engine.prepare(["any"], [ELEMENT], warm_up_runs=1)
     engine.activate("any", ELEMENT)
-    answer = engine.run(image)
+    yield engine
     engine.close()
-    return answer
 
 
 @torch.no_grad()
@@ -76,7 +92,7 @@ def random_image(bundle: ModelBundle, seed: int) -> np.ndarray:
 def test_logits_of_a_made_graph_are_those_of_the_supernet(tmp_path, space, seed):
     bundle = bundle_of_one(tmp_path, space, seed)
     image = random_image(bundle, seed)
-    logits, expected = answer_of_engine(bundle, image), logits_of_supernet(bundle, image)[0].numpy()
+    logits, expected = logits_of_engine(bundle, image), logits_of_supernet(bundle, image)[0].numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
@@ -95,14 +111,53 @@ def test_labels_of_a_made_graph_are_those_of_the_supernet(tmp_path, space, seed)
     assert np.mean(labels == expected) >= 0.999
 
 
-@pytest.mark.parametrize("space", [TINY_OFA, TINY_SEGMENTER], ids=lambda space: space.family)
+@pytest.mark.parametrize("space", TINY_SPACES, ids=lambda space: space.family)
 def test_a_made_graph_is_valid_and_normalises_nothing_at_run_time(tmp_path, space):
-    bundle = bundle_of_one(tmp_path, space, 1)
-    model = onnx.load_from_string(graph_of(bundle, "any"))
+    bundle = make_bundle(tmp_path / "tiny", space)
+    model = onnx.load_from_string(make_graph(bundle, bundle.subnetworks[-1].name))
     onnx.checker.check_model(model, full_check=True)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
 
 
-def test_a_group_cnns_graph_is_a_file_of_its_bundle(tmp_path):
-    bundle = make_bundle(tmp_path / "tiny")
-    assert graph_of(bundle, "33%") == str(bundle.folder / "subnetwork_33.onnx")
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_graph_is_made_once_and_then_read(tmp_path, cache):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    graph = read_graph(bundle, "small")
+    path = cached_graph(bundle, "small")
+    assert path.is_relative_to(cache) and path.read_bytes() == graph == make_graph(bundle, "small")
+    path.write_bytes(b"as it was read")
+    assert read_graph(bundle, "small") == b"as it was read"
+
+
+@pytest.mark.parametrize("changed", [
+    {"weights_sha256": "0" * 64}, {"mean": (0.5, 0.5, 0.5)}, {"standard_deviation": (0.2, 0.2, 0.2)}])
+def test_other_weights_or_images_have_another_graph_in_the_cache(tmp_path, changed):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    assert cached_graph(replace(bundle, **changed), "small") != cached_graph(bundle, "small")
+
+
+def test_without_a_place_to_keep_it_a_graph_is_made_every_time(tmp_path, cache):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    cache.write_text("a file where the folder should be")
+    assert read_graph(bundle, "small") == make_graph(bundle, "small")
+
+
+def test_export_writes_a_graph_per_subnetwork_that_runs_on_its_own(tmp_path, capsys):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    assert main(["export", str(bundle.folder), "--out", str(tmp_path / "graphs")]) == 0
+    assert "small.onnx" in capsys.readouterr().out.replace("\n", "")
+    image = np.zeros((*bundle.input_size("large"), 3), np.uint8)
+    session = onnxruntime.InferenceSession(tmp_path / "graphs" / "large.onnx", providers=["CPUExecutionProvider"])
+    (classes,) = session.run(["classes"], {"image": image})
+    assert sorted(classes) == list(range(TINY_OFA.classes))
+
+
+def test_export_puts_graphs_where_engines_find_them(tmp_path, cache):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    assert main(["export", str(bundle.folder)]) == 0
+    assert all(cached_graph(bundle, s.name).is_file() for s in bundle.subnetworks)

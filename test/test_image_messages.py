@@ -1,17 +1,20 @@
 """Image messages as arrays: every encoding, with and without padding, and everything that must be refused."""
 
 import array
+import io
 import random
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from dynamic_perception.nodes.image_messages import ENCODINGS, ImageRefused, decode_compressed, decode_image, to_message
+from dynamic_perception.nodes.image_messages import (
+    ENCODINGS, ImageRefused, compressed_size, decode_compressed, decode_image, to_message)
 
 HEIGHT, WIDTH = 12, 16
 PADDING = (0, 1, 5)  # [bytes] behind every row; odd ones so that 16-bit values lie unaligned
@@ -242,6 +245,35 @@ def test_a_jpeg_is_decoded_as_opencv_does():
     sent = compressed(bgr, ".jpg", "bgr8; jpeg compressed bgr8")
     expected = cv2.imdecode(np.frombuffer(sent.data, np.uint8), cv2.IMREAD_COLOR)
     assert np.array_equal(decode_rgb(sent), expected[..., ::-1])
+
+
+@pytest.mark.parametrize(("least", "decoded"), [
+    (None, (480, 640)), ((480, 640), (480, 640)), ((241, 1), (480, 640)), ((240, 320), (240, 320)), ((32, 32), (60, 80))])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_decoded_no_larger_than_needed(least, decoded, channels):
+    seen = cv2.resize(picture(), (640, 480))
+    seen = seen if channels == 3 else seen[..., 0]
+    message = compressed(seen, ".jpg", "jpeg")
+    pixels, to_rgb = decode_compressed(message, least)
+    assert pixels.shape[:2] == decoded and pixels.ndim == (3 if channels == 3 else 2)
+    assert compressed_size(message) == (480, 640)
+    expected = cv2.resize(decode_compressed(message)[0], decoded[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(pixels.astype(int) - expected).mean() < 2
+
+
+def test_a_png_or_a_broken_jpeg_has_no_size_that_could_be_used(tmp_path):
+    assert compressed_size(compressed(picture(), ".png", "png")) is None
+    assert compressed_size(CompressedImage(format="jpeg", data=array.array("B", b"\xff\xd8\xff\xc0broken"))) is None
+
+
+def test_a_jpeg_that_lies_on_its_side_is_as_large_as_it_is_decoded():
+    buffer = io.BytesIO()
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.fromarray(cv2.resize(picture(), (640, 480))).save(buffer, "JPEG", exif=exif)
+    message = CompressedImage(format="jpeg", data=array.array("B", buffer.getvalue()))
+    assert compressed_size(message) == decode_compressed(message)[0].shape[:2] == (640, 480)
+    assert decode_compressed(message, (300, 200))[0].shape[:2] == (320, 240)
 
 
 def test_compressed_grey_stays_one_channel():

@@ -1,6 +1,7 @@
 """The perception node: frames in, answers and reports out, commands between frames, wrong input loses nothing."""
 
 import math
+import sys
 from array import array
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import discover_elements
 from dynamic_perception.msg import Classification, OperatingPoint, OperatingPointCommand
+from dynamic_perception.networks.graph_files import cached_graph
 from dynamic_perception.nodes import qos
 
 APPLIED, PARTIAL, REJECTED, SUPERSEDED = range(4)
@@ -37,7 +39,7 @@ def expected(bundle):
         labels = {}
         for subnetwork in bundle.subnetworks:
             engine.activate(subnetwork.name, element)
-            labels[subnetwork.name] = bundle.labels[int(engine.run(image).argmax())]
+            labels[subnetwork.name] = bundle.labels[engine.run(image).classes[0]]
         return labels
 
     yield best
@@ -243,6 +245,64 @@ def test_a_repeated_command_ends_the_fallback_too(start_node, ros_node, spin_unt
     spin_until(lambda: client.states[-1].actual.subnetwork == "100%", "the commanded point again")
 
 
+@pytest.fixture
+def client_without_memory(start_node, ros_node, spin_until, bundle) -> PerceptionClient:
+    """Of a node that has room for no more points than it must have."""
+    parameters = {"model": str(bundle.folder), "command_timeout": 0.0, "engine.memory_budget": 0}
+    client = PerceptionClient(ros_node, spin_until)
+    client.process = start_node("perception", parameters)
+    return client
+
+
+def test_a_point_that_is_not_ready_is_built_while_frames_go_on(client_without_memory, expected, bundle):
+    client = client_without_memory.connect()
+    image = different_answers(expected, (*bundle.input_size("100%"), 3))
+    for sequence, subnetwork in enumerate(["66%", "33%", "100%", "66%"], start=1):
+        stamp = client.send(image)
+        state = client.command(sequence, subnetwork=subnetwork)
+        assert (state.result, state.actual.subnetwork) == (APPLIED, subnetwork)
+        client.spin_until(lambda: stamp in client.answers, "the answer to the frame")
+        assert client.ask(image).labels[0] == expected(image)[subnetwork]
+
+
+def test_a_point_that_cannot_be_built_is_rejected_and_left_alone_for_a_while(client_without_memory, image, bundle):
+    graph = cached_graph(bundle, "66%")
+    graph.parent.mkdir(parents=True, exist_ok=True)
+    graph.write_bytes(b"no graph")
+    try:
+        client = client_without_memory.connect()
+        assert client.command(1, subnetwork="66%").result == REJECTED
+        assert "'66%' on" in client.state(1).message and "cannot open" in client.state(1).message
+        assert client.command(2, subnetwork="66%").result == REJECTED and "not tried again for" in client.state(2).message
+        client.ask(image)
+        assert client.reports[client.stamps].subnetwork == "100%"
+        client.spin_until(lambda: client.diagnosed("failed points", "66% on"), "the failed point in diagnostics")
+    finally:
+        graph.unlink()
+
+
+def test_a_point_that_fails_is_left_for_the_fallback_point_until_it_works_again(
+    start_node, ros_node, spin_until, bundle, image, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FAILING", "100%")
+    monkeypatch.setenv("WHILE", str(tmp_path / "broken"))
+    program = [sys.executable, str(Path(__file__).parent / "perception_with_failing_engine.py")]
+    start_node("perception", {"model": str(bundle.folder), "command_timeout": 0.0}, program=program)
+    client = PerceptionClient(ros_node, spin_until).connect()
+    assert client.command(1, subnetwork="100%").result == APPLIED
+    (tmp_path / "broken").touch()
+    client.ask(image)  # the frame is not lost
+    assert client.reports[client.stamps].subnetwork == "33%"
+    spin_until(lambda: client.state(1).result == REJECTED, "the state that takes the point back")
+    assert "out of memory" in client.state(1).message and client.state(1).actual.subnetwork == "33%"
+    spin_until(lambda: client.diagnosed("faults: engine", "1"), "the fault in diagnostics")
+    (tmp_path / "broken").unlink()
+    again = iter(range(2, 1000))
+    spin_until(lambda: client.command(next(again), subnetwork="100%").result == APPLIED, "the point to be tried again")
+    client.ask(image)
+    assert client.reports[client.stamps].subnetwork == "100%"
+
+
 @pytest.mark.parametrize(
     "parameters, message",
     [
@@ -254,6 +314,7 @@ def test_a_repeated_command_ends_the_fallback_too(start_node, ros_node, spin_unt
             "'image_reliability' is 'perfect': expected one of auto, reliable, best_effort",
         ),
         ({"top_k": 0}, "top_k"),
+        ({"engine": "tflite"}, "'engine' is 'tflite': expected one of auto, onnxruntime, openvino, pytorch"),
     ],
 )
 def test_a_wrong_parameter_ends_the_node_with_one_sentence(start_node, bundle, parameters, message):

@@ -168,11 +168,13 @@ def test_other_work_on_the_cores_is_noticed_in_the_reports(robot):
     assert "slowed" in robot.commands[-1].detail
 
 
-def test_a_rejected_point_is_replaced_by_another(robot):
+@pytest.mark.parametrize("before", [[], [OperatingPointState.RESULT_APPLIED]], ids=["at once", "after it was applied"])
+def test_a_rejected_point_is_replaced_by_another(robot, before):
     rejected = robot.commands[-1]
-    state = OperatingPointState(sequence=rejected.sequence, result=OperatingPointState.RESULT_REJECTED, message="no")
-    state.header.stamp = robot.node.get_clock().now().to_msg()
-    robot.states.publish(state)
+    for result in [*before, OperatingPointState.RESULT_REJECTED]:
+        state = OperatingPointState(sequence=rejected.sequence, result=result, message="no")
+        state.header.stamp = robot.node.get_clock().now().to_msg()
+        robot.states.publish(state)
     command = robot.wait_for(lambda c: c.sequence > rejected.sequence, "another point")
     assert command.operating_point != rejected.operating_point
 

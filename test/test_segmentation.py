@@ -117,7 +117,7 @@ def test_the_overlay_has_the_frames_colours_in_any_encoding(ros_node, spin_until
     pixels, to_rgb = decode_image(to_message(np.full((4, 6, len(colour)), colour, np.uint8), encoding, Header()))
 
     def drawn():
-        output.publish(Header(), np.zeros((4, 6), np.uint8), pixels, to_rgb)
+        output.publish(Header(), np.zeros((4, 6), np.uint8), (4, 6), pixels, to_rgb)
         return overlays
 
     spin_until(drawn, "an overlay")
@@ -131,7 +131,7 @@ def test_the_overlay_is_only_drawn_while_somebody_subscribes(ros_node, spin_unti
 
     def draws() -> bool:
         try:
-            output.publish(Header(), offline.labels["small"], frame, no_code)
+            output.publish(Header(), offline.labels["small"], frame.shape[:2], frame, no_code)
         except cv2.error:
             return True
         return False

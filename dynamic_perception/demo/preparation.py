@@ -11,8 +11,8 @@ from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes.image_sources import open_source
 from dynamic_perception.nodes.parameters import NODE_PARAMETERS
-from dynamic_perception.profiling.commands import default_profile, profile_to
-from dynamic_perception.profiling.table_file import ProfileFile, read_table
+from dynamic_perception.profiling.commands import profile_to
+from dynamic_perception.profiling.table_file import ProfileFile, default_profile, read_table
 from dynamic_perception.report.recorded_run import Limits
 from dynamic_perception.scenes import road_scene
 

@@ -1,32 +1,196 @@
-"""What every engine can do: run one subnetwork on one compute element, and switch between prepared ones."""
+"""What every engine can do: run one subnetwork on one compute element, and switch between those that are ready.
+
+A *point* here is a subnetwork on a compute element.  An engine holds what is ready to run of several points, so that a
+switch is only an assignment.  What they hold together stays under a budget: the point that was not used for longest is
+dropped, and built again by a thread of the engine's own when somebody asks for it, while another one goes on running.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol, Sequence
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Callable, ClassVar, NamedTuple, Sequence
 
 import numpy as np
 
 from dynamic_perception.hardware.compute_element import ComputeElement
+from dynamic_perception.networks.bundle import ModelBundle
+
+MEMORY_BUDGET = 256 * 2**20  # [byte]
+Point = tuple[str, str]  # names of subnetwork and compute element
 
 
-class Engine(Protocol):
-    """Runs the subnetworks of one bundle.  Used from one thread only."""
+class Ranking(NamedTuple):
+    """A classifier's answer.
 
-    name: str
-    version: str
+    Attributes:
+        classes: int64 [classes], class numbers, the best first.
+        scores: float32 [classes], their softmax, falling.
+    """
 
-    def prepare(self, subnetworks: Sequence[str], elements: Sequence[ComputeElement], warm_up_runs: int) -> None:
-        """Make every combination ready to run and warm it up, so that activating one is only a switch."""
+    classes: np.ndarray
+    scores: np.ndarray
+
+
+Answer = Ranking | np.ndarray  # of a segmenter the best class of every pixel of the input, uint8 [H, W]
+
+
+class Ready(NamedTuple):
+    """What runs a point: both take an RGB image, uint8 [H, W, 3] of the subnetwork's input size, C-contiguous.
+
+    Attributes:
+        run: gives the answer.
+        logits: gives what the answer comes from, float32: [classes], or [1, classes, h, w] before interpolation.
+    """
+
+    run: Callable[[np.ndarray], Answer]
+    logits: Callable[[np.ndarray], np.ndarray]
+
+
+class EngineError(OSError):
+    """An engine that cannot do what it should: out of memory, a provider that is lost, a package that is missing."""
+
+
+class Engine(ABC):
+    """Runs the subnetworks of one bundle.  `activate`, `run` and `close` belong to one thread.
+
+    An engine of its own says how a point is built (`build`), and what is to be done when one becomes active (`enter`).
+
+    Args:
+        bundle: whose subnetworks to run.
+        memory_budget: [byte] that ready points may hold together.  The active point and those to `keep` are never
+            dropped, so that one more may be there where these leave no room for it.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+    def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET):
+        self.bundle = bundle
+        self._budget = memory_budget
+        self._lock = Lock()  # guards what follows, which the building thread changes too
+        self._ready: OrderedDict[Point, Ready] = OrderedDict()  # the one not used for longest first
+        self._kept: set[Point] = set()
+        self._active: Point | None = None
+        self._building: dict[Point, Future] = {}
+        self._builder: ThreadPoolExecutor | None = None
+        self._running: Ready | None = None
+
+    @abstractmethod
+    def build(self, subnetwork: str, element: ComputeElement) -> Ready:
+        """Make a point ready, from any thread, and leave that thread as it was; EngineError if it cannot be done."""
+
+    def bytes_of(self, subnetwork: str) -> int:
+        """Memory [byte] that a ready point of the subnetwork holds for itself: its weights."""
+        return 4 * self.bundle.subnetwork(subnetwork).parameters
+
+    def enter(self, element: ComputeElement) -> None:
+        """Prepare the calling thread to run on `element`."""
+
+    def prepare(self, subnetworks: Sequence[str], elements: Sequence[ComputeElement],
+                warm_up_runs: int = 1) -> dict[Point, EngineError]:
+        """Make every combination ready, in this order, as far as the budget goes; the ones that cannot be, and why."""
+        failures = {}
+        for element in elements:
+            for subnetwork in subnetworks:
+                if not self.is_ready(subnetwork, element):
+                    if self.held_bytes + self.bytes_of(subnetwork) > self._budget:
+                        return failures
+                    try:
+                        self.make_ready(subnetwork, element, warm_up_runs)
+                    except EngineError as error:
+                        failures[subnetwork, element.name] = error
+        return failures
+
+    def make_ready(self, subnetwork: str, element: ComputeElement, warm_up_runs: int = 1) -> None:
+        """Make a point ready now, in place of others if the budget demands it; EngineError if it cannot be done."""
+        if self.is_ready(subnetwork, element):
+            return
+        self._make_room(self.bytes_of(subnetwork))
+        ready = self.build(subnetwork, element)
+        image = np.zeros((*self.bundle.input_size(subnetwork), 3), np.uint8)
+        for _ in range(warm_up_runs):
+            ready.run(image)
+        with self._lock:
+            self._ready[subnetwork, element.name] = ready
+
+    def keep(self, subnetwork: str, element: ComputeElement) -> None:
+        """Make a point ready that is never dropped."""
+        self._kept.add((subnetwork, element.name))
+        self.make_ready(subnetwork, element)
+
+    def is_ready(self, subnetwork: str, element: ComputeElement) -> bool:
+        """Whether `activate` would find the point ready."""
+        return (subnetwork, element.name) in self._ready
+
+    def request(self, subnetwork: str, element: ComputeElement) -> Future:
+        """Make a point ready in the background; the future ends when it is, or with what went wrong."""
+        point = subnetwork, element.name
+        with self._lock:
+            if point in self._building:
+                return self._building[point]
+            if self._builder is None:
+                self._builder = ThreadPoolExecutor(1, thread_name_prefix="engine-builder")
+            future = self._builder.submit(self.make_ready, subnetwork, element)
+            self._building[point] = future
+        future.add_done_callback(lambda _: self._forget_request(point))
+        return future
+
+    def drop(self, subnetwork: str, element: ComputeElement) -> None:
+        """Free a point that failed; it is ready again after a `request`."""
+        with self._lock:
+            self._ready.pop((subnetwork, element.name), None)
+            if self._active == (subnetwork, element.name):
+                self._active = self._running = None
 
     def activate(self, subnetwork: str, element: ComputeElement) -> None:
-        """Run that subnetwork on that element from now on; ValueError if the combination was not prepared."""
+        """Run that subnetwork on that element from now on; ValueError if the point is not ready."""
+        point = subnetwork, element.name
+        with self._lock:
+            ready = self._ready.get(point)
+            if ready is None:
+                raise ValueError(f"subnetwork '{subnetwork}' on '{element.name}' was not prepared")
+            self._ready.move_to_end(point)
+            self._active = point
+        self.enter(element)
+        self._running = ready
 
-    def run(self, image: np.ndarray) -> np.ndarray:
-        """The active subnetwork's answer to an RGB image, uint8 [H, W, 3] of its input size, C-contiguous.
+    def run(self, image: np.ndarray) -> Answer:
+        """The active subnetwork's answer to an RGB image, uint8 [H, W, 3] of its input size, C-contiguous."""
+        return self._running.run(image)
 
-        Returns:
-            Of a classifier logits, float32 [classes]; of a segmenter the class numbers of the pixels, uint8 [H, W].
-        """
+    def logits(self, image: np.ndarray) -> np.ndarray:
+        """What that answer comes from, to compare engines by: see `Ready`."""
+        return self._running.logits(image)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory [byte] that the ready points hold, each one for itself."""
+        with self._lock:
+            return sum(self.bytes_of(subnetwork) for subnetwork, _ in self._ready)
 
     def close(self) -> None:
         """Free everything."""
+        if self._builder is not None:
+            self._builder.shutdown(cancel_futures=True)
+            self._builder = None
+        with self._lock:
+            self._ready.clear()
+            self._active = self._running = None
+
+    def _make_room(self, wanted: int) -> None:
+        """Drop points, the one not used for longest first, until `wanted` bytes fit, but for those that must stay."""
+        with self._lock:
+            held = sum(self.bytes_of(subnetwork) for subnetwork, _ in self._ready)
+            for point in list(self._ready):
+                if held + wanted <= self._budget:
+                    return
+                if point not in self._kept and point != self._active:
+                    held -= self.bytes_of(point[0])
+                    del self._ready[point]
+
+    def _forget_request(self, point: Point) -> None:
+        with self._lock:
+            self._building.pop(point, None)

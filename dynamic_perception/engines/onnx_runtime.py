@@ -1,86 +1,75 @@
-"""ONNX Runtime on CPUs: one session per subnetwork and thread count, so that a switch is one assignment."""
+"""ONNX Runtime: one session per point, so that a switch is one assignment."""
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
-from typing import Collection, Iterator, Sequence
+from functools import cache
+from typing import Callable
 
 import numpy as np
 import onnxruntime
 
+from dynamic_perception.engines.affinity import Affinity
+from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, EngineError, Ranking, Ready
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle
-from dynamic_perception.networks.families import graph_of
+from dynamic_perception.networks.graph_files import read_graph
 
 
-class OnnxRuntimeEngine:
-    """Runs the graphs of a bundle.  `activate` and `run` belong to one thread, whose affinity they set.
+class OnnxRuntimeEngine(Engine):
+    """Runs the graphs of a bundle on CPUs.
 
     Args:
-        bundle: whose graphs to run.
+        bundle, memory_budget: as of every engine.
+        graph_of: where graphs come from.
     """
 
     name = "onnxruntime"
     version = onnxruntime.__version__
 
-    def __init__(self, bundle: ModelBundle):
-        self._bundle = bundle
-        self._classifies = bundle.task == "classification"  # one image at a time, but its logits are [1, classes]
-        self._sessions: dict[tuple[str, str], onnxruntime.InferenceSession] = {}
-        self._active: onnxruntime.InferenceSession | None = None
-        self._allowed_cpus = frozenset(os.sched_getaffinity(0))
+    def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET,
+                 graph_of: Callable[[ModelBundle, str], bytes] = read_graph):
+        super().__init__(bundle, memory_budget)
+        self._graph_of = graph_of
+        self._affinity = Affinity()
 
-    def prepare(self, subnetworks: Sequence[str], elements: Sequence[ComputeElement], warm_up_runs: int) -> None:
-        for name in subnetworks:
-            graph = graph_of(self._bundle, name)
-            image = np.zeros((*self._bundle.input_size(name), 3), np.uint8)
-            for element in elements:
-                with self._on(element):
-                    session = self._open(graph, element)
-                    for _ in range(warm_up_runs):
-                        session.run(None, {"image": image})
-                    self._sessions[name, element.name] = session
-
-    def activate(self, subnetwork: str, element: ComputeElement) -> None:
-        session = self._sessions.get((subnetwork, element.name))
-        if session is None:
-            raise ValueError(f"subnetwork '{subnetwork}' on '{element.name}' was not prepared")
-        _pin(self._cpus_of(element))
-        self._active = session
-
-    def run(self, image: np.ndarray) -> np.ndarray:
-        answer = self._active.run(None, {"image": image})[0]
-        return answer[0] if self._classifies else answer
-
-    def close(self) -> None:
-        self._active = None
-        self._sessions.clear()
-        _pin(self._allowed_cpus)
-
-    def _open(self, graph: str | bytes, element: ComputeElement) -> onnxruntime.InferenceSession:
+    def build(self, subnetwork: str, element: ComputeElement) -> Ready:
+        _share_memory()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = element.threads
         options.inter_op_num_threads = 1
         # Threads that spin between frames would take the cores from the robot's other nodes and heat the board.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # One at a time runs, so all sessions work in the memory that the largest needs.
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        graph = self._graph_of(self.bundle, subnetwork)
+        with self._affinity.on(element):  # its threads stay there
+            try:
+                session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # the runtime has no common base for its exceptions
+                raise EngineError(f"ONNX Runtime cannot open '{subnetwork}': {error}") from error
 
-    @contextmanager
-    def _on(self, element: ComputeElement) -> Iterator[None]:
-        """Threads inherit the affinity of the thread that creates them: so a session's pool lands on its cluster."""
-        before = os.sched_getaffinity(0)
-        _pin(self._cpus_of(element))
-        try:
-            yield
-        finally:
-            _pin(before)
+        def rank(image: np.ndarray) -> Answer:
+            return Ranking(*session.run(Ranking._fields, {"image": image}))
 
-    def _cpus_of(self, element: ComputeElement) -> frozenset[int]:
-        return self._allowed_cpus & frozenset(element.cpus) or self._allowed_cpus
+        def label(image: np.ndarray) -> Answer:
+            return session.run(["labels"], {"image": image})[0]
+
+        def logits(image: np.ndarray) -> np.ndarray:
+            return session.run(["logits"], {"image": image})[0]
+
+        return Ready(rank if self.bundle.task == "classification" else label, logits)
+
+    def enter(self, element: ComputeElement) -> None:
+        self._affinity.enter(element)
+
+    def close(self) -> None:
+        super().close()
+        self._affinity.leave()
 
 
-def _pin(cpus: Collection[int]) -> None:
-    """Let the calling thread run on these CPUs only; the kernel is asked, since every thread has its own."""
-    if os.sched_getaffinity(0) != cpus:
-        os.sched_setaffinity(0, cpus)
+@cache
+def _share_memory() -> None:
+    """Give the sessions of this process one arena for what they compute."""
+    onnxruntime.create_and_register_allocator(
+        onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
+                                  onnxruntime.OrtMemType.DEFAULT), None)

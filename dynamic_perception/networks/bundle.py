@@ -4,8 +4,8 @@
     weights.safetensors      the supernet's learned tensors, of which a subnetwork uses a part
     statistics.safetensors   each subnetwork's batch-normalisation statistics, as `<subnetwork>/<tensor>`; not for a
                              family that shares them between subnetworks, where they are in the weight file
-    <subnetwork>.onnx        only where a subnetwork's tensors are byte ranges of the weight file, to which the graph
-                             can point (see `networks/group_cnn_graph.py`); else graphs are made when they are opened
+
+An ONNX graph of a subnetwork follows from these; `networks/graph_files.py` makes it.
 
 Reading validates once and completely; everything behind it can trust the bundle.  No torch here.
 """
@@ -72,7 +72,6 @@ class Subnetwork:
         macs: multiply-accumulates of one image.
         accuracy: on the test split by the bundle's metric, [0..1]; NaN before it was measured.
         accuracy_source: how that number came to be.
-        graph: file name of its ONNX graph; None if that is made when it is opened.
     """
 
     name: str
@@ -82,15 +81,11 @@ class Subnetwork:
     macs: int
     accuracy: float = float("nan")
     accuracy_source: str = "not measured"
-    graph: str | None = None
 
     @classmethod
     def of(cls, space: SearchSpace, name: str, config: SubnetConfig) -> "Subnetwork":
         """A subnetwork of `space` whose accuracy was not measured yet."""
-        graph = f"subnetwork_{name.rstrip('%')}.onnx" if space.shares_statistics else None
-        return cls(
-            name, config, space.input_size(config), space.parameters(config), space.macs(config), graph=graph
-        )
+        return cls(name, config, space.input_size(config), space.parameters(config), space.macs(config))
 
 
 @dataclass(frozen=True)
@@ -234,17 +229,12 @@ def write_bundle(
         if statistics:
             flat = {f"{name}/{key}": array for name, of_one in statistics.items() for key, array in of_one.items()}
             _save(partial / STATISTICS_FILE, flat)
-        if bundle.space.shares_statistics:
-            # This needs the onnx package, which a process that only runs graphs does without.
-            from dynamic_perception.networks.group_cnn_graph import write_graphs
-
-            write_graphs(partial, bundle, partial / WEIGHTS_FILE)
         (partial / MODEL_FILE).write_text(_to_yaml(bundle, _digest(partial)))
         read_bundle(partial)
         replaced = bundle.folder.with_name(f"{bundle.folder.name}.replaced-{os.getpid()}")
         if bundle.folder.exists():
             for extra in bundle.folder.iterdir():  # a model card or a picture stays with the bundle
-                if extra.is_file() and extra.name != STATISTICS_FILE and extra.suffix != ".onnx":
+                if extra.is_file() and extra.name != STATISTICS_FILE:
                     if not (partial / extra.name).exists():
                         shutil.copy2(extra, partial / extra.name)
             bundle.folder.rename(replaced)
@@ -293,7 +283,6 @@ def _to_yaml(bundle: ModelBundle, digest: str) -> str:
                 "macs": s.macs,
                 "accuracy": s.accuracy,
                 "accuracy_source": s.accuracy_source,
-                **({"graph": s.graph} if s.graph else {}),
             }
             for s in bundle.subnetworks
         ],
@@ -328,15 +317,10 @@ def _read_subnetworks(path: Path, plain: list, space: SearchSpace) -> tuple[Subn
         ):
             if entry[name] != value:
                 raise BundleError(f"{path}: {key}.{name} is {entry[name]}: expected {value} by the architecture")
-        accuracy, graph = entry["accuracy"], entry.get("graph")
-        if (graph is None) != (expected.graph is None):
-            wanted = "a file name" if expected.graph else f"none, because {space.family} makes it from the weights"
-            raise BundleError(f"{path}: {key}.graph is {graph!r}: expected {wanted}")
+        accuracy = entry["accuracy"]
         if not (np.isnan(accuracy) or 0 <= accuracy <= 1):
             raise BundleError(f"{path}: {key}.accuracy is {accuracy}: expected 0 to 1, or .nan before it was measured")
-        if graph is not None and (not isinstance(graph, str) or Path(graph).name != graph):
-            raise BundleError(f"{path}: {key}.graph is {graph!r}: expected a file name in the bundle's folder")
-        subnetworks.append(replace(expected, accuracy=accuracy, accuracy_source=entry["accuracy_source"], graph=graph))
+        subnetworks.append(replace(expected, accuracy=accuracy, accuracy_source=entry["accuracy_source"]))
     names = [s.name for s in subnetworks]
     if not names or len(set(names)) != len(names):
         raise BundleError(f"{path}: subnetworks are named {names}: expected at least one, all different")
@@ -396,11 +380,6 @@ def _check_files(bundle: ModelBundle) -> None:
             f"{bundle.folder / files}: sha256 is {measured}: expected weights_sha256 {bundle.weights_sha256} "
             f"of {MODEL_FILE}"
         )
-    for s in bundle.subnetworks:
-        if s.graph is not None and not (bundle.folder / s.graph).is_file():
-            raise BundleError(
-                f"{bundle.folder / MODEL_FILE}: graph '{s.graph}' of subnetwork '{s.name}' is not in the folder"
-            )
 
 
 def _check_tensors(path: Path, expected: Mapping[str, Shape]) -> None:

@@ -30,14 +30,12 @@ def make_supernet(space: SearchSpace) -> "Supernet":
     return getattr(module, SUPERNETS[space.family])(space)
 
 
-def graph_of(bundle: "ModelBundle", subnetwork: str) -> str | bytes:
-    """The ONNX graph of a subnetwork: the path of its file in the bundle, or else made now from the weights.
+def make_graph(bundle: "ModelBundle", subnetwork: str) -> bytes:
+    """The ONNX graph of a subnetwork, made now from the weights.
 
-    It takes `image`, uint8 [H, W, 3] in RGB of the subnetwork's input size.  Its only output is, by the task, `logits`,
-    float32 [1, classes], or `labels`, uint8 [H, W].
+    It takes `image`, uint8 [H, W, 3] in RGB of the subnetwork's input size.  Its outputs are, of a classifier,
+    `classes`, int64 [classes] by falling score, `scores`, their softmax, and `logits`, float32 [classes] by class number;
+    of a segmenter `labels`, uint8 [H, W], and `logits`, float32 [1, classes, h, w].
     """
-    graph = bundle.subnetwork(subnetwork).graph
-    if graph is not None:
-        return str(bundle.folder / graph)
     module = import_module(f"dynamic_perception.networks.{bundle.space.family}_graph")
     return module.make_graph(bundle, bundle.subnetwork(subnetwork)).SerializeToString()

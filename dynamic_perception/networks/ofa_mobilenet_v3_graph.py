@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import TensorProto
 
 from dynamic_perception.networks.graph_builder import GraphBuilder
 from dynamic_perception.networks.ofa_mobilenet_v3_space import CLASSIFIER, HEAD, MIX, STEM, Block
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_graph(bundle: "ModelBundle", subnetwork: "Subnetwork") -> onnx.ModelProto:
-    """`image` uint8 [H, W, 3] in RGB -> `logits` float32 [1, classes]."""
+    """`image` uint8 [H, W, 3] in RGB -> `classes`, `scores` and `logits`, each [classes]."""
     graph, space = GraphBuilder(bundle, subnetwork), bundle.space
     x = graph.convolution(graph.image(), f"{STEM}.conv", f"{STEM}.bn", stride=space.strides[0])
     x = graph.hard_swish(x)
@@ -24,7 +23,7 @@ def make_graph(bundle: "ModelBundle", subnetwork: "Subnetwork") -> onnx.ModelPro
     x = graph.hard_swish(graph.convolution(x, f"{HEAD}.conv", f"{HEAD}.bn"))
     x = graph.hard_swish(graph.convolution(graph.mean(x), MIX))
     logits = graph.linear(graph.flatten(x), CLASSIFIER)
-    return graph.model(logits, "logits", TensorProto.FLOAT, [1, space.classes])
+    return graph.ranking(logits, space.classes)
 
 
 def _block(graph: GraphBuilder, x: str, block: Block) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import TensorProto
 
 from dynamic_perception.networks.graph_builder import GraphBuilder
 from dynamic_perception.networks.segmenter_space import halved
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_graph(bundle: "ModelBundle", subnetwork: "Subnetwork") -> onnx.ModelProto:
-    """`image` uint8 [H, W, 3] in RGB -> `labels` uint8 [H, W], the best class of every pixel.
+    """`image` uint8 [H, W, 3] in RGB -> `labels` uint8 [H, W], the best class of every pixel, and `logits`.
 
     As in training the logits, [1, classes, H/4, W/4], are enlarged before the best one is taken.
     """
@@ -47,5 +46,4 @@ def make_graph(bundle: "ModelBundle", subnetwork: "Subnetwork") -> onnx.ModelPro
     x = graph.enlarge(x, channels, sizes[0])
     x = graph.relu(graph.add(x, layer("decoder.lateral4", quarter)))
     logits = layer("classifier", graph.relu(layer("decoder.fuse4", x)))
-    labels = graph.best_class(logits, space.classes, subnetwork.input_size)
-    return graph.model(labels, "labels", TensorProto.UINT8, list(subnetwork.input_size))
+    return graph.labels(logits, (space.classes, *sizes[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from std_msgs.msg import Header
 
+from dynamic_perception.engines.engine import Ranking
 from dynamic_perception.msg import Classification
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
@@ -26,16 +27,17 @@ class ClassificationOutput:
         self._answers = node.create_publisher(Classification, "classification", qos.RESULTS)
         self._vision = VisionClassification.create(node, bundle.labels)
 
-    def publish(self, header: Header, logits: np.ndarray, pixels: np.ndarray, to_rgb: int | None) -> None:
-        """Publish the best classes by softmax score, in falling order; the frame's pixels are not needed."""
-        exponentials = np.exp(logits - logits.max())
-        scores = exponentials / exponentials.sum()
-        order = np.argsort(-logits, kind="stable")[: self._node.value("top_k")]
-        labels = [self._labels[i] for i in order]
-        answer = Classification(header=header, labels=labels, scores=scores[order].tolist())
-        self._answers.publish(answer)
+    draws = False  # no pixels of the frame are needed
+
+    def publish(self, header: Header, answer: Ranking, size: tuple[int, int], pixels: np.ndarray,
+                to_rgb: int | None) -> None:
+        """Publish the best classes by softmax score, in falling order."""
+        count = self._node.value("top_k")
+        labels = [self._labels[i] for i in answer.classes[:count]]
+        message = Classification(header=header, labels=labels, scores=answer.scores[:count].tolist())
+        self._answers.publish(message)
         if self._vision is not None:
-            self._vision.publish(answer)
+            self._vision.publish(message)
 
     def destroy(self) -> None:
         """Take the topics back."""

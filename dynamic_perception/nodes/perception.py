@@ -2,7 +2,8 @@
 
 The way of a frame: `_on_image` keeps the newest -> `_work` (the one thread that owns the engine) -> `_process`:
 decode, scale, run, answer, report.  The way of a command: `_on_command` keeps the newest -> `_work` -> `_apply`,
-always between two frames -> `operating_point/state`.
+always between two frames -> `operating_point/state`.  A point that is not ready is built in the background, and its
+command waits in `_waiting` while frames go on at the old one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import threading
 import time
 import traceback
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
+from dynamic_perception.engines.engine import Engine
 from dynamic_perception.engines.scaling import scale_image
+from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine
 from dynamic_perception.hardware.clocks import ClockControl, default_state_file
 from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements, find_element
 from dynamic_perception.msg import (
@@ -37,13 +40,15 @@ from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.classification_output import ClassificationOutput
 from dynamic_perception.nodes.image_input import ImageInput
-from dynamic_perception.nodes.image_messages import ImageRefused, decode_compressed, decode_image
+from dynamic_perception.nodes.image_messages import ImageRefused, compressed_size, decode_compressed, decode_image
 from dynamic_perception.nodes.managed_node import ManagedNode, run
 from dynamic_perception.nodes.segmentation_output import SegmentationOutput
+from dynamic_perception.profiling.table_file import default_profile, read_table
 
 PUBLISHER_POLL_PERIOD = 0.2  # [s] how soon a new image publisher is noticed
 STATE_PERIOD = 1.0  # [s] between repeated states
 NO_FRAMES_AFTER = 2.0  # [s] without a frame before diagnostics say so
+RETRY_AFTER, LONGEST_RETRY = 5.0, 60.0  # [s] before a point that failed is tried again
 OUTPUTS = {"classification": ClassificationOutput, "segmentation": SegmentationOutput}  # by the bundle's task
 
 
@@ -57,12 +62,31 @@ class PointInForce:
     power: float = math.nan  # [W] as expected by the command
 
 
+@dataclass(frozen=True)
+class WaitingCommand:
+    """A command whose point is being built; `future` ends when it is."""
+
+    command: OperatingPointCommand
+    subnetwork: str
+    element: ComputeElement
+    future: Future
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a point failed the last time, and when it may be tried again: after `pause` [s], at `retry_at` (steady)."""
+
+    text: str
+    pause: float
+    retry_at: float
+
+
 class PerceptionNode(ManagedNode):
     """Runs a dynamic DNN on the newest camera frame at the newest operating point."""
 
     def __init__(self) -> None:
         super().__init__("perception")
-        self._engine: OnnxRuntimeEngine | None = None
+        self._engine: Engine | None = None
         self._clocks: ClockControl | None = None
         self._worker: threading.Thread | None = None
         self._changed = threading.Condition()  # guards the fields from here to _answered
@@ -71,6 +95,8 @@ class PerceptionNode(ManagedNode):
         self._skipped = 0
         self._stopping = False
         self._answered: tuple[int, int, int] | None = None  # the newest command that was or is being answered
+        self._waiting: WaitingCommand | None = None
+        self._failures: dict[tuple[str, str], Failure] = {}
         self._output: ClassificationOutput | SegmentationOutput | None = None
         self._publishers: list[Any] = []
         self._images: ImageInput | None = None
@@ -85,9 +111,14 @@ class PerceptionNode(ManagedNode):
         self._elements = {element.name: element for element in discover_elements(sysfs)}
         self._start = self._point("start_subnetwork", "start_element", largest=True)
         self._fallback = self._point("fallback_subnetwork", "fallback_element", largest=False)
-        self._engine = OnnxRuntimeEngine(self._bundle)
+        self._engine = open_engine(self._engine_name(), self._bundle, self.value("engine.memory_budget"))
         names = [subnetwork.name for subnetwork in self._bundle.subnetworks]
-        self._engine.prepare(names, list(self._elements.values()), self.value("warm_up_runs"))
+        self._engine.keep(self._fallback.subnetwork, self._fallback.element)
+        self._engine.make_ready(self._start.subnetwork, self._start.element, self.value("warm_up_runs"))
+        elements = sorted(self._elements.values(), key=lambda element: element != self._start.element)
+        failures = self._engine.prepare(names, elements, self.value("warm_up_runs"))
+        for (name, element), error in failures.items():
+            self.get_logger().warning(f"'{name}' on '{element}' is not ready: {error}")
         if self.value("clocks_enabled"):
             self._clocks = ClockControl(
                 sysfs, default_state_file(sysfs), self.value("cpu_frequency_min"), self.value("cpu_frequency_max")
@@ -96,7 +127,8 @@ class PerceptionNode(ManagedNode):
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
         self._publishers = [self._reports, self._states]
-        self.get_logger().info(f"model {self._bundle.name}: {', '.join(names)} on {', '.join(self._elements)}")
+        self.get_logger().info(f"model {self._bundle.name}: {', '.join(names)} on {', '.join(self._elements)}, engine "
+                               f"{self._engine.name} {self._engine.version}")
 
     def activate(self) -> None:
         if self._clocks is not None:
@@ -108,6 +140,7 @@ class PerceptionNode(ManagedNode):
         self._fell_back = False
         self._frames, self._misses, self._last_frame = 0, 0, -math.inf
         self._frame, self._command, self._skipped, self._stopping, self._answered = None, None, 0, False, None
+        self._waiting, self._failures = None, {}
         self._state = self._make_state(OperatingPointState.RESULT_APPLIED, "start point", OperatingPoint(), math.nan)
         self._worker = threading.Thread(target=self._work, name="inference")
         self._worker.start()
@@ -156,6 +189,20 @@ class PerceptionNode(ManagedNode):
             self.destroy_publisher(publisher)
         self._publishers = []
 
+    def _engine_name(self) -> str:
+        """The engine that is asked for; for "auto" the one that was the fastest when this machine was profiled."""
+        asked = self.value("engine")
+        if asked != AUTO:
+            return asked
+        path = default_profile(self._bundle.name)
+        try:
+            return read_table(path).engine
+        except FileNotFoundError:
+            return DEFAULT  # nothing was measured here yet
+        except (OSError, ValueError) as error:
+            self.get_logger().warning(f"engine {DEFAULT}, because the profile cannot be read: {error}")
+            return DEFAULT
+
     def _point(self, subnetwork_parameter: str, element_parameter: str, largest: bool) -> PointInForce:
         subnetworks = self._bundle.subnetworks
         name = self.value(subnetwork_parameter) or subnetworks[-1 if largest else 0].name
@@ -178,15 +225,12 @@ class PerceptionNode(ManagedNode):
             unanswered = superseded is not None and _identity(superseded) not in (_identity(message), self._answered)
             self._changed.notify()
         if unanswered:
-            self._states.publish(
-                self._make_state(
-                    OperatingPointState.RESULT_SUPERSEDED,
-                    f"replaced by command {message.sequence} before it took effect",
-                    superseded.operating_point,
-                    math.nan,
-                    superseded.sequence,
-                )
-            )
+            self._supersede(superseded, message)
+
+    def _supersede(self, superseded: OperatingPointCommand, by: OperatingPointCommand) -> None:
+        text = f"replaced by command {by.sequence} before it took effect"
+        self._states.publish(self._make_state(OperatingPointState.RESULT_SUPERSEDED, text, superseded.operating_point,
+                                              math.nan, superseded.sequence))
 
     def _on_deadline(self, message: DurationMessage) -> None:
         self._set_deadline(message.sec + 1e-9 * message.nanosec, "deadline")
@@ -214,10 +258,7 @@ class PerceptionNode(ManagedNode):
         self._activate_point(self._start)
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._stopping or self._frame is not None or self._command is not None,
-                    self._until_fallback(),
-                )
+                self._changed.wait_for(self._has_work, self._until_fallback())
                 if self._stopping:
                     return
                 frame, command, skipped = self._frame, self._command, self._skipped
@@ -234,6 +275,8 @@ class PerceptionNode(ManagedNode):
                     self._last_command, self._fell_back = time.monotonic(), False
                 if command is not None and not repeated:
                     self._apply(command)
+                elif self._waiting is not None and self._waiting.future.done():
+                    self._apply_waiting()
                 elif self._until_fallback() == 0.0:
                     self._fall_back()
                 if frame is not None:
@@ -242,6 +285,11 @@ class PerceptionNode(ManagedNode):
                 self.report_fault(f"image {refusal.kind}", f"frame refused: {refusal}")
             except Exception:
                 self.report_fault("processing", f"frame or command failed: {traceback.format_exc()}")
+
+    def _has_work(self) -> bool:
+        waiting = self._waiting
+        return (self._stopping or self._frame is not None or self._command is not None
+                or (waiting is not None and waiting.future.done()))
 
     def _until_fallback(self) -> float | None:
         """Time [s] until commands count as lost; None for never."""
@@ -255,18 +303,45 @@ class PerceptionNode(ManagedNode):
         self._in_force = point
 
     def _apply(self, command: OperatingPointCommand) -> None:
-        """Bring a command into force and answer it; a wrong one changes nothing."""
-        started = time.monotonic()
+        """Bring a command into force, as soon as its point is ready, and answer it; a wrong one changes nothing."""
+        if self._waiting is not None:
+            superseded, self._waiting = self._waiting.command, None
+            self._supersede(superseded, command)
         requested = command.operating_point
         try:
-            subnetwork = self._bundle.subnetwork(requested.subnetwork or self._in_force.subnetwork)
+            subnetwork = self._bundle.subnetwork(requested.subnetwork or self._in_force.subnetwork).name
             element = find_element(self._elements.values(), requested.compute_element or self._in_force.element.name)
         except ValueError as error:
-            self.report_fault("command", f"command {command.sequence} rejected: {error}")
-            self._answer(OperatingPointState.RESULT_REJECTED, str(error), requested, math.nan, command.sequence)
-            return
+            return self._reject(command, str(error))
+        failure = self._failures.get((subnetwork, element.name))
+        if failure is not None and time.monotonic() < failure.retry_at:
+            return self._reject(command, f"'{subnetwork}' on '{element.name}' failed: {failure.text}; not tried again for "
+                                         f"{failure.retry_at - time.monotonic():.1f} s")
+        if self._engine.is_ready(subnetwork, element):
+            self._bring_into_force(command, subnetwork, element)
+        else:
+            future = self._engine.request(subnetwork, element)
+            self._waiting = WaitingCommand(command, subnetwork, element, future)
+            future.add_done_callback(self._on_ready)
+
+    def _on_ready(self, _: Future) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def _apply_waiting(self) -> None:
+        """The point of the waiting command was built, or could not be."""
+        waiting, self._waiting = self._waiting, None
+        error = waiting.future.exception()
+        if error is None:
+            self._bring_into_force(waiting.command, waiting.subnetwork, waiting.element)
+        else:
+            self._note_failure(waiting.subnetwork, waiting.element, error)
+            self._reject(waiting.command, f"'{waiting.subnetwork}' on '{waiting.element.name}' failed: {error}")
+
+    def _bring_into_force(self, command: OperatingPointCommand, subnetwork: str, element: ComputeElement) -> None:
+        started, requested = time.monotonic(), command.operating_point
         left = self._in_force.element
-        self._activate_point(PointInForce(subnetwork.name, element, command.sequence, requested.expected_power))
+        self._activate_point(PointInForce(subnetwork, element, command.sequence, requested.expected_power))
         if left.cpus != element.cpus:
             self._set_clock(left, 0.0)  # nobody is left there to need it
         message = "; ".join(
@@ -282,6 +357,29 @@ class PerceptionNode(ManagedNode):
         if message:
             self.report_fault("clock", f"command {command.sequence} applied in part: {message}")
         self._answer(result, message, requested, time.monotonic() - started, command.sequence)
+
+    def _reject(self, command: OperatingPointCommand, why: str) -> None:
+        self.report_fault("command", f"command {command.sequence} rejected: {why}")
+        self._answer(OperatingPointState.RESULT_REJECTED, why, command.operating_point, math.nan, command.sequence)
+
+    def _note_failure(self, subnetwork: str, element: ComputeElement, error: BaseException) -> None:
+        """Leave the point alone for a while, twice as long every time that it fails again."""
+        before = self._failures.get((subnetwork, element.name))
+        pause = RETRY_AFTER if before is None else min(2 * before.pause, LONGEST_RETRY)
+        self._failures[subnetwork, element.name] = Failure(str(error), pause, time.monotonic() + pause)
+
+    def _leave_failed_point(self, error: Exception) -> None:
+        """The engine failed at the point in force: go on at the fallback point, and say so."""
+        failed = self._in_force
+        self._note_failure(failed.subnetwork, failed.element, error)
+        self._engine.drop(failed.subnetwork, failed.element)
+        self._set_clock(failed.element, 0.0)
+        self._activate_point(replace(self._fallback, sequence=failed.sequence))
+        text = (f"'{failed.subnetwork}' on '{failed.element.name}' failed: {error}; fallback point, tried again when it is "
+                f"commanded after {self._failures[failed.subnetwork, failed.element.name].pause:g} s")
+        self.report_fault("engine", text)
+        requested = OperatingPoint(subnetwork=failed.subnetwork, compute_element=failed.element.name)
+        self._answer(OperatingPointState.RESULT_REJECTED, text, requested, math.nan, failed.sequence)
 
     def _set_clock(self, element: ComputeElement, frequency: float) -> str:
         """Set the clock of the element's cluster; what went wrong, or an empty text."""
@@ -303,14 +401,27 @@ class PerceptionNode(ManagedNode):
         """One frame, from message to answer and report."""
         started = time.monotonic()
         age, point = self._age(message), self._in_force
-        decode = decode_compressed if isinstance(message, CompressedImage) else decode_image
-        pixels, to_rgb = decode(message)
-        image = scale_image(pixels, self._bundle.input_size(point.subnetwork))
+        wanted = self._bundle.input_size(point.subnetwork)
+        if isinstance(message, CompressedImage):
+            pixels, to_rgb = decode_compressed(message, None if self._output.draws else wanted)
+            size = compressed_size(message) or pixels.shape[:2]
+        else:
+            pixels, to_rgb = decode_image(message)
+            size = pixels.shape[:2]
+        image = scale_image(pixels, wanted)
         image = np.ascontiguousarray(image if to_rgb is None else cv2.cvtColor(image, to_rgb))
         prepared = time.monotonic()
-        answer = self._engine.run(image)
+        try:
+            answer = self._engine.run(image)
+        except Exception as error:  # every library has exceptions of its own
+            if (point.subnetwork, point.element) == (self._fallback.subnetwork, self._fallback.element):
+                raise
+            self._leave_failed_point(error)
+            return self._process(message, skipped)
         inferred = time.monotonic()
-        self._output.publish(message.header, answer, pixels, to_rgb)
+        if self._failures:
+            self._failures.pop((point.subnetwork, point.element.name), None)
+        self._output.publish(message.header, answer, size, pixels, to_rgb)
         ended = time.monotonic()
         end_to_end = ended - started + (0.0 if math.isnan(age) else age)
         met = self._deadline == 0 or end_to_end <= self._deadline
@@ -382,6 +493,9 @@ class PerceptionNode(ManagedNode):
             "model": self._bundle.name,
             "subnetwork": self._in_force.subnetwork,
             "compute_element": self._in_force.element.name,
+            "engine": f"{self._engine.name} {self._engine.version}",
+            "engine memory [MB]": round(1e-6 * self._engine.held_bytes, 1),
+            "failed points": "; ".join(f"{name} on {element}" for name, element in self._failures) or "none",
             "frames": self._frames,
             "deadline misses": self._misses,
             "deadline [s]": self._deadline or "none",

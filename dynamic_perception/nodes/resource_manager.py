@@ -31,8 +31,7 @@ from dynamic_perception.msg import (
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.managed_node import ManagedNode, run
-from dynamic_perception.profiling.commands import default_profile
-from dynamic_perception.profiling.table_file import ProfileFile, read_table
+from dynamic_perception.profiling.table_file import ProfileFile, default_profile, read_table
 
 COMMAND_PERIOD = 1.0  # [s] a command is repeated so often, for nodes that start later and as a sign of life
 DECISION_PERIOD = 0.2  # [s] decisions also happen without input, because inputs become stale and dwells end
@@ -255,9 +254,9 @@ class ResourceManagerNode(ManagedNode):
             self._command.header.stamp
         ):
             return
-        first, self._answer = self._answer is None, message
-        if not first:
-            return
+        before, self._answer = self._answer, message
+        if before is not None and before.result == message.result:
+            return  # repeated; another result is news: a point that was applied may fail later
         if message.result == OperatingPointState.RESULT_REJECTED:
             self.report_fault("rejected", f"command {message.sequence} was rejected: {message.message}")
             self._manager.reject(self._now(), self._decision.index, REJECTED_FOR)

@@ -34,18 +34,25 @@ class SegmentationOutput:
         self._info = LabelInfo.create(node, bundle.labels)
         self._colours = colour_table(bundle.palette or distinct_colours(len(bundle.labels)))
 
-    def publish(self, header: Header, labels: np.ndarray, pixels: np.ndarray, to_rgb: int | None) -> None:
+    @property
+    def draws(self) -> bool:
+        """Whether the frame's pixels are needed at its own size, because somebody subscribes to the overlay."""
+        return self._overlays.get_subscription_count() > 0
+
+    def publish(self, header: Header, labels: np.ndarray, size: tuple[int, int], pixels: np.ndarray,
+                to_rgb: int | None) -> None:
         """Publish an answer.
 
         Args:
             header: of the frame.
             labels: class numbers, uint8, at the size of the network's input.
-            pixels: of the frame.
+            size: height and width [pixel] of the frame.
+            pixels: of the frame; smaller than it if nobody wanted an overlay when it was decoded.
             to_rgb: OpenCV code that makes them RGB; None if they are.
         """
-        labels = scale_labels(labels, pixels.shape[:2])
+        labels = scale_labels(labels, size)
         self._segmentations.publish(to_message(labels, "mono8", header))
-        if self._overlays.get_subscription_count():
+        if self.draws and pixels.shape[:2] == size:
             colours = cv2.applyColorMap(labels, self._colours)
             overlay = cv2.addWeighted(_bgr(pixels, to_rgb), 1 - OPACITY, colours, OPACITY, 0)
             self._overlays.publish(to_message(overlay, "bgr8", header))

@@ -10,17 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dynamic_perception.hardware.compute_element import discover_elements, platform_fingerprint, platform_name
-from dynamic_perception.installation import data_folder
+from dynamic_perception.hardware.compute_element import discover_elements, platform_fingerprint
+from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, compare_engines, open_engine
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.profiling.profiler import PROVENANCE, ProfileSettings, profile
-from dynamic_perception.profiling.table_file import ProfileFile, write_table
+from dynamic_perception.profiling.table_file import ProfileFile, default_profile, write_table
 from dynamic_perception.report.progress import progress_bar
-
-
-def default_profile(model: str) -> Path:
-    """Where this machine's table of a model is kept: `profiles/<platform>/<model>.yaml` in the data folder."""
-    return data_folder() / "profiles" / platform_name(platform_fingerprint(Path("/sys"))) / f"{model}.yaml"
+UNLIMITED = 2**62  # [byte] all points are measured in turns
 
 
 def add_profile(commands: argparse._SubParsersAction) -> None:
@@ -37,6 +33,8 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="table to write (default: this machine's table of the model)"
     )
+    parser.add_argument("--engine", choices=CHOICES, default=AUTO,
+                        help="what runs the network; auto: the fastest of those that are installed (default: auto)")
     parser.add_argument(
         "--core-power",
         type=float,
@@ -59,21 +57,27 @@ def run_profile(arguments: argparse.Namespace) -> int:
     bundle = read_bundle(find_bundle(arguments.bundle))
     settings = ProfileSettings(core_power=arguments.core_power, most_runs=arguments.most_runs)
     path = arguments.out or default_profile(bundle.name)
-    print_table(profile_to(path, bundle, settings))
+    print_table(profile_to(path, bundle, settings, arguments.engine))
     Console().print(f"wrote {path}")
     return 0
 
 
-def profile_to(path: Path, bundle: ModelBundle, settings: ProfileSettings = ProfileSettings()) -> ProfileFile:
+def profile_to(path: Path, bundle: ModelBundle, settings: ProfileSettings = ProfileSettings(),
+               engine_name: str = AUTO) -> ProfileFile:
     """Measure the operating points of `bundle` on this machine, with a progress bar, and write them to `path`."""
-    # The engine is only needed to measure: the resource manager imports this module for `default_profile`.
-    from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
-
-    engine = OnnxRuntimeEngine(bundle)
+    elements = discover_elements()
     with progress_bar() as bar:
+        compared = {}
+        if engine_name == AUTO:
+            engine_name = candidates()[0]
+            if len(candidates()) > 1:
+                bar.add_task(f"comparing engines for {bundle.name}", total=None)
+                compared = compare_engines(bundle, elements[0], candidates())
+                engine_name = next(iter(compared))
+        engine = open_engine(engine_name, bundle, memory_budget=UNLIMITED)
         task = bar.add_task(f"profiling {bundle.name}", total=100)
         table = profile(
-            bundle, engine, discover_elements(), settings, lambda done: bar.update(task, completed=100 * done)
+            bundle, engine, elements, settings, lambda done: bar.update(task, completed=100 * done)
         )
         bar.update(task, completed=100)
     engine.close()
@@ -87,6 +91,8 @@ def profile_to(path: Path, bundle: ModelBundle, settings: ProfileSettings = Prof
         conditions={
             "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "clocks": "left to the governor",
+            # [s] of one inference of every subnetwork on the first element, by the engines that were compared
+            **({"engines": {name: float(f"{seconds:.4g}") for name, seconds in compared.items()}} if compared else {}),
             **dataclasses.asdict(settings),
         },
     )

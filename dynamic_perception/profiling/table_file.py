@@ -21,6 +21,8 @@ from typing import Any, Mapping
 
 import yaml
 
+from dynamic_perception.hardware.compute_element import platform_fingerprint, platform_name
+from dynamic_perception.installation import data_folder
 from dynamic_perception.management.operating_points import (COLUMNS, TEXT_COLUMNS, UNITS, OperatingPointError,
                                                             OperatingPointTable)
 
@@ -40,6 +42,11 @@ class ProfileFile:
     engine_version: str
     platform: Mapping[str, Any]    # plain YAML values
     conditions: Mapping[str, Any]  # plain YAML values
+
+
+def default_profile(model: str) -> Path:
+    """Where this machine's table of a model is kept: `profiles/<platform>/<model>.yaml` in the data folder."""
+    return data_folder() / "profiles" / platform_name(platform_fingerprint(Path("/sys"))) / f"{model}.yaml"
 
 
 def write_table(path: str | os.PathLike, profile: ProfileFile) -> None:

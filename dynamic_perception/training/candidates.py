@@ -14,6 +14,7 @@ import torch
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle, Subnetwork
+from dynamic_perception.networks.families import make_graph
 from dynamic_perception.networks.search_space import SearchSpace, SubnetConfig
 from dynamic_perception.networks.supernet import Supernet
 from dynamic_perception.profiling.profiler import ProfileSettings, profile
@@ -111,7 +112,7 @@ class CandidateMeter:
         candidates = _CandidateBundle(
             **{**vars(self._bundle), "subnetworks": subnetworks}, learned=self._tensors,
             measured={name: self._calibrated(config) for name, config in zip(names, configs)})
-        engine = OnnxRuntimeEngine(candidates)
+        engine = OnnxRuntimeEngine(candidates, graph_of=make_graph)  # no file holds their weights
         try:
             table = profile(candidates, engine, [self._element], settings, on_turn)
         finally:

@@ -49,7 +49,7 @@ def evaluate(bundle: ModelBundle, data: LabelledImages | LabelledFrames) -> dict
             if bundle.task == "segmentation":
                 answers[subnetwork.name] = [scale_labels(output, data.labels.shape[1:]) for output in outputs]
             else:
-                answers[subnetwork.name] = [output.argmax() for output in outputs]
+                answers[subnetwork.name] = [output.classes[0] for output in outputs]
     engine.close()
     return answers
 

@@ -1,0 +1,75 @@
+"""Which engines there are, which of them are installed, and which is the fastest here."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Sequence
+
+import numpy as np
+
+from dynamic_perception.engines.engine import MEMORY_BUDGET, Engine
+from dynamic_perception.hardware.compute_element import ComputeElement
+from dynamic_perception.networks.bundle import ModelBundle
+
+AUTO, DEFAULT = "auto", "onnxruntime"
+# Module, class, the package that it needs, and what pip calls that.
+ENGINES = {
+    "onnxruntime": ("onnx_runtime", "OnnxRuntimeEngine", "onnxruntime", "onnxruntime"),
+    "openvino": ("openvino", "OpenVinoEngine", "openvino", "dynamic_perception[openvino]"),
+    "pytorch": ("pytorch", "PyTorchEngine", "torch", "torch"),
+}
+GPU_DEVICES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvgpu")  # of NVIDIA's drivers, Jetsons last
+CHOICES = (AUTO, *ENGINES)
+TURNS, RUNS_PER_TURN = 15, 4  # inferences that an engine is judged by, in turns with the others
+
+
+def installed_engines() -> list[str]:
+    """Names of the engines whose packages are there."""
+    return [name for name, (_, _, package, _) in ENGINES.items() if find_spec(package) is not None]
+
+
+def open_engine(name: str, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        ValueError: there is none of that name, or its package is not installed; says how to install it.
+    """
+    if name not in ENGINES:
+        raise ValueError(f"engine is '{name}': expected one of {', '.join(ENGINES)}")
+    module, kind, package, requirement = ENGINES[name]
+    if find_spec(package) is None:
+        raise ValueError(f"engine '{name}' is not installed: pip install '{requirement}'")
+    return getattr(import_module(f"dynamic_perception.engines.{module}"), kind)(bundle, memory_budget)
+
+
+def candidates() -> list[str]:
+    """Names of the engines worth comparing here: those that are installed, but PyTorch only where there is a GPU."""
+    on_gpu = any(map(os.path.exists, GPU_DEVICES))
+    return [name for name in installed_engines() if name != "pytorch" or on_gpu]
+
+
+def compare_engines(bundle: ModelBundle, element: ComputeElement, names: Sequence[str]) -> dict[str, float]:
+    """Time [s] that each engine takes for one inference of every subnetwork on `element`, the fastest first."""
+    random = np.random.default_rng(1)
+    images = {s.name: random.integers(0, 256, (*s.input_size, 3), np.uint8) for s in bundle.subnetworks}
+    engines = {name: open_engine(name, bundle) for name in names}
+    durations: dict[str, dict[str, list[float]]] = {name: {image: [] for image in images} for name in engines}
+    try:
+        for engine in engines.values():
+            engine.prepare(list(images), [element], warm_up_runs=3)
+        for _ in range(TURNS):
+            for name, engine in engines.items():
+                for subnetwork, image in images.items():
+                    engine.activate(subnetwork, element)
+                    for _ in range(RUNS_PER_TURN):
+                        started = time.perf_counter()
+                        engine.run(image)
+                        durations[name][subnetwork].append(time.perf_counter() - started)
+    finally:
+        for engine in engines.values():
+            engine.close()
+    totals = {name: float(sum(map(np.median, of_one.values()))) for name, of_one in durations.items()}
+    return dict(sorted(totals.items(), key=lambda item: item[1]))

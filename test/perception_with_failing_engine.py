@@ -1,0 +1,18 @@
+"""The perception node on the real engine, whose subnetwork of the name in $FAILING fails while the file $WHILE exists."""
+
+import os
+
+from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
+from dynamic_perception.nodes import perception
+
+
+class FailingEngine(OnnxRuntimeEngine):
+    def run(self, image):
+        if self._active[0] == os.environ["FAILING"] and os.path.exists(os.environ["WHILE"]):
+            raise RuntimeError("out of memory")
+        return super().run(image)
+
+
+perception.open_engine = lambda name, bundle, memory_budget: FailingEngine(bundle, memory_budget)
+perception.RETRY_AFTER = 0.5
+perception.main()

@@ -1,0 +1,143 @@
+"""Every engine gives the same answers, keeps its threads where they belong, and stays under its memory budget."""
+
+import os
+from concurrent.futures import wait
+
+import numpy as np
+import pytest
+from bundles import TINY, TINY_OFA, TINY_SPACES, make_bundle
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dynamic_perception.engines import selection
+from dynamic_perception.engines.engine import EngineError, Ranking
+from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
+from dynamic_perception.engines.selection import compare_engines, installed_engines, open_engine
+from dynamic_perception.hardware.compute_element import ComputeElement
+
+CPUS = tuple(sorted(os.sched_getaffinity(0)))
+ONE, TWO = (ComputeElement(f"cpu:{threads}", "cpu", CPUS, threads) for threads in (1, 2))
+TIMEOUT = 60  # [s]
+
+
+@pytest.fixture(params=installed_engines())
+def engine_name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("element", [ONE, TWO], ids=lambda element: element.name)
+@pytest.mark.parametrize("space", TINY_SPACES, ids=lambda space: space.family)
+def test_all_engines_agree(tmp_path, space, element):
+    bundle = make_bundle(tmp_path / "tiny", space)
+    random = np.random.default_rng(1)
+    for subnetwork in bundle.subnetworks:
+        images = random.integers(0, 256, (5, *subnetwork.input_size, 3), np.uint8)
+        logits, answers = {}, {}
+        for name in installed_engines():
+            engine = open_engine(name, bundle)
+            engine.prepare([subnetwork.name], [element])
+            engine.activate(subnetwork.name, element)
+            logits[name] = np.array([engine.logits(image) for image in images])
+            found = [engine.run(image) for image in images]
+            answers[name] = np.array([a.classes if isinstance(a, Ranking) else a for a in found])
+            engine.close()
+        expected = logits["pytorch"]
+        for name in logits:
+            assert np.abs(logits[name] - expected).max() <= 1e-3 * np.abs(expected).max(), name
+            assert np.mean(answers[name] == answers["pytorch"]) >= 0.999, name
+
+
+def test_threads_follow_the_element_at_run_time(tmp_path, engine_name):
+    if len(CPUS) < 2:
+        pytest.skip("this machine offers one CPU, so no element is smaller than it")
+    here, there = (ComputeElement(f"cpu{cpu}:2", f"cpu{cpu}", (cpu,), 2) for cpu in CPUS[:2])
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    image = np.zeros((*bundle.input_size("large"), 3), np.uint8)
+    before = set(os.listdir("/proc/self/task"))
+    engine = open_engine(engine_name, bundle)
+    engine.prepare(["large"], [here, there])
+    for element in (here, there, here):
+        engine.activate("large", element)
+        engine.run(image)
+        used = cpu_times(set(os.listdir("/proc/self/task")) - before)
+        for _ in range(30):
+            engine.run(image)
+        now = cpu_times(used)
+        computing = [task for task in used if now.get(task, 0) > used[task]]
+        assert all(os.sched_getaffinity(int(task)) == set(element.cpus) for task in computing)
+        assert os.sched_getaffinity(0) == set(element.cpus)
+    engine.close()
+    assert os.sched_getaffinity(0) == set(CPUS)
+
+
+def cpu_times(tasks) -> dict[str, int]:
+    """Nanoseconds that each thread has run."""
+    times = {}
+    for task in tasks:
+        try:
+            with open(f"/proc/self/task/{task}/schedstat") as file:
+                times[task] = int(file.read().split()[0])
+        except FileNotFoundError:
+            pass  # it ended
+    return times
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(budget=st.integers(0, 60_000), steps=st.lists(st.integers(0, 5), max_size=12))
+def test_points_are_dropped_and_built_again_under_the_budget(tmp_path, budget, steps):
+    bundle = make_bundle(tmp_path / "tiny", TINY)
+    points = [(s.name, element) for element in (ONE, TWO) for s in bundle.subnetworks]
+    engine = OnnxRuntimeEngine(bundle, budget)
+    largest = max(engine.bytes_of(s.name) for s in bundle.subnetworks)
+    engine.keep(*points[0])
+    engine.activate(*points[0])
+    for step in steps:
+        if not engine.is_ready(*points[step]):
+            engine.request(*points[step]).result(TIMEOUT)
+        engine.activate(*points[step])
+        assert engine.is_ready(*points[0])
+        # The one to keep and the active one stay, whatever they take.
+        assert engine.held_bytes <= max(budget, engine.bytes_of(points[0][0]) + largest) + largest
+    engine.close()
+
+
+def test_what_is_prepared_stays_under_the_budget(tmp_path):
+    bundle = make_bundle(tmp_path / "tiny", TINY)
+    engine = OnnxRuntimeEngine(bundle, 4 * bundle.subnetworks[0].parameters)
+    engine.prepare([s.name for s in bundle.subnetworks], [ONE])
+    assert engine.is_ready("33%", ONE) and not engine.is_ready("66%", ONE)
+    engine.close()
+
+
+def test_a_point_that_was_asked_for_twice_is_built_once(tmp_path):
+    bundle = make_bundle(tmp_path / "tiny", TINY)
+    engine = OnnxRuntimeEngine(bundle)
+    futures = {engine.request("33%", ONE) for _ in range(5)}
+    assert not wait(futures, TIMEOUT).not_done and engine.is_ready("33%", ONE)
+    engine.close()
+
+
+def test_a_graph_that_cannot_be_opened_is_an_engine_error_and_spoils_nothing_else(tmp_path):
+    bundle = make_bundle(tmp_path / "tiny", TINY)
+    sound = OnnxRuntimeEngine(bundle)._graph_of
+    engine = OnnxRuntimeEngine(bundle, graph_of=lambda b, name: b"no graph" if name == "66%" else sound(b, name))
+    failures = engine.prepare([s.name for s in bundle.subnetworks], [ONE])
+    assert list(failures) == [("66%", "cpu:1")] and engine.is_ready("100%", ONE)
+    with pytest.raises(EngineError, match="ONNX Runtime cannot open '66%'"):
+        engine.request("66%", ONE).result(TIMEOUT)
+    engine.close()
+
+
+def test_an_engine_that_does_not_exist_or_is_not_installed_is_refused_with_what_to_do(tmp_path, monkeypatch):
+    bundle = make_bundle(tmp_path / "tiny", TINY)
+    with pytest.raises(ValueError, match="engine is 'tflite': expected one of onnxruntime, openvino, pytorch"):
+        open_engine("tflite", bundle)
+    module, kind, _, requirement = selection.ENGINES["openvino"]
+    monkeypatch.setitem(selection.ENGINES, "openvino", (module, kind, "a_package_that_is_not_there", requirement))
+    with pytest.raises(ValueError, match=r"not installed: pip install 'dynamic_perception\[openvino\]'"):
+        open_engine("openvino", bundle)
+
+
+def test_engines_are_compared_from_the_fastest_on(tmp_path):
+    times = compare_engines(make_bundle(tmp_path / "tiny", TINY), ONE, ["pytorch", "onnxruntime"])
+    assert set(times) == {"pytorch", "onnxruntime"} and list(times.values()) == sorted(times.values())
