@@ -76,11 +76,13 @@ class PyTorchEngine(Engine):
         self._affinity.leave()
 
     def _use_threads(self, count: int) -> None:
-        if count != self._threads:
+        if count > self._threads:
             with self._affinity.watching():
                 torch.set_num_threads(count)
                 torch.ones(count * PARALLEL).add_(1)  # starts those that are missing
-            self._threads = count
+        elif count < self._threads:
+            torch.set_num_threads(count)
+        self._threads = count
 
 
 class _Model(nn.Module):
