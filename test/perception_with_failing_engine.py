@@ -1,9 +1,11 @@
 """The perception node on the real engine, whose subnetwork of the name in $FAILING fails while the file $WHILE exists."""
 
 import os
+from functools import partial
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.nodes import perception
+from dynamic_perception.nodes.failed_points import FailedPoints
 
 
 class FailingEngine(OnnxRuntimeEngine):
@@ -14,5 +16,5 @@ class FailingEngine(OnnxRuntimeEngine):
 
 
 perception.open_engine = lambda name, bundle, memory_budget: FailingEngine(bundle, memory_budget)
-perception.RETRY_AFTER = 0.5
+perception.FailedPoints = partial(FailedPoints, 0.5)
 perception.main()

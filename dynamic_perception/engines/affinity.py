@@ -7,7 +7,8 @@ pool are made when they are first needed, and only the kernel can tell which one
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import Collection, Iterator
 
 from dynamic_perception.hardware.compute_element import ComputeElement
@@ -18,6 +19,7 @@ class Affinity:
 
     def __init__(self) -> None:
         self._allowed = frozenset(os.sched_getaffinity(0))
+        self._lock = Lock()  # an engine's builder finds threads while another thread moves them
         self._pool: set[int] = set()
         self._pinned: frozenset[int] | None = None  # where the pool is
 
@@ -46,15 +48,19 @@ class Affinity:
         try:
             yield
         finally:
-            self._pool |= _threads() - before
-            self._pinned = None
+            with self._lock:
+                self._pool |= _threads() - before
+                self._pinned = None
 
     def _pin_all(self, cpus: frozenset[int]) -> None:
         pin(cpus)
-        if self._pool and self._pinned != cpus:
+        with self._lock:
+            if not self._pool or self._pinned == cpus:
+                return
             self._pool &= _threads()
             for thread in self._pool:
-                os.sched_setaffinity(thread, cpus)
+                with suppress(ProcessLookupError):  # it has ended just now
+                    os.sched_setaffinity(thread, cpus)
             self._pinned = cpus
 
     def _cpus_of(self, element: ComputeElement) -> frozenset[int]:

@@ -49,6 +49,10 @@ class Ready(NamedTuple):
     logits: Callable[[np.ndarray], np.ndarray]
 
 
+class NotReady(ValueError):
+    """A point that has to be made ready first."""
+
+
 class EngineError(OSError):
     """An engine that cannot do what it should: out of memory, a provider that is lost, a package that is missing."""
 
@@ -146,12 +150,12 @@ class Engine(ABC):
                 self._active = self._running = None
 
     def activate(self, subnetwork: str, element: ComputeElement) -> None:
-        """Run that subnetwork on that element from now on; ValueError if the point is not ready."""
+        """Run that subnetwork on that element from now on; NotReady, and no change, if the point is not ready."""
         point = subnetwork, element.name
         with self._lock:
             ready = self._ready.get(point)
             if ready is None:
-                raise ValueError(f"subnetwork '{subnetwork}' on '{element.name}' was not prepared")
+                raise NotReady(f"subnetwork '{subnetwork}' on '{element.name}' was not prepared")
             self._ready.move_to_end(point)
             self._active = point
         self.enter(element)

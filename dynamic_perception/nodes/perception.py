@@ -24,7 +24,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-from dynamic_perception.engines.engine import Engine
+from dynamic_perception.engines.engine import Engine, NotReady
 from dynamic_perception.engines.scaling import scale_image
 from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine
 from dynamic_perception.hardware.clocks import ClockControl, default_state_file
@@ -39,6 +39,7 @@ from dynamic_perception.msg import (
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.classification_output import ClassificationOutput
+from dynamic_perception.nodes.failed_points import FailedPoints
 from dynamic_perception.nodes.image_input import ImageInput
 from dynamic_perception.nodes.image_messages import ImageRefused, compressed_size, decode_compressed, decode_image
 from dynamic_perception.nodes.managed_node import ManagedNode, run
@@ -48,7 +49,6 @@ from dynamic_perception.profiling.table_file import default_profile, read_table
 PUBLISHER_POLL_PERIOD = 0.2  # [s] how soon a new image publisher is noticed
 STATE_PERIOD = 1.0  # [s] between repeated states
 NO_FRAMES_AFTER = 2.0  # [s] without a frame before diagnostics say so
-RETRY_AFTER, LONGEST_RETRY = 5.0, 60.0  # [s] before a point that failed is tried again
 OUTPUTS = {"classification": ClassificationOutput, "segmentation": SegmentationOutput}  # by the bundle's task
 
 
@@ -72,15 +72,6 @@ class WaitingCommand:
     future: Future
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a point failed the last time, and when it may be tried again: after `pause` [s], at `retry_at` (steady)."""
-
-    text: str
-    pause: float
-    retry_at: float
-
-
 class PerceptionNode(ManagedNode):
     """Runs a dynamic DNN on the newest camera frame at the newest operating point."""
 
@@ -96,7 +87,7 @@ class PerceptionNode(ManagedNode):
         self._stopping = False
         self._answered: tuple[int, int, int] | None = None  # the newest command that was or is being answered
         self._waiting: WaitingCommand | None = None
-        self._failures: dict[tuple[str, str], Failure] = {}
+        self._failed = FailedPoints()
         self._output: ClassificationOutput | SegmentationOutput | None = None
         self._publishers: list[Any] = []
         self._images: ImageInput | None = None
@@ -140,7 +131,8 @@ class PerceptionNode(ManagedNode):
         self._fell_back = False
         self._frames, self._misses, self._last_frame = 0, 0, -math.inf
         self._frame, self._command, self._skipped, self._stopping, self._answered = None, None, 0, False, None
-        self._waiting, self._failures = None, {}
+        self._waiting, self._failed = None, FailedPoints()
+        self._engine.make_ready(self._start.subnetwork, self._start.element)  # it may have been dropped meanwhile
         self._state = self._make_state(OperatingPointState.RESULT_APPLIED, "start point", OperatingPoint(), math.nan)
         self._worker = threading.Thread(target=self._work, name="inference")
         self._worker.start()
@@ -313,13 +305,16 @@ class PerceptionNode(ManagedNode):
             element = find_element(self._elements.values(), requested.compute_element or self._in_force.element.name)
         except ValueError as error:
             return self._reject(command, str(error))
-        failure = self._failures.get((subnetwork, element.name))
-        if failure is not None and time.monotonic() < failure.retry_at:
-            return self._reject(command, f"'{subnetwork}' on '{element.name}' failed: {failure.text}; not tried again for "
-                                         f"{failure.retry_at - time.monotonic():.1f} s")
-        if self._engine.is_ready(subnetwork, element):
+        why_not = self._failed.why_not((subnetwork, element.name))
+        if why_not:
+            return self._reject(command, f"'{subnetwork}' on '{element.name}': {why_not}")
+        self._switch(command, subnetwork, element)
+
+    def _switch(self, command: OperatingPointCommand, subnetwork: str, element: ComputeElement) -> None:
+        """Now if the point is ready, else as soon as it is."""
+        try:
             self._bring_into_force(command, subnetwork, element)
-        else:
+        except NotReady:
             future = self._engine.request(subnetwork, element)
             self._waiting = WaitingCommand(command, subnetwork, element, future)
             future.add_done_callback(self._on_ready)
@@ -333,9 +328,9 @@ class PerceptionNode(ManagedNode):
         waiting, self._waiting = self._waiting, None
         error = waiting.future.exception()
         if error is None:
-            self._bring_into_force(waiting.command, waiting.subnetwork, waiting.element)
+            self._switch(waiting.command, waiting.subnetwork, waiting.element)
         else:
-            self._note_failure(waiting.subnetwork, waiting.element, error)
+            self._failed.add((waiting.subnetwork, waiting.element.name), error)
             self._reject(waiting.command, f"'{waiting.subnetwork}' on '{waiting.element.name}' failed: {error}")
 
     def _bring_into_force(self, command: OperatingPointCommand, subnetwork: str, element: ComputeElement) -> None:
@@ -362,21 +357,15 @@ class PerceptionNode(ManagedNode):
         self.report_fault("command", f"command {command.sequence} rejected: {why}")
         self._answer(OperatingPointState.RESULT_REJECTED, why, command.operating_point, math.nan, command.sequence)
 
-    def _note_failure(self, subnetwork: str, element: ComputeElement, error: BaseException) -> None:
-        """Leave the point alone for a while, twice as long every time that it fails again."""
-        before = self._failures.get((subnetwork, element.name))
-        pause = RETRY_AFTER if before is None else min(2 * before.pause, LONGEST_RETRY)
-        self._failures[subnetwork, element.name] = Failure(str(error), pause, time.monotonic() + pause)
-
     def _leave_failed_point(self, error: Exception) -> None:
         """The engine failed at the point in force: go on at the fallback point, and say so."""
         failed = self._in_force
-        self._note_failure(failed.subnetwork, failed.element, error)
+        pause = self._failed.add((failed.subnetwork, failed.element.name), error)
         self._engine.drop(failed.subnetwork, failed.element)
         self._set_clock(failed.element, 0.0)
         self._activate_point(replace(self._fallback, sequence=failed.sequence))
-        text = (f"'{failed.subnetwork}' on '{failed.element.name}' failed: {error}; fallback point, tried again when it is "
-                f"commanded after {self._failures[failed.subnetwork, failed.element.name].pause:g} s")
+        text = (f"'{failed.subnetwork}' on '{failed.element.name}' failed: {error}; fallback point; tried again when it is "
+                f"commanded after {pause:g} s")
         self.report_fault("engine", text)
         requested = OperatingPoint(subnetwork=failed.subnetwork, compute_element=failed.element.name)
         self._answer(OperatingPointState.RESULT_REJECTED, text, requested, math.nan, failed.sequence)
@@ -419,8 +408,7 @@ class PerceptionNode(ManagedNode):
             self._leave_failed_point(error)
             return self._process(message, skipped)
         inferred = time.monotonic()
-        if self._failures:
-            self._failures.pop((point.subnetwork, point.element.name), None)
+        self._failed.forget((point.subnetwork, point.element.name))
         self._output.publish(message.header, answer, size, pixels, to_rgb)
         ended = time.monotonic()
         end_to_end = ended - started + (0.0 if math.isnan(age) else age)
@@ -495,7 +483,7 @@ class PerceptionNode(ManagedNode):
             "compute_element": self._in_force.element.name,
             "engine": f"{self._engine.name} {self._engine.version}",
             "engine memory [MB]": round(1e-6 * self._engine.held_bytes, 1),
-            "failed points": "; ".join(f"{name} on {element}" for name, element in self._failures) or "none",
+            "failed points": self._failed,
             "frames": self._frames,
             "deadline misses": self._misses,
             "deadline [s]": self._deadline or "none",
