@@ -5,6 +5,7 @@ from concurrent.futures import wait
 
 import numpy as np
 import pytest
+import torch
 from bundles import TINY, TINY_OFA, TINY_SPACES, make_bundle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -141,3 +142,25 @@ def test_an_engine_that_does_not_exist_or_is_not_installed_is_refused_with_what_
 def test_engines_are_compared_from_the_fastest_on(tmp_path):
     times = compare_engines(make_bundle(tmp_path / "tiny", TINY), ONE, ["pytorch", "onnxruntime"])
     assert set(times) == {"pytorch", "onnxruntime"} and list(times.values()) == sorted(times.values())
+
+
+def test_pytorch_without_a_gpu_refuses_an_element_on_one(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU that PyTorch sees")
+    engine = open_engine("pytorch", make_bundle(tmp_path / "tiny", TINY))
+    with pytest.raises(EngineError, match="sees no GPU for '33%' on 'gpu0'"):
+        engine.make_ready("33%", ComputeElement("gpu0", "gpu0", CPUS, 1))
+    engine.close()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU that PyTorch sees")
+def test_a_cuda_graph_answers_as_the_cpu_does(tmp_path):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    engine, gpu = open_engine("pytorch", bundle), ComputeElement("gpu0", "gpu0", CPUS, 1)
+    image = np.random.default_rng(1).integers(0, 256, (*bundle.input_size("large"), 3), np.uint8)
+    engine.prepare(["large"], [ONE, gpu])
+    engine.activate("large", ONE)
+    expected = engine.logits(image)
+    engine.activate("large", gpu)
+    assert np.abs(engine.logits(image) - expected).max() <= 1e-3 * np.abs(expected).max()
+    engine.close()

@@ -14,42 +14,41 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from dynamic_perception.engines.affinity import Affinity
-from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, Ranking, Ready
+from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, EngineError, Ranking, Ready
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.networks.families import make_supernet
 
+GPU = "gpu"  # how the names of such clusters begin
 PARALLEL = 2**16  # elements per thread that PyTorch surely divides between threads
 GRAPH_WARM_UPS = 3  # runs before a CUDA graph is captured, in which libraries choose their kernels
 
 
 class PyTorchEngine(Engine):
-    """Runs the subnetworks as PyTorch modules, on the first GPU if there is one, else on CPUs.
+    """Runs the subnetworks as PyTorch modules, on CPUs, or on the first GPU for elements of a cluster "gpu...".
 
     The thread count of PyTorch belongs to the process: activating a point sets it, and pins every thread.
-
-    Args:
-        bundle, memory_budget: as of every engine.
-        device: "cuda" or "cpu"; by default whichever there is.
     """
 
     name = "pytorch"
     version = torch.__version__
 
-    def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET, device: str | None = None):
+    def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET):
         super().__init__(bundle, memory_budget)
-        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._network = make_supernet(bundle.space)
         self._network.load_tensors(_from_numpy(bundle.tensors()))
         self._affinity = Affinity()
         self._threads_before = self._threads = torch.get_num_threads()
 
     def build(self, subnetwork: str, element: ComputeElement) -> Ready:
+        on_gpu = element.cluster.startswith(GPU)
+        if on_gpu and not torch.cuda.is_available():
+            raise EngineError(f"PyTorch {torch.__version__} sees no GPU for '{subnetwork}' on '{element.name}'")
         chosen = self.bundle.subnetwork(subnetwork)
         static = self._network.extract(chosen.config, _from_numpy(self.bundle.statistics(subnetwork)))
         model = _Model(self.bundle, fold_batch_norm(static), chosen.input_size)
-        model = model.to(self._device, memory_format=torch.channels_last).eval()
-        forward = _captured(model, chosen.input_size) if self._device.type == "cuda" else _eager(model)
+        model = model.to("cuda" if on_gpu else "cpu", memory_format=torch.channels_last).eval()
+        forward = _captured(model, chosen.input_size) if on_gpu else _eager(model)
 
         def rank(image: np.ndarray) -> Answer:
             scores, classes = forward(image)[0].softmax(dim=0).sort(descending=True, stable=True)
