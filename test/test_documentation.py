@@ -10,6 +10,7 @@ from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 from rclpy.parameter import parameter_value_to_python
 
 from dynamic_perception.installation import share_folder
+from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes.parameters import (
     CAMERA,
     COMMON,
@@ -18,6 +19,7 @@ from dynamic_perception.nodes.parameters import (
     PERCEPTION,
     RESOURCE_MANAGER,
 )
+from dynamic_perception.training.commands import data_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 OF_EVERY_NODE = re.compile(r"/(rosout|parameter_events|diagnostics|transition_event)$|/\w+/(transition_event)$")
@@ -176,3 +178,19 @@ def test_every_launch_argument_is_in_the_readme():
     launch = (share_folder() / "launch" / "dynamic_perception.launch.py").read_text()
     declared = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', launch)
     assert {row[0].strip("`") for row in table_after("## On a robot")} == set(declared)
+
+
+def test_the_network_table_is_what_the_shipped_bundles_say():
+    rows = table_after("## What runs")
+    shipped = {path.parent.name for path in (share_folder() / "models").glob("*/model.yaml")}
+    assert {name.strip("`") for name, *_ in rows} == shipped
+    for name, data, count, macs, accuracy in rows:
+        bundle = read_bundle(find_bundle(name.strip("`")))
+        smallest, largest = bundle.subnetworks[0], bundle.subnetworks[-1]
+        assert data.split(", ") == data_of(bundle) and count == str(len(bundle.subnetworks))
+        assert macs == f"{millions(smallest.macs)} to {millions(largest.macs)}"
+        assert accuracy == f"{bundle.metric} {100 * smallest.accuracy:.2f} to {100 * largest.accuracy:.2f} %"
+
+
+def millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} M" if count < 1e8 else f"{count / 1e6:,.0f} M"

@@ -1,5 +1,7 @@
 """From labelled images to a bundle by the commands that users give."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pytest
@@ -70,6 +72,18 @@ def test_calibrating_again_gives_the_same_statistics_and_accuracies(segmenter, f
     for subnetwork in before.subnetworks:
         for name, values in before.statistics(subnetwork.name).items():
             np.testing.assert_array_equal(after.statistics(subnetwork.name)[name], values)
+
+
+def test_calibrate_takes_a_family_of_the_users_own(segmenter, frames, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(segmenter, folder)
+    family = tmp_path / "family.yaml"
+    family.write_text("- {width: 8, resolution: [24, 32]}\n- {width: 5, resolution: [24, 32]}\n")
+    assert main(["calibrate", str(folder), "--data", str(frames), "--subnetworks", str(family)]) == 0
+    assert [s.config.width for s in read_bundle(folder).subnetworks] == [5, 8]
+    family.write_text("- {width: 9, resolution: [24, 32]}\n")
+    assert main(["calibrate", str(folder), "--data", str(frames), "--subnetworks", str(family)]) == 2
+    assert "entry 0: width is 9: expected one of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("asked", "held_out"), [(None, 2), (0, 0), (1, 1), (5, 2)])

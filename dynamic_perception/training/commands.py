@@ -6,11 +6,13 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle, write_model_file
 from dynamic_perception.networks.families import SPACES
+from dynamic_perception.networks.search_space import SearchSpace, SubnetConfig
 from dynamic_perception.training import evaluation
 from dynamic_perception.training.road_frames import ROAD_SCENE
 from dynamic_perception.training.segmentation_score import class_ious
@@ -101,6 +103,9 @@ def add_calibrate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", nargs="+", metavar="DIR",
                         help="data folders, or names of data sets under $DYNAMIC_PERCEPTION_DATA (default: those that the "
                         "bundle was trained on)")
+    parser.add_argument("--subnetworks", type=Path, metavar="FILE",
+                        help="YAML list of the configurations to calibrate, each as `config` in model.yaml; they take the "
+                        "place of the bundle's subnetworks (default: these)")
     parser.set_defaults(run_command=run_calibrate)
 
 
@@ -150,10 +155,29 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     network = make_supernet(bundle.space)
     network.load_tensors({name: torch.from_numpy(array) for name, array in bundle.tensors().items()})
     configs = {subnetwork.name: subnetwork.config for subnetwork in bundle.subnetworks}
+    if arguments.subnetworks is not None:
+        configs = recipes.name_by_macs(bundle.space, read_configs(arguments.subnetworks, bundle.space))
     bundle = recipes.write_calibrated(bundle, network, task, configs)
     for name in reversed(data):  # the first one last: its accuracies are the bundle's
         bundle = measure(bundle, name, write=True)
     return 0
+
+
+def read_configs(path: Path, space: SearchSpace) -> list[SubnetConfig]:
+    """Configurations from a YAML list, in rising multiply-accumulates; ValueError that names file, entry and fault."""
+    try:
+        plain = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+    if not isinstance(plain, list) or not plain:
+        raise ValueError(f"{path} holds {type(plain).__name__}: expected a list of configurations")
+    configs = []
+    for number, entry in enumerate(plain):
+        try:
+            configs.append(space.subnet(entry))
+        except ValueError as error:
+            raise ValueError(f"{path}: entry {number}: {error}") from None
+    return sorted(dict.fromkeys(configs), key=space.macs)
 
 
 def data_of(bundle: ModelBundle) -> list[str]:
