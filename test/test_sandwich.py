@@ -231,3 +231,18 @@ def test_weights_to_start_from_are_those_of_a_run(data, tmp_path):
 def test_a_folder_without_weights_to_start_from_is_named(tmp_path):
     with pytest.raises(ValueError, match=f"no weights in '{tmp_path}'"):
         read_initial(tmp_path)
+
+
+def test_the_share_of_the_class_weights_that_spoils_the_score_is_undone():
+    random = np.random.default_rng(0)
+    labels = (random.random((4, 32, 32)) < 0.1).astype(np.uint8)  # of two classes one is rare
+    frames = LabelledFrames(random.integers(0, 256, (4, 32, 32, 3), np.uint8), labels, ("common", "rare"))
+    task = SegmentationTask(frames, [0], (16, 16))
+    truth = torch.from_numpy(labels).long()
+    fair = torch.stack([1.0 - 2 * truth, 2 * truth - 1.0], dim=1) * 0.2  # right by a small margin everywhere
+    weights = torch.from_numpy(np.sqrt(np.median(shares := np.bincount(labels[1:].ravel()) / labels[1:].size) / shares))
+    skewed = fair + weights.log()[None, :, None, None]
+    assert task.score([(skewed, truth)]) < 0.6
+    corrected = skewed + task.bias_correction([(skewed, truth)])[None, :, None, None]
+    assert task.score([(corrected, truth)]) == 1.0
+    assert not task.bias_correction([(fair, truth)]).any()  # nothing to undo

@@ -120,6 +120,8 @@ def _train_sandwich(arguments: argparse.Namespace, run: Path, out: Path, console
                         f"{r.largest:.4f}, smallest {r.smallest:.4f}, {r.seconds:.0f} s"))
     if not first:
         return None
+    if space.task == "segmentation" and task.held_out:
+        correct_bias(network, task, settings.seed)
     training = _origin("sandwich rule with in-place distillation", [dataset_name(name) for name in arguments.data],
                        len(task), settings)
     if space.task == "segmentation":
@@ -130,6 +132,18 @@ def _train_sandwich(arguments: argparse.Namespace, run: Path, out: Path, console
     bundle = ModelBundle(out, out.name, space, tuple(task.mean.tolist()), tuple(task.deviation.tolist()), labels, (),
                          "", training, palette)
     return write_calibrated(bundle, network, task, name_by_macs(space, space.ladder(arguments.subnetworks)))
+
+
+@torch.no_grad()
+def correct_bias(network: Supernet, task: SegmentationTask, seed: int, images: int = 128) -> None:
+    """Correct the classifier's bias, which all subnetworks share, as serves the largest on the held-out frames best."""
+    largest, device = network.space.largest(), next(network.parameters()).device
+    size = network.space.input_size(largest)
+    network.activate(largest, network.calibrate(
+        largest, (x.to(device) for x in task.calibration_images(size, images, seed))))
+    answers = [(network(x.to(device)).cpu(), labels) for x, labels in task.held_out_images(size)]
+    network.tensors()["classifier.conv.bias"] += task.bias_correction(answers).to(device)
+    network.forget_slices()
 
 
 def write_calibrated(bundle: ModelBundle, network: Supernet, task: Task, configs: Mapping[str, SubnetConfig],
