@@ -315,6 +315,12 @@ def test_a_phase_without_frames_fails():
     assert check_run(run) == ["run 1 of 2: no frame was answered in the phase 'heat'"]
 
 
+def test_a_command_that_was_replaced_before_perception_was_there_is_no_fault():
+    run = make_run()
+    run.commands.insert(0, Command(0.0, 0, "25%", "cpu:2", "startup", True, ""))
+    assert check_run(run) == []
+
+
 def test_a_command_that_was_never_answered_fails():
     run = make_run()
     run.commands.append(Command(20.0, 2, "25%", "cpu:2", "contention", True, ""))

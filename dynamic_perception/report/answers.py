@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynamic_perception.engines.scaling import scale_labels
 from dynamic_perception.networks.bundle import ModelBundle
@@ -95,8 +95,9 @@ def accuracy_figure(bundle: ModelBundle) -> Figure:
     axes.semilogx(macs, accuracies, "o-")
     for s, x, y in zip(bundle.subnetworks, macs, accuracies):
         axes.annotate(f"{s.name}\n{y:.1f} %", (x, y), textcoords="offset points", xytext=(4, -22), fontsize=8)
-    for axis_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        axis_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("multiply-accumulates of one image [million]")
     axes.set_ylabel(f"{bundle.metric} [%]")
     axes.set_title(f"{bundle.name}, {bundle.subnetworks[0].accuracy_source}", fontsize=9)
