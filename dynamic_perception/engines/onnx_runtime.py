@@ -37,12 +37,18 @@ class OnnxRuntimeEngine(Engine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = element.threads
         options.inter_op_num_threads = 1
-        # Threads that spin between frames would take the cores from the robot's other nodes and heat the board.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Inside a run, threads spin while they wait for each other, since waking one takes longer than most operators.
+        # Between frames that would take the cores from the robot's other nodes and heat the board.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        workers = self._affinity.shares(element)[1:]
+        if workers:  # ONNX Runtime counts CPUs from 1
+            options.add_session_config_entry("session.intra_op_thread_affinities", ";".join(
+                ",".join(str(cpu + 1) for cpu in sorted(cpus)) for cpus in workers))
         # One at a time runs, so all sessions work in the memory that the largest needs.
         options.add_session_config_entry("session.use_env_allocators", "1")
         graph = self._graph_of(self.bundle, subnetwork)
-        with self._affinity.on(element):  # its threads stay there
+        with self._affinity.on(element):
             try:
                 session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             except Exception as error:  # the runtime has no common base for its exceptions

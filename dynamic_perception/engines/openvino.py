@@ -13,6 +13,8 @@ from dynamic_perception.networks.graph_files import read_graph
 
 FLOAT32 = "f32"  # by default it would compute in bfloat16 where the processor can, and answer otherwise than others do
 
+_POOL: set[int] = set()  # the kernel's numbers of the library's threads, which all engines of a process share
+
 
 class OpenVinoEngine(Engine):
     """Runs the graphs of a bundle on CPUs in float32."""
@@ -23,7 +25,7 @@ class OpenVinoEngine(Engine):
     def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET):
         super().__init__(bundle, memory_budget)
         self._core = openvino.Core()
-        self._affinity = Affinity()
+        self._affinity = Affinity(_POOL)
 
     def build(self, subnetwork: str, element: ComputeElement) -> Ready:
         settings = {"INFERENCE_NUM_THREADS": element.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,

@@ -23,6 +23,8 @@ GPU = "gpu"  # how the names of such clusters begin
 PARALLEL = 2**16  # elements per thread that PyTorch surely divides between threads
 GRAPH_WARM_UPS = 3  # runs before a CUDA graph is captured, in which libraries choose their kernels
 
+_POOL: set[int] = set()  # the kernel's numbers of the library's threads, which all engines of a process share
+
 
 class PyTorchEngine(Engine):
     """Runs the subnetworks as PyTorch modules, on CPUs, or on the first GPU for elements of a cluster "gpu...".
@@ -37,7 +39,7 @@ class PyTorchEngine(Engine):
         super().__init__(bundle, memory_budget)
         self._network = make_supernet(bundle.space)
         self._network.load_tensors(_from_numpy(bundle.tensors()))
-        self._affinity = Affinity()
+        self._affinity = Affinity(_POOL)
         self._threads_before = self._threads = torch.get_num_threads()
 
     def build(self, subnetwork: str, element: ComputeElement) -> Ready:
