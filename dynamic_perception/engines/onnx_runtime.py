@@ -14,6 +14,11 @@ from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.networks.graph_files import read_graph
 
+SPIN = ("session.intra_op.spin_duration_us", "200")
+SPIN_SINCE = (1, 26)
+NO_SPIN_AFTER_A_RUN = ("session.force_spinning_stop", "1")
+VERSION = tuple(int(number) for number in onnxruntime.__version__.split(".")[:2])
+
 
 class OnnxRuntimeEngine(Engine):
     """Runs the graphs of a bundle on CPUs.
@@ -37,10 +42,10 @@ class OnnxRuntimeEngine(Engine):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = element.threads
         options.inter_op_num_threads = 1
-        # Inside a run, threads spin while they wait for each other, since waking one takes longer than most operators.
-        # Between frames that would take the cores from the robot's other nodes and heat the board.
+        # Threads spin for as long as most operators of one thread take: waking them takes longer than many operators.
+        # More would take the cores from the robot's other nodes between frames, and heat the board.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry(*(SPIN if VERSION >= SPIN_SINCE else NO_SPIN_AFTER_A_RUN))
         workers = self._affinity.shares(element)[1:]
         if workers:  # ONNX Runtime counts CPUs from 1
             options.add_session_config_entry("session.intra_op_thread_affinities", ";".join(

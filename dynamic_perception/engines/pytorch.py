@@ -48,7 +48,7 @@ class PyTorchEngine(Engine):
             raise EngineError(f"PyTorch {torch.__version__} sees no GPU for '{subnetwork}' on '{element.name}'")
         chosen = self.bundle.subnetwork(subnetwork)
         static = self._network.extract(chosen.config, _from_numpy(self.bundle.statistics(subnetwork)))
-        model = _Model(self.bundle, fold_batch_norm(static), chosen.input_size)
+        model = FromImage(self.bundle, fold_batch_norm(static))
         model = model.to("cuda" if on_gpu else "cpu", memory_format=torch.channels_last).eval()
         forward = _captured(model, chosen.input_size) if on_gpu else _eager(model)
 
@@ -86,12 +86,12 @@ class PyTorchEngine(Engine):
         self._threads = count
 
 
-class _Model(nn.Module):
-    """A static subnetwork with what is before it: from uint8 [H, W, 3] to logits [1, ...]."""
+class FromImage(nn.Module):
+    """A network with what is before it: from uint8 [H, W, 3] to logits [1, ...]."""
 
-    def __init__(self, bundle: ModelBundle, network: nn.Module, size: tuple[int, int]):
+    def __init__(self, bundle: ModelBundle, network: nn.Module):
         super().__init__()
-        self.network, self.size = network, size
+        self.network = network
         for name, values in (("mean", bundle.mean), ("deviation", bundle.standard_deviation)):
             self.register_buffer(name, 255 * torch.tensor(values)[:, None, None])
 
@@ -115,12 +115,12 @@ def _from_numpy(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _eager(model: _Model) -> Callable[[np.ndarray], Tensor]:
+def _eager(model: FromImage) -> Callable[[np.ndarray], Tensor]:
     return lambda image: model(torch.from_numpy(image))
 
 
 @torch.inference_mode()
-def _captured(model: _Model, size: Sequence[int]) -> Callable[[np.ndarray], Tensor]:
+def _captured(model: FromImage, size: Sequence[int]) -> Callable[[np.ndarray], Tensor]:
     """The model in a CUDA graph of its own: one launch per frame in place of one per operator."""
     held = torch.zeros((*size, 3), dtype=torch.uint8, device="cuda")
     stream = torch.cuda.Stream()
