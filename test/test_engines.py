@@ -79,7 +79,7 @@ def segmenter():
 @contextmanager
 def threads_of(bundle, engine_name, elements):
     """Gives a function: the CPUs of each thread that works for an inference on an element."""
-    subnetwork = bundle.subnetworks[0]
+    subnetwork = bundle.of_precision("float32")[0]
     image = np.zeros((*subnetwork.input_size, 3), np.uint8)
     engine = open_engine(engine_name, bundle)
     engine.prepare([subnetwork.name], elements)

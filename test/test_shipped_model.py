@@ -17,10 +17,12 @@ def bundle(request):
 
 
 def test_every_larger_subnetwork_is_more_accurate(bundle):
-    accuracies = [s.accuracy for s in bundle.subnetworks]
+    accuracies = [s.accuracy for s in bundle.of_precision("float32")]
     least_of_smallest, least_of_largest, span = SHIPPED[bundle.name]
     assert accuracies[0] >= least_of_smallest and accuracies[-1] >= least_of_largest
     assert all(larger > smaller for smaller, larger in zip(accuracies, accuracies[1:]))
+    in_int8 = [s.accuracy for s in bundle.of_precision("int8")]
+    assert all(larger > smaller for smaller, larger in zip(in_int8, in_int8[1:]))
     assert bundle.subnetworks[-1].macs >= span * bundle.subnetworks[0].macs
 
 

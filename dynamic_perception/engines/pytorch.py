@@ -16,7 +16,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from dynamic_perception.engines.affinity import Affinity
 from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, EngineError, Ranking, Ready
 from dynamic_perception.hardware.compute_element import ComputeElement
-from dynamic_perception.networks.bundle import ModelBundle
+from dynamic_perception.networks.bundle import FLOAT32, ModelBundle
 from dynamic_perception.networks.families import make_supernet
 
 GPU = "gpu"  # how the names of such clusters begin
@@ -34,6 +34,7 @@ class PyTorchEngine(Engine):
 
     name = "pytorch"
     version = torch.__version__
+    precisions = (FLOAT32,)
 
     def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET):
         super().__init__(bundle, memory_budget)
@@ -47,6 +48,8 @@ class PyTorchEngine(Engine):
         if on_gpu and not torch.cuda.is_available():
             raise EngineError(f"PyTorch {torch.__version__} sees no GPU for '{subnetwork}' on '{element.name}'")
         chosen = self.bundle.subnetwork(subnetwork)
+        if chosen.precision not in self.precisions:
+            raise EngineError(f"PyTorch runs '{subnetwork}' in {FLOAT32} only: take another engine for {chosen.precision}")
         static = self._network.extract(chosen.config, _from_numpy(self.bundle.statistics(subnetwork)))
         model = FromImage(self.bundle, fold_batch_norm(static))
         model = model.to("cuda" if on_gpu else "cpu", memory_format=torch.channels_last).eval()

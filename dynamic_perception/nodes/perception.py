@@ -100,10 +100,10 @@ class PerceptionNode(ManagedNode):
         self._bundle = read_bundle(find_bundle(self.value("model")))
         sysfs = Path(self.value("sysfs_root"))
         self._elements = {element.name: element for element in discover_elements(sysfs)}
+        self._engine = open_engine(self._engine_name(), self._bundle, self.value("engine.memory_budget"))
         self._start = self._point("start_subnetwork", "start_element", largest=True)
         self._fallback = self._point("fallback_subnetwork", "fallback_element", largest=False)
-        self._engine = open_engine(self._engine_name(), self._bundle, self.value("engine.memory_budget"))
-        names = [subnetwork.name for subnetwork in self._bundle.subnetworks]
+        names = [subnetwork.name for subnetwork in self._engine.subnetworks]
         self._engine.keep(self._fallback.subnetwork, self._fallback.element)
         self._engine.make_ready(self._start.subnetwork, self._start.element, self.value("warm_up_runs"))
         elements = sorted(self._elements.values(), key=lambda element: element != self._start.element)
@@ -196,7 +196,7 @@ class PerceptionNode(ManagedNode):
             return DEFAULT
 
     def _point(self, subnetwork_parameter: str, element_parameter: str, largest: bool) -> PointInForce:
-        subnetworks = self._bundle.subnetworks
+        subnetworks = self._engine.subnetworks
         name = self.value(subnetwork_parameter) or subnetworks[-1 if largest else 0].name
         first_cluster = next(iter(self._elements.values())).cluster
         default = [element for element in self._elements.values() if element.cluster == first_cluster][-1]

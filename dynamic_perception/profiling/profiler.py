@@ -55,11 +55,11 @@ def profile(
     Args:
         on_turn: called after every turn with the share [0..1] of the work that is done for sure.
     """
-    engine.prepare([s.name for s in bundle.subnetworks], elements, warm_up_runs=3)
-    points = [(subnetwork, element) for element in elements for subnetwork in bundle.subnetworks]
+    engine.prepare([s.name for s in engine.subnetworks], elements, warm_up_runs=3)
+    points = [(subnetwork, element) for element in elements for subnetwork in engine.subnetworks]
     durations: list[list[float]] = [[] for _ in points]
     random = np.random.default_rng(settings.seed)
-    images = {s.name: random.integers(0, 256, (*s.input_size, 3), np.uint8) for s in bundle.subnetworks}
+    images = {s.name: random.integers(0, 256, (*s.input_size, 3), np.uint8) for s in engine.subnetworks}
     open_points = list(range(len(points)))
     while open_points:
         for index in random.permutation(open_points):
