@@ -8,9 +8,10 @@ random weights, on which time does not depend), and every subnetwork of the ship
 Three ways, in turns and in random order, with the same number of threads: a pause of 33 ms, as between the frames of a
 camera, in which the threads of the way before stop spinning; one inference, which answers that frame (`paced`); and one
 right after it, with threads awake and caches warm (`steady`).
-    eager   the supernet's own forward pass in PyTorch, prepared, from the normalised image to the logits
+    eager   the supernet's own forward pass in PyTorch, in float32, prepared, from the normalised image to the logits
     static  the same subnetwork, extracted, exported by `torch.onnx.export` together with what is before and after it
-            (from the uint8 image to the ranking or the label map), in a plain ONNX Runtime session
+            (from the uint8 image to the ranking or the label map), in a plain ONNX Runtime session; of an int8 subnetwork
+            this package's graph in such a session
     engine  this package's engine, with what is before and after it
 
 Definitions, so that nobody can misread them:
@@ -50,8 +51,8 @@ from dynamic_perception.engines.pytorch import FromImage
 from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, compare_engines, open_engine
 from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements
 from dynamic_perception.installation import share_folder
-from dynamic_perception.networks.bundle import MODEL_FILE, ModelBundle, Subnetwork, read_bundle, write_bundle
-from dynamic_perception.networks.families import make_supernet
+from dynamic_perception.networks.bundle import INT8, MODEL_FILE, ModelBundle, Subnetwork, read_bundle, write_bundle
+from dynamic_perception.networks.families import make_graph, make_supernet
 from dynamic_perception.networks.ofa_mobilenet_v3_space import OFAMobileNetV3Space
 from dynamic_perception.networks.supernet import Supernet
 from dynamic_perception.report.progress import progress_bar
@@ -99,7 +100,7 @@ def main() -> None:
                     *(f"{1e3 * np.median(of_one[:, pace]):.3f}" for of_one in durations),
                     f"{speedups[-1][pace]:.2f}", f"{ratios[-1][pace]:.3f}")]
                 table.add_row(bundle.name, subnetwork, name, *cells)
-    Console(width=180).print(table)
+    Console(width=200).print(table)
     result = {}
     for pace, prefix in ((STEADY, ""), (PACED, "paced_")):
         result[f"{prefix}speedup_over_eager_min"] = float(np.min(speedups, axis=0)[pace])
@@ -166,16 +167,20 @@ def eager(bundle: ModelBundle, network: Supernet, subnetwork: Subnetwork, image:
 
 def static(bundle: ModelBundle, network: Supernet, subnetwork: Subnetwork, image: np.ndarray,
            threads: int) -> Callable[[], object]:
-    """A plain session on what PyTorch exports."""
-    statistics = {name: torch.from_numpy(array) for name, array in bundle.statistics(subnetwork.name).items()}
-    whole = Answering(bundle, network.extract(subnetwork.config, statistics), subnetwork.input_size).eval()
-    file = io.BytesIO()
-    with torch.inference_mode(False), torch.no_grad():
-        torch.onnx.export(whole, (torch.from_numpy(image.copy()),), file, input_names=["image"], opset_version=OPSET,
-                          dynamo=False)
+    """A plain session on what PyTorch exports, or on this package's graph of an int8 subnetwork."""
+    if subnetwork.precision == INT8:
+        graph = make_graph(bundle, subnetwork.name)
+    else:
+        statistics = {name: torch.from_numpy(array) for name, array in bundle.statistics(subnetwork.name).items()}
+        whole = Answering(bundle, network.extract(subnetwork.config, statistics), subnetwork.input_size).eval()
+        file = io.BytesIO()
+        with torch.inference_mode(False), torch.no_grad():
+            torch.onnx.export(whole, (torch.from_numpy(image.copy()),), file, input_names=["image"],
+                              opset_version=OPSET, dynamo=False)
+        graph = file.getvalue()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"image": image})
 
 

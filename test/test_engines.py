@@ -5,6 +5,7 @@ from concurrent.futures import wait
 from contextlib import contextmanager
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from bundles import TINY, TINY_OFA, TINY_SPACES, make_bundle
@@ -98,6 +99,15 @@ def threads_of(bundle, engine_name, elements):
         yield computing
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize(("engine_name", "advice"), [("onnxruntime", "install onnxruntime-gpu"), ("pytorch", "sees no GPU")])
+def test_a_gpu_that_is_not_there_is_an_error_with_advice(tmp_path, engine_name, advice):
+    if torch.cuda.is_available() or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has a GPU")
+    engine = open_engine(engine_name, make_bundle(tmp_path / "tiny", TINY))
+    with pytest.raises(EngineError, match=advice):
+        engine.make_ready("100%", ComputeElement("gpu:1", "gpu", CPUS, 1))
 
 
 def cpu_times(tasks) -> dict[str, int]:

@@ -19,16 +19,12 @@ from dynamic_perception.hardware.compute_element import ComputeElement
 
 
 class Affinity:
-    """Keeps the calling thread, and the threads made in `watching`, on the CPUs of a compute element.
+    """Keeps the calling thread, and the threads made in `watching`, on the CPUs of a compute element."""
 
-    Args:
-        pool: the threads that were found before, for a library that has one pool for all of a process.
-    """
-
-    def __init__(self, pool: set[int] | None = None) -> None:
+    def __init__(self) -> None:
         self._allowed = frozenset(os.sched_getaffinity(0))
         self._lock = Lock()  # an engine's builder finds threads while another thread moves them
-        self._pool = set() if pool is None else pool
+        self._pool: set[int] = set()
         self._pinned: Sequence[frozenset[int]] | None = None  # where the caller and the pool are
 
     def enter(self, element: ComputeElement) -> None:
@@ -57,7 +53,7 @@ class Affinity:
             yield
         finally:
             with self._lock:
-                self._pool.update(_threads() - before)
+                self._pool |= _threads() - before
                 self._pinned = None
 
     def shares(self, element: ComputeElement) -> list[frozenset[int]]:
@@ -72,7 +68,7 @@ class Affinity:
         with self._lock:
             if not self._pool or self._pinned == shares:
                 return
-            self._pool.intersection_update(_threads())
+            self._pool &= _threads()
             for number, thread in enumerate(sorted(self._pool)):
                 with suppress(ProcessLookupError):  # it has ended just now
                     os.sched_setaffinity(thread, shares[1 + number % (len(shares) - 1)] if shares[1:] else shares[0])

@@ -22,6 +22,11 @@ MEMORY_BUDGET = 256 * 2**20  # [byte]
 Point = tuple[str, str]  # names of subnetwork and compute element
 
 
+def on_gpu(element: ComputeElement) -> bool:
+    """Whether an element is a GPU: its cluster is called "gpu..."."""
+    return element.cluster.startswith("gpu")
+
+
 class Ranking(NamedTuple):
     """A classifier's answer.
 
