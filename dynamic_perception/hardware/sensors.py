@@ -78,7 +78,12 @@ def read_temperatures(sysfs_root: Path = Path("/sys")) -> dict[str, float]:
 
 
 def scan_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[TemperatureReading, ...]:
-    """Every temperature sensor: the thermal zones, or the hardware monitors where there is no thermal zone.
+    """Every temperature sensor, read now."""
+    return tuple(_read_temperature(zone, file) for zone, file in find_temperatures(sysfs_root))
+
+
+def find_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[tuple[str, Path], ...]:
+    """(zone, file) of the thermal zones, or of the hardware monitors where there is no thermal zone.
 
     A zone is called by its type; those of the same type are told apart by the number that the kernel gave each.
     """
@@ -91,8 +96,7 @@ def scan_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[TemperatureReadi
                    for monitor in numbered_entries(sysfs_root / HARDWARE_MONITORS, "hwmon")
                    for file in numbered_entries(monitor, "temp", "_input")]
     names = Counter(name for name, _, _ in sensors)
-    return tuple(_read_temperature(name if names[name] == 1 else f"{name}_{number}", file)
-                 for name, number, file in sensors)
+    return tuple((name if names[name] == 1 else f"{name}_{number}", file) for name, number, file in sensors)
 
 
 def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
