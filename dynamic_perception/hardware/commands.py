@@ -10,6 +10,7 @@ from rich.console import Console
 from dynamic_perception.hardware.clocks import default_state_file, restore_saved
 from dynamic_perception.hardware.discovery import discover_machine
 from dynamic_perception.hardware.inventory import machine_tables, machine_yaml
+from dynamic_perception.hardware.platform_file import find_platform_file
 from dynamic_perception.hardware.power import find_power_sensors
 from dynamic_perception.hardware.sensors import scan_temperatures
 
@@ -24,7 +25,7 @@ def add_hardware(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--yaml", action="store_true", help="print YAML, which --platform takes, in place of tables")
     parser.add_argument("--platform", type=Path, metavar="FILE",
                         help="names, thread counts, clock ranges and power rails that are better known than the machine "
-                             "tells; several boards have one in config/platforms/")
+                             "tells: a file, or the name of one of config/platforms/, such as odroid_xu3")
     parser.set_defaults(run_command=run_hardware)
 
 
@@ -34,7 +35,7 @@ def run_hardware(arguments: argparse.Namespace) -> int:
     if not root.is_dir():
         raise ValueError(f"--sysfs-root is {root}: expected a folder")
     sensors = find_power_sensors(root)
-    machine = discover_machine(root, arguments.platform)
+    machine = discover_machine(root, find_platform_file(arguments.platform) if arguments.platform else None)
     if arguments.yaml:
         print(machine_yaml(machine), end="")
     else:

@@ -38,7 +38,7 @@ class ComputeElement:
 
 
 def discover_elements(sysfs_root: Path = Path("/sys"), allowed_cpus: Iterable[int] | None = None,
-                      gpus: bool = False, platform_file: Platform = Platform()) -> tuple[ComputeElement, ...]:
+                      gpus: bool = False, said: Platform = Platform()) -> tuple[ComputeElement, ...]:
     """Every compute element of this machine, the cluster with the fastest CPUs first, then threads rising, then GPUs.
 
     A cluster's name comes from the machine, not from `allowed_cpus`, so that a table measured on it keeps its names.
@@ -47,7 +47,7 @@ def discover_elements(sysfs_root: Path = Path("/sys"), allowed_cpus: Iterable[in
         sysfs_root: where the kernel's view of the hardware is mounted.
         allowed_cpus: the CPUs to use; None: those that this process may run on.
         gpus: also the GPUs.  Most engines run on CPUs only, so this has to be asked for.
-        platform_file: names and thread counts to use in place of the machine's.
+        said: names and thread counts to use in place of the machine's, from a platform file.
 
     Raises:
         ValueError: none of the machine's CPUs is allowed.
@@ -56,14 +56,14 @@ def discover_elements(sysfs_root: Path = Path("/sys"), allowed_cpus: Iterable[in
     clusters = find_cpu_clusters(sysfs_root) or {"cpu": allowed}
     elements = []
     for found_as, cluster in clusters.items():
-        own = platform_file.of(found_as)
+        own = said.of(found_as)
         cpus = tuple(sorted(cluster & allowed))
         counts = thread_counts(len(cpus)) if own.threads is None else fitting(own.threads, len(cpus))
         elements += [ComputeElement(f"{own.name}:{threads}", own.name, cpus, threads) for threads in counts]
     if not elements:
         raise ValueError(f"allowed_cpus is {sorted(allowed)}: expected some of "
                          f"{sorted(frozenset().union(*clusters.values()))}, the CPUs of {sysfs_root}")
-    names = [platform_file.of(gpu.name).name for gpu in (find_gpus(sysfs_root) if gpus else ())]
+    names = [said.of(gpu.name).name for gpu in (find_gpus(sysfs_root) if gpus else ())]
     return (*elements, *(ComputeElement(f"{name}:1", name, elements[0].cpus, 1) for name in names))
 
 

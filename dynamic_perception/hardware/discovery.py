@@ -90,7 +90,8 @@ def discover_machine(sysfs_root: Path = SYSFS, platform_file: Path | None = None
     """
     root = Path(sysfs_root)
     sensors = find_power_sensors(root)
-    board = str(platform_fingerprint(root)["cpu_model"])
+    cpuinfo = Path("/proc/cpuinfo") if is_this_machine(root) else Path(os.devnull)
+    board = str(platform_fingerprint(root, cpuinfo)["cpu_model"])
     found = (*_clusters(root, sensors), *(_gpu(gpu, sensors) for gpu in find_gpus(root)))
     platform = read_platform(platform_file, _found(board, found, sensors)) if platform_file else Platform()
     rails = tuple(Rail(sensor.name, sensor.source, sensor.energy_counter) for sensor in sensors)

@@ -7,8 +7,10 @@ import time
 from typing import Any, Iterable
 
 import yaml
+from rich import box
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from dynamic_perception.hardware.discovery import Machine, MachineElement
 from dynamic_perception.hardware.platform_file import SCHEMA
@@ -64,64 +66,62 @@ def _facts(element: MachineElement) -> dict[str, Any]:
             "governor": element.governor, "frequencies": list(element.frequencies), "stepped": element.stepped}
 
 
-def _elements_table(machine: Machine) -> Table:
-    table = _table(f"Compute elements of {machine.board}", "element", "CPUs", "threads", "capacity", "driver",
-                   "governor", "clocks [MHz]", "power rail")
+def _elements_table(machine: Machine) -> Group:
+    table = _table("element", "CPUs", "capacity", "threads", "clocks [MHz]", "set by", "power rail")
     for element in machine.elements:
         name = element.name if element.name == element.found_as else f"{element.name} ({element.found_as})"
-        table.add_row(name, _ranges(element.cpus), " ".join(map(str, element.threads)), _or_unknown(element.capacity),
-                      _or_unknown(element.driver), _or_unknown(element.governor), _clocks(element),
-                      _or_unknown(element.power_rail))
-    return table
+        set_by = ", ".join(part for part in (element.driver, element.governor) if part)
+        table.add_row(name, _ranges(element.cpus), str(element.capacity or UNKNOWN),
+                      " ".join(map(str, element.threads)), _clocks(element), set_by or UNKNOWN,
+                      element.power_rail or UNKNOWN)
+    return _titled(f"Compute elements of {machine.board}", table)
 
 
-def _rails_table(sensors: tuple[PowerSensor, ...]) -> Table:
-    table = _table("Power", "rail", "from", "power [W]", "")
+def _rails_table(sensors: tuple[PowerSensor, ...]) -> Group:
+    table = _table("rail", "from", "now [W]", "")
     for sensor in sensors:
         power = sensor.read()
         note = sensor.fault or (f"mean of {sensor.window:.2f} s" if sensor.window else "")
         table.add_row(sensor.name, sensor.source, _number(power), note)
-    return _or_none(table)
+    return _titled("Power", table)
 
 
-def _zones_table(zones: tuple[ThermalZone, ...], temperatures: Iterable[TemperatureReading]) -> Table:
+def _zones_table(zones: tuple[ThermalZone, ...], temperatures: Iterable[TemperatureReading]) -> Group:
     now = {reading.zone: reading for reading in temperatures}
-    table = _table("Temperatures", "zone", "now [°C]", "kernel acts at [°C]", "")
+    table = _table("zone", "now [°C]", "the kernel acts at [°C]", "")
     for zone in zones:
         trips = ", ".join(f"{trip.kind} {trip.celsius:g}" for trip in zone.trips)
         reading = now.get(zone.name)
-        table.add_row(zone.name, _number(reading.celsius if reading else math.nan), _or_unknown(trips),
+        table.add_row(zone.name, _number(reading.celsius if reading else math.nan), trips or UNKNOWN,
                       reading.fault if reading else "")
-    return _or_none(table)
+    return _titled("Temperatures", table)
 
 
-def _batteries_table(batteries: tuple[BatteryReading, ...]) -> Table:
-    table = _table("Batteries", "battery", "status", "charge [%]", "voltage [V]", "power [W]", "")
+def _batteries_table(batteries: tuple[BatteryReading, ...]) -> Group:
+    table = _table("battery", "status", "charge [%]", "voltage [V]", "power [W]", "")
     for battery in batteries:
         table.add_row(battery.name, battery.status if battery.present else "not present",
                       _number(100.0 * battery.percentage), _number(battery.voltage), _number(battery.power),
                       "; ".join(fault.text for fault in battery.faults))
-    return _or_none(table)
+    return _titled("Batteries", table)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def _or_none(table: Table) -> Table:
-    if not table.row_count:
-        table.add_row("none found")
-    return table
+def _titled(title: str, table: Table) -> Group:
+    return Group(Text(title, style="bold"), table if table.row_count else Text("  none found\n"))
 
 
 def _clocks(element: MachineElement) -> str:
     clocks = [f"{frequency / 1e6:g}" for frequency in element.frequencies]
     if not clocks:
         return UNKNOWN
-    return f"{clocks[0]} to {clocks[-1]}, " + (f"{len(clocks)} steps" if element.stepped else "any between")
+    return f"{clocks[0]}-{clocks[-1]}, " + (f"{len(clocks)} steps" if element.stepped else "any between")
 
 
 def _ranges(cpus: tuple[int, ...]) -> str:
@@ -137,7 +137,3 @@ def _ranges(cpus: tuple[int, ...]) -> str:
 
 def _number(value: float) -> str:
     return UNKNOWN if math.isnan(value) else f"{value:.4g}"
-
-
-def _or_unknown(value: object) -> str:
-    return str(value or UNKNOWN)

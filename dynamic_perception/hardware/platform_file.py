@@ -24,6 +24,7 @@ from typing import Any, Iterator, Mapping
 import yaml
 
 from dynamic_perception.hardware.sysfs import excerpt
+from dynamic_perception.installation import share_folder
 
 SCHEMA = 1
 DEPTH = 3  # keys that lead to a value at most: elements, an element's name, a setting's
@@ -82,6 +83,20 @@ class Found:
     frequencies: Mapping[str, tuple[float, ...]]
     stepped: frozenset[str]
     rails: tuple[str, ...]
+
+
+def find_platform_file(name: Path) -> Path:
+    """A platform file by its path, or a shipped one by its name, with or without ".yaml".
+
+    Raises:
+        ValueError: there is none; names those that are shipped.
+    """
+    if name.is_file():
+        return name
+    shipped = {path.stem: path for path in sorted((share_folder() / "config" / "platforms").glob("*.yaml"))}
+    if len(name.parts) == 1 and name.name.removesuffix(".yaml") in shipped:
+        return shipped[name.name.removesuffix(".yaml")]
+    raise ValueError(f"platform file '{name}' does not exist: expected a file, or one of {', '.join(shipped)}")
 
 
 def read_platform(path: Path, found: Found) -> Platform:

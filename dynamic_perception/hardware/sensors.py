@@ -7,11 +7,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamic_perception.hardware.sysfs import NOT_TOLD, excerpt, numbered_entries, parse_integer, read_integer
-from dynamic_perception.hardware.sysfs import read_text, text_or
+from dynamic_perception.hardware.sysfs import (NOT_TOLD, excerpt, numbered_entries, parse_integer, read_integer,
+                                               read_text, text_or)
 
 THERMAL_ZONES = Path("class/thermal")
 HARDWARE_MONITORS = Path("class/hwmon")
+PMIC, PMIC_AT_REST = "pmic", 100.0  # [°C] such chips of Jetson boards only know alarms, and say this without one
 POWER_SUPPLIES = Path("class/power_supply")
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = -40.0, 150.0  # [°C] beyond what silicon is specified for, a sensor is dead
 LOWEST_VOLTAGE = 500_000  # [µV] below the empty cell of any chemistry
@@ -135,6 +136,8 @@ def _read_temperature(zone: str, path: Path) -> TemperatureReading:
     celsius = thousandths / 1000.0
     if celsius == 0.0 or not LOWEST_TEMPERATURE <= celsius <= HIGHEST_TEMPERATURE:  # dead ones give 0 or -256
         return TemperatureReading(zone, path, math.nan, f"{path} says {celsius:g} °C: the sensor seems to be dead")
+    if zone.lower().startswith(PMIC) and celsius == PMIC_AT_REST:
+        return TemperatureReading(zone, path, math.nan, f"{path} says {celsius:g} °C: it knows no other but alarms")
     return TemperatureReading(zone, path, celsius, "")
 
 
