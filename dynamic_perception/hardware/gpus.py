@@ -19,7 +19,7 @@ KGSL = Path("class/kgsl")
 SYSFS = Path("/sys")
 # "17000000.gv11b" (Jetson Xavier), ".ga10b" (Orin), ".gp10b" (TX2), ".gpu" (Jetson, Mali, mainline Adreno), ".mali",
 # "3d00000.qcom,kgsl-3d0" (Adreno); not memory controllers ("soc:dmc"), video engines or buses.
-GPU_NODE = re.compile(r"(.*[.:,])?(gpu|g[a-z]\d\db|mali\d*|kgsl-3d\d)(-panthor|-mali)?")
+GPU_NODE = re.compile(r"(.*[.:,])?(gpu|g[a-z]\d\db|mali\d*|kgsl-3d\d)(-panthor)?")
 LOWEST_CLOCK, HIGHEST_CLOCK = 1e6, 1e10  # [Hz] beyond what GPUs are clocked with
 
 
