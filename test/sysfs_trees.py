@@ -141,14 +141,25 @@ def jetson_orin_nx(root: Path) -> Path:
     return root
 
 
-def ina3221(root: Path, rails: dict[str, tuple[int, int]]) -> Path:
-    """Three rails [mV, mA] with their shunt voltages (in4 to in7), and the sum of the currents (curr4)."""
+def jetson_agx_orin(root: Path) -> Path:
+    """Three clusters of four, an Ampere GPU, two INA3221 with unused channels."""
+    for first in (0, 4, 8):
+        stepped_policy(root, first, 4, [*A78AE, 2_201_600], "tegra194", "schedutil")
+    devfreq(root, "17000000.gpu", [306_000_000, 816_000_000, 1_300_500_000])
+    ina3221(root, {"VDD_GPU_SOC": (19_720, 180), "VDD_CPU_CV": (19_720, 60), "VIN_SYS_5V0": (5_016, 640)})
+    ina3221(root, {"NC": (0, 0), "VDDQ_VDD2_1V8AO": (5_016, 160)}, number=2, address="1-0041")
+    board(root, "NVIDIA Jetson AGX Orin Developer Kit")
+    return root
+
+
+def ina3221(root: Path, rails: dict[str, tuple[int, int]], number: int = 1, address: str = "1-0040") -> Path:
+    """Up to three rails [mV, mA] with their shunt voltages (in4 to in7), and the sum of the currents (curr4)."""
     contents: dict[str, object] = {"name": "ina3221", "in7_label": "sum of shunt voltages", "in7_input": 9,
                                    "curr4_input": sum(current for _, current in rails.values())}
     for channel, (label, (voltage, current)) in enumerate(rails.items(), start=1):
         contents |= {f"in{channel}_label": label, f"in{channel}_input": voltage, f"in{channel}_enable": 1,
                      f"curr{channel}_input": current, f"in{channel + 3}_input": 5 * current // 1000}
-    return i2c_monitor(root, 1, "1-0040", contents)
+    return i2c_monitor(root, number, address, contents)
 
 
 def raspberry_pi_5(root: Path) -> Path:

@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sysfs_trees import jetson_orin_nx, jetson_xavier_nx, laptop, odroid_xu3, odroid_xu3_rails, raspberry_pi_5
+from sysfs_trees import (jetson_agx_orin, jetson_orin_nx, jetson_xavier_nx, laptop, odroid_xu3, odroid_xu3_rails,
+                         raspberry_pi_5)
 
 from dynamic_perception.hardware.compute_element import discover_elements
 from dynamic_perception.hardware.discovery import discover_machine, load_platform
@@ -11,7 +12,7 @@ from dynamic_perception.hardware.platform_file import find_platform_file
 from dynamic_perception.installation import share_folder
 
 SHIPPED = {"odroid_xu3": odroid_xu3, "jetson_xavier_nx": jetson_xavier_nx, "jetson_orin_nx": jetson_orin_nx,
-           "raspberry_pi_5": raspberry_pi_5}
+           "jetson_agx_orin": jetson_agx_orin, "raspberry_pi_5": raspberry_pi_5}
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_threads_that_this_process_has_no_cpus_for_become_as_many_as_it_has(xu3,
     ("schema: 1\nboards: [Jetson]", "boards is ['Jetson']: expected a part of 'Hardkernel Odroid XU3', which this"),
     ("schema: 1\nboards: Odroid", "boards is 'Odroid': expected a list of parts of board names"),
     ("schema: 1\nelements: {cpu4: [", ":2: "),
-    ("schema: 1\nelements: 2024-99-99", ": month must be in 1..12"),
+    ("schema: 1\nelements: 2024-99-99", ": expected a YAML file"),
     ("a: &a [*a]\nschema: 1", ":1: a is not known here"),
 ])
 def test_what_cannot_be_is_refused_with_file_line_key_value_and_what_is_allowed(xu3, write, text, complaint):
@@ -127,6 +128,10 @@ def test_no_text_raises_anything_but_a_complaint_that_names_the_file(tmp_path, w
 
 
 # Shipped files -------------------------------------------------------------------------------------------------------
+
+def test_every_shipped_file_is_tried_here():
+    assert {path.stem for path in (share_folder() / "config" / "platforms").iterdir()} == set(SHIPPED)
+
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_file_fits_its_board(tmp_path, name):

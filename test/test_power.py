@@ -7,8 +7,8 @@ import pytest
 from conftest import wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sysfs_trees import (RAPL_RANGE, container, i2c_monitor, jetson_orin_nx, jetson_xavier_nx, laptop, laptop_rails,
-                         odroid_xu3, odroid_xu3_rails, raspberry_pi_5, write_files)
+from sysfs_trees import (RAPL_RANGE, container, i2c_monitor, jetson_agx_orin, jetson_orin_nx, jetson_xavier_nx, laptop,
+                         laptop_rails, odroid_xu3, odroid_xu3_rails, raspberry_pi_5, write_files)
 
 from dynamic_perception.hardware.power import EnergyMeter, find_power_sensors
 from dynamic_perception.hardware.power_sensor import HIGHEST_POWER, STILL, EnergyCounter, Gauge
@@ -38,6 +38,10 @@ def counts(*values):
 def test_rails_of_a_jetson_are_voltage_times_current_under_the_boards_labels(tmp_path):
     assert read_all(jetson_xavier_nx(tmp_path)) == {
         "VDD_IN": 5.032 * 1.240, "VDD_CPU_GPU_CV": pytest.approx(5.024 * 0.320), "VDD_SOC": pytest.approx(5.024 * 0.280)}
+
+
+def test_rails_of_several_chips_are_all_found(tmp_path):
+    assert set(read_all(jetson_agx_orin(tmp_path))) == {"VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"}
 
 
 def test_the_sum_of_currents_is_not_multiplied_with_a_shunt_voltage(tmp_path):
