@@ -104,7 +104,8 @@ def odroid_xu3(root: Path) -> Path:
 
 def odroid_xu3_rails(root: Path) -> Path:
     """The board's INA231, which have no labels: A15, memory, GPU, A7."""
-    for number, (address, microwatts) in enumerate({"40": 2_450_000, "41": 120_000, "44": 90_000, "45": 60_000}.items()):
+    rails = {"40": 2_450_000, "41": 120_000, "44": 90_000, "45": 60_000}  # [µW]
+    for number, (address, microwatts) in enumerate(rails.items()):
         i2c_monitor(root, number, f"0-00{address}", {
             "name": "ina231", "in0_input": 10, "in1_input": 912, "curr1_input": microwatts // 912,
             "power1_input": microwatts, "shunt_resistor": 10_000})

@@ -16,7 +16,8 @@ def models(root):
 
 
 @pytest.mark.parametrize("tree, model, clocks", [
-    (odroid_xu3, "11800000.gpu", XU3_GPU), (jetson_xavier_nx, "17000000.gv11b", [114_750_000, 204_000_000, 1_109_250_000]),
+    (odroid_xu3, "11800000.gpu", XU3_GPU),
+    (jetson_xavier_nx, "17000000.gv11b", [114_750_000, 204_000_000, 1_109_250_000]),
     (jetson_orin_nx, "17000000.gpu", [306_000_000, 510_000_000, 918_000_000]),
 ])
 def test_the_gpu_of_a_board_is_found_beside_its_buses_and_video_engines(tmp_path, tree, model, clocks):

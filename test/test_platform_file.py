@@ -1,5 +1,7 @@
 """Platform files, checked against machines."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -38,13 +40,13 @@ def elements_of(root, file):
 # What a file changes -------------------------------------------------------------------------------------------------
 
 def test_a_file_renames_limits_and_connects_elements_and_leaves_the_rest(xu3, write):
-    file = write("schema: 1\nelements:\n  cpu4:\n    name: a15\n    threads: [4, 1]\n    frequency_range: [6.0e8, 1.8e9]\n"
-                 "    power_rail: ina231_power1_0-0040\n")
+    file = write("schema: 1\nelements:\n  cpu4:\n    name: a15\n    threads: [4, 1]\n"
+                 "    frequency_range: [6.0e8, 1.8e9]\n    power_rail: ina231_power1_0-0040\n")
     elements = elements_of(xu3, file)
-    big = elements["cpu4"]
+    big, little = elements["cpu4"], elements["cpu0"]
     assert (big.name, big.threads, big.power_rail) == ("a15", (1, 4), "ina231_power1_0-0040")
     assert (big.frequencies[0], big.frequencies[-1], len(big.frequencies)) == (600e6, 1.8e9, 13)
-    assert (elements["cpu0"].name, elements["cpu0"].threads, len(elements["cpu0"].frequencies)) == ("cpu0", (1, 2, 4), 13)
+    assert (little.name, little.threads, len(little.frequencies)) == ("cpu0", (1, 2, 4), 13)
 
 
 def test_a_range_without_steps_is_cut_at_the_limits(tmp_path, write):
@@ -79,18 +81,18 @@ def test_threads_that_this_process_has_no_cpus_for_become_as_many_as_it_has(xu3,
     ("schema: 1\nelements: {cpu4: {name: 'a 15'}}", "elements.cpu4.name is 'a 15': expected a letter, then"),
     ("schema: 1\nelements: {cpu4: {name: gpu_fast}}", "is 'gpu_fast': expected a name that does not begin with 'gpu'"),
     ("schema: 1\nelements: {gpu: {name: mali}}", "is 'mali': expected a name that begins with 'gpu'"),
-    ("schema: 1\nelements: {cpu4: {name: cpu0}}", "elements.cpu4.name is 'cpu0': expected a name that no other element"),
+    ("schema: 1\nelements: {cpu4: {name: cpu0}}", "elements.cpu4.name is 'cpu0': expected a name that no other"),
     ("schema: 1\nelements: {cpu4: {threads: [0]}}", "threads is [0]: expected a list of different numbers from 1 to 4"),
-    ("schema: 1\nelements: {cpu4: {threads: [1, 5]}}", "threads is [1, 5]: expected a list of different numbers from 1"),
+    ("schema: 1\nelements: {cpu4: {threads: [1, 5]}}", "threads is [1, 5]: expected a list of different numbers"),
     ("schema: 1\nelements: {cpu4: {threads: [true]}}", "threads is [True]: expected a list of different numbers"),
     ("schema: 1\nelements: {cpu4: {threads: []}}", "threads is []: expected a list of different numbers"),
     ("schema: 1\nelements: {gpu: {threads: [2]}}", "threads is [2]: expected [1], as a GPU has no threads to set"),
     ("schema: 1\nelements: {cpu4: {frequency_range: 1.8e9}}", "is '1.8e9': expected [lowest, highest] in Hz"),
     ("schema: 1\nelements: {cpu4: {frequency_range: [2.0e9, 1.0e9]}}", "expected [lowest, highest] in Hz"),
     ("schema: 1\nelements: {cpu4: {frequency_range: [.nan, 1.0e9]}}", "expected [lowest, highest] in Hz"),
-    ("schema: 1\nelements: {cpu4: {frequency_range: [1800, 2000]}}", "expected a range with a clock of cpu4 in it: 2e+08"),
+    ("schema: 1\nelements: {cpu4: {frequency_range: [1800, 2000]}}", "a range with a clock of cpu4 in it: 2e+08 3e+08"),
     ("schema: 1\nelements: {cpu4: {frequency_range: [1.01e9, 1.02e9]}}", "expected a range with a clock of cpu4 in it"),
-    ("schema: 1\nelements: {cpu4: {power_rail: VDD}}", "is 'VDD': expected one of ina231_power1_0-0040, ina231_power1_0"),
+    ("schema: 1\nelements: {cpu4: {power_rail: VDD}}", "is 'VDD': expected one of ina231_power1_0-0040, ina231"),
     ("schema: 1\nboards: [Jetson]", "boards is ['Jetson']: expected a part of 'Hardkernel Odroid XU3', which this"),
     ("schema: 1\nboards: Odroid", "boards is 'Odroid': expected a list of parts of board names"),
     ("schema: 1\nelements: {cpu4: [", ":2: "),
@@ -109,9 +111,9 @@ def test_a_rail_is_refused_where_the_machine_shows_none(tmp_path, write):
         discover_machine(raspberry_pi_5(tmp_path / "sys"), write("schema: 1\nelements: {cpu: {power_rail: VDD_IN}}"))
 
 
-WORDS = st.sampled_from(["schema", "elements", "cpu4", "gpu", "name", "threads", "frequency_range", "power_rail", "boards",
-                         "found", "1", "[1, 2]", "{}", "~", "1.0e9", "&a", "*a", "? ", ": ", ", ", "\n", "  ", "- ", "{",
-                         "}", "[", "]", "!!python/object:os.system", "\x00", "é"])
+WORDS = st.sampled_from(["schema", "elements", "cpu4", "gpu", "name", "threads", "frequency_range", "power_rail",
+                         "boards", "found", "1", "[1, 2]", "{}", "~", "1.0e9", "&a", "*a", "? ", ": ", ", ", "\n", "  ",
+                         "- ", "{", "}", "[", "]", "!!python/object:os.system", "\x00", "é"])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -135,10 +137,10 @@ def test_every_shipped_file_is_tried_here():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_file_fits_its_board(tmp_path, name):
-    assert discover_machine(SHIPPED[name](tmp_path), find_platform_file(share_folder() / f"config/platforms/{name}.yaml"))
+    assert discover_machine(SHIPPED[name](tmp_path), find_platform_file(Path(name))).elements
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_file_is_refused_on_another_machine(tmp_path, name):
     with pytest.raises(ValueError, match="boards is .*: expected a part of 'unknown', which this machine is"):
-        discover_machine(laptop(tmp_path), find_platform_file(share_folder() / f"config/platforms/{name}.yaml"))
+        discover_machine(laptop(tmp_path), find_platform_file(Path(name)))

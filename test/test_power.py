@@ -37,7 +37,8 @@ def counts(*values):
 
 def test_rails_of_a_jetson_are_voltage_times_current_under_the_boards_labels(tmp_path):
     assert read_all(jetson_xavier_nx(tmp_path)) == {
-        "VDD_IN": 5.032 * 1.240, "VDD_CPU_GPU_CV": pytest.approx(5.024 * 0.320), "VDD_SOC": pytest.approx(5.024 * 0.280)}
+        "VDD_IN": pytest.approx(5.032 * 1.240), "VDD_CPU_GPU_CV": pytest.approx(5.024 * 0.320),
+        "VDD_SOC": pytest.approx(5.024 * 0.280)}
 
 
 def test_rails_of_several_chips_are_all_found(tmp_path):
@@ -246,7 +247,7 @@ def test_a_meter_is_started_and_stopped_in_turn():
 # Whatever the files hold ---------------------------------------------------------------------------------------------
 
 CONTENT = st.one_of(st.binary(max_size=40), st.integers(-(10**25), 10**25).map(lambda n: str(n).encode()),
-                    st.sampled_from([b"", b"-256", b"1000000", b"nan", b"inf", b"1e9", b"0x10", b"1_000", b"9" * 70_000]))
+                    st.sampled_from([b"", b"-256", b"1000000", b"nan", b"inf", b"1e9", b"1_000", b"9" * 70_000]))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

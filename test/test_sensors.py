@@ -74,6 +74,14 @@ def test_a_zone_that_vanishes_while_it_is_read_is_left_out_and_named(tmp_path):
     assert only_fault(tmp_path) == f"{file}: No such file or directory"
 
 
+def test_the_chip_that_always_says_100_degrees_is_left_out_until_it_raises_an_alarm(tmp_path):
+    zone = jetson_xavier_nx(tmp_path) / "class/thermal/thermal_zone3"
+    assert "PMIC-Die" not in read_temperatures(tmp_path)
+    assert only_fault(tmp_path) == f"{zone / 'temp'} says 100 °C: it knows no other but alarms"
+    write_files(zone, {"temp": 120_000})
+    assert read_temperatures(tmp_path)["PMIC-Die"] == 120.0
+
+
 def test_hardware_monitors_stand_in_where_there_is_no_zone(tmp_path):
     write_files(tmp_path / "class/hwmon/hwmon0", {"name": "k10temp", "temp1_input": 45_000, "temp1_label": "Tctl"})
     write_files(tmp_path / "class/hwmon/hwmon1", {"name": "acpi", "temp1_input": 30_000, "temp2_input": 31_000})
@@ -176,7 +184,7 @@ def test_a_broken_battery_file_is_named_and_the_rest_is_read(tmp_path):
 
 def test_every_battery_is_read_but_that_of_the_mouse(tmp_path):
     write_files(laptop(tmp_path) / "class/power_supply/BAT1", {"type": "Battery", "capacity": 20})
-    assert [(battery.name, battery.percentage) for battery in read_batteries(tmp_path)] == [("BAT0", 0.73), ("BAT1", 0.2)]
+    assert {battery.name: battery.percentage for battery in read_batteries(tmp_path)} == {"BAT0": 0.73, "BAT1": 0.2}
 
 
 # Whatever the files hold ---------------------------------------------------------------------------------------------
@@ -208,11 +216,3 @@ def test_no_content_of_a_sensor_file_raises_or_gives_an_impossible_number(tmp_pa
         assert math.isnan(battery.percentage) or 0.0 <= battery.percentage <= 1.0
         assert not battery.voltage < 0.5 and not battery.power < 0.0 and not battery.charge < 0.0
         assert all(not abs(value) > 1e4 for value in (battery.voltage, battery.current, battery.power, battery.charge))
-
-
-def test_the_chip_that_always_says_100_degrees_is_left_out_until_it_raises_an_alarm(tmp_path):
-    zone = jetson_xavier_nx(tmp_path) / "class/thermal/thermal_zone3"
-    assert "PMIC-Die" not in read_temperatures(tmp_path)
-    assert only_fault(tmp_path) == f"{zone / 'temp'} says 100 °C: it knows no other but alarms"
-    write_files(zone, {"temp": 120_000})
-    assert read_temperatures(tmp_path)["PMIC-Die"] == 120.0

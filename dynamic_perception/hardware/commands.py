@@ -24,7 +24,7 @@ def add_hardware(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--yaml", action="store_true", help="print YAML, which --platform takes, in place of tables")
     parser.add_argument("--platform", type=Path, metavar="FILE",
-                        help="names, thread counts, clock ranges and power rails that are better known than the machine "
+                        help="names, thread counts, clock ranges and power rails to use in place of what the machine "
                              "tells: a file, or the name of one of config/platforms/, such as odroid_xu3")
     parser.set_defaults(run_command=run_hardware)
 

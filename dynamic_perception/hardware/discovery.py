@@ -138,7 +138,7 @@ def _clusters(root: Path, sensors: tuple[PowerSensor, ...]) -> list[MachineEleme
 
 def _cluster(root: Path, name: str, cpus: frozenset[int], policies: list[CpuPolicy], rail: str) -> MachineElement:
     capacity = max((read_integer(root / CPUS / f"cpu{cpu}" / "cpu_capacity") or 0 for cpu in cpus), default=0)
-    stepped = any((policy.path / "scaling_available_frequencies").exists() for policy in policies)
+    stepped = any(text_or(policy.path / "scaling_available_frequencies", "") for policy in policies)
     return MachineElement(name, name, tuple(sorted(cpus)), tuple(thread_counts(len(cpus))), max(0, capacity),
                           _joined(policies, "scaling_driver", "cpufreq"), _joined(policies, "scaling_governor", ""),
                           _common_frequencies(policies, stepped), stepped, rail)

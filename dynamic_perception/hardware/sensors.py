@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterable
 
 from dynamic_perception.hardware.sysfs import (NOT_TOLD, excerpt, numbered_entries, parse_integer, read_integer,
                                                read_text, text_or)
@@ -105,8 +106,12 @@ def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
 
     Batteries of attached devices, such as a mouse, are left out.
     """
-    batteries = find_batteries(sysfs_root)
-    return read_battery_at(max(batteries, key=_size)) if batteries else None
+    return main_battery(read_batteries(sysfs_root))
+
+
+def main_battery(batteries: Iterable[BatteryReading]) -> BatteryReading | None:
+    """The one of them that the machine runs from, as for `read_battery`."""
+    return max(batteries, key=lambda battery: _size(battery.path), default=None)
 
 
 def read_batteries(sysfs_root: Path = Path("/sys")) -> tuple[BatteryReading, ...]:

@@ -14,7 +14,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import BatteryState, Temperature
 
 from dynamic_perception.hardware.power import PowerSensor, find_power_sensors
-from dynamic_perception.hardware.sensors import (BatteryReading, TemperatureReading, read_batteries, read_battery,
+from dynamic_perception.hardware.sensors import (BatteryReading, TemperatureReading, main_battery, read_batteries,
                                                  scan_temperatures)
 from dynamic_perception.msg import Power
 from dynamic_perception.nodes import qos
@@ -39,7 +39,7 @@ class HardwareMonitorNode(ManagedNode):
         self._battery: BatteryReading | None = None  # that the machine runs from
         self._batteries: tuple[BatteryReading, ...] = ()
         self._rails: tuple[PowerSensor, ...] = ()  # without batteries, which may come and go
-        self._powers: dict[str, float] = {}  # [W] of every rail that can be believed
+        self._powers: dict[str, float] = {}  # [W] rail to its last reading
         self._known: dict[Path, str] = {}  # where a sensor was seen, and its name
         self._at_fault: frozenset[Path] = frozenset()  # what was told about already
 
@@ -85,8 +85,8 @@ class HardwareMonitorNode(ManagedNode):
 
     def _read_and_publish(self) -> None:
         # Here and not in `_read`: an energy counter gives the mean since the last time, which is a period ago.
-        for rail in (rail for rail in self._rails if rail.ready):
-            self._powers[rail.name] = rail.read()
+        rails = [rail for rail in self._rails if rail.ready]
+        self._powers |= {rail.name: rail.read() for rail in rails}
         self._read()
         now = self.get_clock().now()
         # Hottest last: a reader that keeps only a few messages of a burst must not lose the one that matters.
@@ -95,16 +95,16 @@ class HardwareMonitorNode(ManagedNode):
         if self._battery is not None:
             self._battery_output.publish(_battery_message(self._battery, now))
         for battery in self._batteries:
-            if battery.status == "Discharging" and not math.isnan(battery.power):
+            if battery.status == "Discharging" and battery.power > 0.0:  # none at all cannot be, and NaN is not known
                 self._power_output.publish(_power_message(battery.name, battery.power, 0.0, now))
-        for rail in self._rails:
-            power = self._powers.get(rail.name, math.nan)
-            if not math.isnan(power):
-                self._power_output.publish(_power_message(rail.name, power, rail.window, now))
+        for rail in rails:
+            if not rail.fault:
+                self._power_output.publish(_power_message(rail.name, self._powers[rail.name], rail.window, now))
 
     def _read(self) -> None:
         self._temperatures = scan_temperatures(self._sysfs_root)
-        self._battery, self._batteries = read_battery(self._sysfs_root), read_batteries(self._sysfs_root)
+        self._batteries = read_batteries(self._sysfs_root)
+        self._battery = main_battery(self._batteries)
         seen = {reading.path: reading.zone for reading in self._temperatures}
         faults = {reading.path: (reading.zone, reading.fault) for reading in self._temperatures if reading.fault}
         for battery in self._batteries:
