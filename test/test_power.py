@@ -61,6 +61,11 @@ def test_chips_without_labels_are_told_apart_by_their_bus_address(tmp_path):
         "ina231_power1_0-0045": 0.06}
 
 
+def test_rails_of_one_label_on_one_chip_are_told_apart_by_a_number(tmp_path):
+    write_files(jetson_xavier_nx(tmp_path) / "class/hwmon/hwmon1", {"in2_label": "VDD_SOC"})
+    assert list(read_all(tmp_path)) == ["VDD_IN", "VDD_SOC_1-0040", "VDD_SOC_1-0040_2"]
+
+
 def test_a_chip_that_measures_power_itself_is_one_rail(tmp_path):
     i2c_monitor(tmp_path, 0, "1-0045", {"name": "ina238", "in0_input": 3, "in1_input": 12_000, "curr1_input": 990,
                                         "power1_input": 11_900_000})
