@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dynamic_perception.hardware.clocks import default_state_file, restore_saved
+from dynamic_perception.hardware.clocks import default_state_folder, restore_saved
 
 
 def add_restore(commands: argparse._SubParsersAction) -> None:
@@ -20,7 +20,7 @@ def add_restore(commands: argparse._SubParsersAction) -> None:
 
 def run_restore(arguments: argparse.Namespace) -> int:
     """Put back what is saved, say what was done; exit code 1 when something is left to put back."""
-    result = restore_saved(default_state_file(arguments.sysfs_root))
+    result = restore_saved(default_state_folder(arguments.sysfs_root))
     for line in result.lines:
         print(line)
     return 0 if result.complete else 1
