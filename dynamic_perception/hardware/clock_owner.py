@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +39,78 @@ class FrequencyRange:
         return self.lowest / unit, self.highest / unit or math.inf
 
 
-class ClockOwner:
-    """Owns a clock from `open` to `restore`.  Not for several threads at once.
+class ClockSetter(ABC):
+    """Sets a clock from `open` to `restore`.  Not for several threads at once.
+
+    Args:
+        clock: to set.
+        allowed: what may be set.
+    """
+
+    def __init__(self, clock: Clock, allowed: FrequencyRange):
+        self.clock = clock
+        self._lowest, self._highest = allowed.ends(clock.unit)
+        self._changed = False  # it is not as it was found
+
+    def available(self) -> tuple[float, ...]:
+        """[Hz] rising: the steps within what is allowed, or both ends where everything between them is."""
+        steps = {self.clock.nearest(step, self._lowest, self._highest) for step in self.clock.frequencies()}
+        return tuple(self.clock.unit * step for step in sorted(steps - {None}))
+
+    def set(self, hertz: float, deadline: float) -> list[str]:
+        """Run at the available frequency nearest to `hertz`; 0: put the clock back as it was found.
+
+        Args:
+            deadline: [s] steady time until which a busy clock is tried again.
+
+        Returns:
+            What differs from the request and how to mend it; empty when it was done to the letter.
+        """
+        if hertz == 0.0:
+            return self._put_back(deadline) if self._changed else []
+        if not self._is_open():
+            return ["clock not changed: the clocks are not open"]
+        unit = self.clock.unit
+        target = self.clock.nearest(hertz / unit, self._lowest, self._highest)
+        if target is None:
+            return [f"clock not changed: {self.clock.folder} has no frequency within "
+                    f"{megahertz(unit * self._lowest)} to {megahertz(unit * self._highest)}"]
+        fault = self._hold(target, deadline)
+        if fault:
+            return [fault]
+        actual = self.clock.current()
+        if not abs(actual - unit * target) <= TOLERANCE:
+            return [f"{self.clock.folder} was set to {megahertz(unit * target)} but runs at {megahertz(actual)}: heat, "
+                    "power or firmware limits it"]
+        if abs(unit * target - hertz) > TOLERANCE:
+            return [f"{megahertz(hertz)} is not available: took {megahertz(unit * target)}, the nearest"]
+        return []
+
+    @abstractmethod
+    def open(self) -> tuple[str, ...]:
+        """Get the right to set the clock; again is harmless.  Gives what people should know.
+
+        Raises:
+            OSError, ValueError: it is not to be had.
+        """
+
+    @abstractmethod
+    def restore(self) -> list[str]:
+        """Put the clock back and give up the right to set it; again is harmless.  Gives what could not be put back."""
+
+    @abstractmethod
+    def _is_open(self) -> bool: ...
+
+    @abstractmethod
+    def _hold(self, target: int, deadline: float) -> str:
+        """Run at a step of the clock; gives why that is not possible."""
+
+    @abstractmethod
+    def _put_back(self, deadline: float) -> list[str]: ...
+
+
+class ClockOwner(ClockSetter):
+    """Sets a clock by itself.
 
     Args:
         clock: to own.
@@ -49,14 +120,12 @@ class ClockOwner:
     """
 
     def __init__(self, clock: Clock, state_folder: Path, sysfs_root: Path, allowed: FrequencyRange):
-        self.clock = clock
+        super().__init__(clock, allowed)
         self._state_folder = Path(state_folder)
         self._state_file = state_file(self._state_folder, clock)
         self._sysfs_root = Path(sysfs_root).resolve()
-        self._lowest, self._highest = allowed.ends(clock.unit)
         self._ownership: Ownership | None = None
         self._found: dict[str, str] | None = None  # as in the state file
-        self._changed = False
 
     def open(self) -> tuple[str, ...]:
         """Become the owner, and put back what an owner that was killed left behind; again is harmless.
@@ -81,45 +150,6 @@ class ClockOwner:
         self._ownership, self._found, self._changed = ownership, left, left is not None
         return lines
 
-    def available(self) -> tuple[float, ...]:
-        """[Hz] rising: the steps within what is allowed, or both ends where everything between them is."""
-        steps = {self.clock.nearest(step, self._lowest, self._highest) for step in self.clock.frequencies()}
-        return tuple(self.clock.unit * step for step in sorted(steps - {None}))
-
-    def set(self, hertz: float, deadline: float) -> list[str]:
-        """Run at the available frequency nearest to `hertz`; 0: put the clock back as it was found.
-
-        Args:
-            deadline: [s] steady time until which a busy clock is tried again.
-
-        Returns:
-            What differs from the request and how to mend it; empty when it was done to the letter.
-        """
-        if hertz == 0.0:
-            return self._put_back(deadline)
-        if self._ownership is None:
-            return ["clock not changed: the clocks are not open"]
-        unit, asked = self.clock.unit, hertz / self.clock.unit
-        target = self.clock.nearest(asked, self._lowest, self._highest)
-        if target is None:
-            return [f"clock not changed: {self.clock.folder} has no frequency within "
-                    f"{megahertz(unit * self._lowest)} to {megahertz(unit * self._highest)}"]
-        fault = self._save()
-        if fault:
-            return [fault]
-        self._changed = True
-        try:
-            self.clock.hold(target, deadline)
-        except OSError as error:
-            return [self.clock.explain(error)]
-        actual = self.clock.current()
-        if not abs(actual - unit * target) <= TOLERANCE:
-            return [f"{self.clock.folder} was set to {megahertz(unit * target)} but runs at {megahertz(actual)}: heat, "
-                    "power or firmware limits it"]
-        if abs(unit * target - hertz) > TOLERANCE:
-            return [f"{megahertz(hertz)} is not available: took {megahertz(unit * target)}, the nearest"]
-        return []
-
     def restore(self) -> list[str]:
         """Put the clock back exactly as it was found and give up the ownership; again is harmless.
 
@@ -129,7 +159,7 @@ class ClockOwner:
         if self._ownership is None:
             return []
         try:
-            faults = self._put_back(time.monotonic() + BUSY_LIMIT)
+            faults = self._put_back(time.monotonic() + BUSY_LIMIT) if self._changed else []
             if not self._changed:
                 self._state_file.unlink(missing_ok=True)
         except OSError as error:
@@ -137,6 +167,25 @@ class ClockOwner:
         finally:
             self._ownership.release()
             self._ownership, self._found, self._changed = None, None, False
+        return faults
+
+    def _is_open(self) -> bool:
+        return self._ownership is not None
+
+    def _hold(self, target: int, deadline: float) -> str:
+        fault = self._save()
+        if fault:
+            return fault
+        self._changed = True
+        try:
+            self.clock.hold(target, deadline)
+        except OSError as error:
+            return self.clock.explain(error)
+        return ""
+
+    def _put_back(self, deadline: float) -> list[str]:
+        faults = self.clock.put_back(self._found, deadline)
+        self._changed = bool(faults)
         return faults
 
     def _save(self) -> str:
@@ -156,13 +205,6 @@ class ClockOwner:
                     "XDG_STATE_HOME at a folder that can be written")
         self._found = found
         return ""
-
-    def _put_back(self, deadline: float) -> list[str]:
-        if not self._changed:
-            return []
-        faults = self.clock.put_back(self._found, deadline)
-        self._changed = bool(faults)
-        return faults
 
 
 def put_back_saved(file: Path, clock: Clock) -> tuple[tuple[str, ...], dict[str, str] | None]:

@@ -7,16 +7,18 @@ neither ROS nor a live owner: what a killed process left is put back by the next
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamic_perception.hardware.clock_files import BUSY_LIMIT, Clock
-from dynamic_perception.hardware.clock_owner import ClockOwner, FrequencyRange, put_back_saved
+from dynamic_perception.hardware.clock_files import BUSY_LIMIT, Clock, ClockFiles
+from dynamic_perception.hardware.clock_owner import ClockOwner, ClockSetter, FrequencyRange, put_back_saved
 from dynamic_perception.hardware.clock_state import ClocksInUse, Ownership, SavedClock, default_state_folder
 from dynamic_perception.hardware.cpufreq import CPUFREQ, find_policies
+from dynamic_perception.hardware.helper_client import HelperClock, HelperConnection
 
 __all__ = ["ClockControl", "ClockResult", "ClocksInUse", "FrequencyRange", "RestoreResult", "default_state_folder",
            "restore_saved"]
@@ -62,17 +64,21 @@ class ClockControl:
         cpus: numbers of the CPUs whose clocks to own; None: all.
         gpu: the GPU's clock to own; None: none.
         gpu_allowed: of the GPU's clock.
+        helper_socket: of the clock helper, which sets the clocks that this process may not write, if it is there;
+            None: no helper.
     """
 
     def __init__(self, sysfs_root: Path = Path("/sys"), state_folder: Path | None = None,
                  allowed: FrequencyRange = FrequencyRange(), cpus: Iterable[int] | None = None,
-                 gpu: Clock | None = None, gpu_allowed: FrequencyRange = FrequencyRange()):
+                 gpu: Clock | None = None, gpu_allowed: FrequencyRange = FrequencyRange(),
+                 helper_socket: Path | None = None):
         self._sysfs_root = Path(sysfs_root)
-        folder = Path(state_folder) if state_folder else default_state_folder(self._sysfs_root)
+        self._state_folder = Path(state_folder) if state_folder else default_state_folder(self._sysfs_root)
+        self._helper = HelperConnection(helper_socket) if helper_socket else None
         wanted = None if cpus is None else frozenset(cpus)
-        self._cpus = {policy.cpus: ClockOwner(policy, folder, self._sysfs_root, allowed)
+        self._cpus = {policy.cpus: self._setter(policy, allowed)
                       for policy in find_policies(self._sysfs_root) if wanted is None or policy.cpus & wanted}
-        self._gpu = ClockOwner(gpu, folder, self._sysfs_root, gpu_allowed) if gpu else None
+        self._gpu = self._setter(gpu, gpu_allowed) if gpu else None
         self._lock = threading.Lock()
 
     def open(self) -> tuple[str, ...]:
@@ -89,11 +95,11 @@ class ClockControl:
         lines: list[str] = []
         with self._lock:
             try:
-                for owner in self._owners():
-                    lines += owner.open()
+                for setter in self._setters():
+                    lines += setter.open()
             except BaseException:
-                for owner in self._owners():
-                    owner.restore()
+                for setter in self._setters():
+                    setter.restore()
                 raise
         return tuple(lines)
 
@@ -102,7 +108,7 @@ class ClockControl:
 
         Where the hardware lists no steps, these are the two ends of its range, and everything between is allowed.
         """
-        offers = [set(owner.available()) for owner in self._owners_of(cluster_cpus)]
+        offers = [set(setter.available()) for setter in self._setters_of(cluster_cpus)]
         return tuple(sorted(set.intersection(*offers))) if offers else ()
 
     def available_gpu(self) -> tuple[float, ...]:
@@ -116,7 +122,7 @@ class ClockControl:
             cluster_cpus: numbers of CPUs; every policy that clocks one of them is set.
             hertz: 0: put the clock back as it was found; NaN: no change.
         """
-        return self._set(self._owners_of(cluster_cpus), hertz, f"{self._sysfs_root / CPUFREQ} has no policy for these "
+        return self._set(self._setters_of(cluster_cpus), hertz, f"{self._sysfs_root / CPUFREQ} has no policy for these "
                          "CPUs (a container or a virtual machine?)")
 
     def set_gpu_frequency(self, hertz: float) -> ClockResult:
@@ -130,27 +136,33 @@ class ClockControl:
             What could not be put back, for people.  Then its state file stays, for the next start or `restore_saved`.
         """
         with self._lock:
-            return tuple(fault for owner in self._owners() for fault in owner.restore())
+            return tuple(fault for setter in self._setters() for fault in setter.restore())
 
-    def _owners(self) -> list[ClockOwner]:
+    def _setter(self, clock: Clock, allowed: FrequencyRange) -> ClockSetter:
+        written_by_others = isinstance(clock, ClockFiles) and not clock.writable()
+        if written_by_others and self._helper and os.path.exists(self._helper.path):
+            return HelperClock(clock, self._helper, allowed)
+        return ClockOwner(clock, self._state_folder, self._sysfs_root, allowed)
+
+    def _setters(self) -> list[ClockSetter]:
         return [*self._cpus.values(), *([self._gpu] if self._gpu else [])]
 
-    def _owners_of(self, cluster_cpus: Iterable[int]) -> list[ClockOwner]:
+    def _setters_of(self, cluster_cpus: Iterable[int]) -> list[ClockSetter]:
         cpus = set(cluster_cpus)
-        return [owner for own_cpus, owner in self._cpus.items() if own_cpus & cpus]
+        return [setter for own_cpus, setter in self._cpus.items() if own_cpus & cpus]
 
-    def _set(self, owners: list[ClockOwner], hertz: float, none: str) -> ClockResult:
+    def _set(self, setters: list[ClockSetter], hertz: float, none: str) -> ClockResult:
         with self._lock:
             if math.isnan(hertz):
                 faults = []
             elif hertz < 0.0 or math.isinf(hertz):
                 faults = [f"clock not changed: {hertz} Hz is not a frequency"]
-            elif not owners and hertz > 0.0:
+            elif not setters and hertz > 0.0:
                 faults = [f"clock not changed: {none}"]
             else:
                 deadline = time.monotonic() + BUSY_LIMIT
-                faults = [fault for owner in owners for fault in owner.set(hertz, deadline)]
-            actual = min((owner.clock.current() for owner in owners), default=math.nan)
+                faults = [fault for setter in setters for fault in setter.set(hertz, deadline)]
+            actual = min((setter.clock.current() for setter in setters), default=math.nan)
         more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
         return ClockResult(actual, faults[0] + more if faults else "")
 

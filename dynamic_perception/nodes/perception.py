@@ -113,7 +113,8 @@ class PerceptionNode(ManagedNode):
         if self.value("clocks_enabled"):
             allowed = FrequencyRange(self.value("cpu_frequency_min"), self.value("cpu_frequency_max"))
             cpus = frozenset().union(*(element.cpus for element in self._elements.values()))
-            self._clocks = ClockControl(sysfs, allowed=allowed, cpus=cpus)
+            helper = Path(self.value("clocks.helper_socket")) if self.value("clocks.helper_socket") else None
+            self._clocks = ClockControl(sysfs, allowed=allowed, cpus=cpus, helper_socket=helper)
         self._output = OUTPUTS[self._bundle.task](self, self._bundle)
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
