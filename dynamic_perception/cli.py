@@ -7,7 +7,7 @@ import sys
 
 from dynamic_perception.demo.commands import add_demo
 from dynamic_perception.engines.commands import add_export
-from dynamic_perception.hardware.commands import add_clock_helper, add_restore
+from dynamic_perception.hardware.commands import add_clock_helper, add_emulate_cpufreq, add_restore
 from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
 from dynamic_perception.training.commands import add_calibrate, add_evaluate, add_train
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (add_demo, add_profile, add_train, add_evaluate, add_calibrate, add_search, add_import_ofa, add_export,
-                add_restore, add_clock_helper):
+                add_restore, add_clock_helper, add_emulate_cpufreq):
         add(commands)
     chosen = parser.parse_args(arguments)
     try:

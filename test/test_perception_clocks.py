@@ -1,10 +1,16 @@
 """Commands set clocks only when enabled and within limits, and every end of the node puts them back as found."""
 
 import math
+import os
+import shutil
 import signal
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from bundles import make_bundle
+from clock_helper_process import HelperProcess
 from conftest import wait_for
 from sysfs_trees import CPUFREQ, odroid_xu3, policy_files
 
@@ -13,6 +19,7 @@ from dynamic_perception.msg import OperatingPoint, OperatingPointCommand, Operat
 from dynamic_perception.nodes import qos
 
 PARTIAL, APPLIED = OperatingPointState.RESULT_PARTIAL, OperatingPointState.RESULT_APPLIED
+NOBODY = 65534
 ENDS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 
@@ -130,3 +137,50 @@ def test_a_second_node_is_refused_with_the_pid_of_the_first(start_perception, co
     second = start_perception()
     assert second.process.wait(20) == 1
     assert str(first.process.pid) in second.output()
+
+
+@pytest.fixture
+def transport_between_users(monkeypatch):
+    """Fast DDS's shared memory is closed to other users."""
+    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="starting a node as another user takes "
+                    "root and setpriv")
+def test_a_node_without_rights_sets_the_clock_through_the_helper(transport_between_users, start_node, command,
+                                                                 monkeypatch):
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
+    folder.chmod(0o755)
+    helper = None
+    try:
+        for name in ("home", "cache"):
+            (folder / name).mkdir()
+            (folder / name).chmod(0o777)
+        monkeypatch.setenv("HOME", str(folder / "home"))
+        monkeypatch.setenv("ROS_LOG_DIR", str(folder / "home"))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        board = odroid_xu3(folder / "sys")
+        found = policy_files(board)
+        helper = HelperProcess(folder, group=NOBODY)
+        node = start_node(
+            "perception",
+            {
+                "model": str(make_bundle(folder / "tiny").folder),
+                "sysfs_root": str(board),
+                "clocks_enabled": True,
+                "clocks.helper_socket": str(helper.socket),
+                "command_timeout": 0.0,
+            },
+            program=[
+                *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+                str(Path(sys.prefix) / "lib" / "dynamic_perception" / "perception_node"),
+            ],
+        )
+        state = command(1, 800)
+        assert (state.result, state.actual.cpu_frequency, clock(board)) == (APPLIED, 800e6, 800), node.output()
+        node.process.kill()
+        wait_for(lambda: policy_files(board) == found, "the helper to put the clock back")
+    finally:
+        if helper:
+            helper.close()
+        shutil.rmtree(folder)

@@ -1,15 +1,17 @@
-"""`dynamic-perception restore` and `clock-helper`."""
+"""`dynamic-perception restore`, `clock-helper` and `emulate-cpufreq`."""
 
 from __future__ import annotations
 
 import argparse
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 from dynamic_perception.hardware.clock_helper import ClockHelper, HelperSettings, group_id
 from dynamic_perception.hardware.clock_owner import FrequencyRange
 from dynamic_perception.hardware.clocks import default_state_folder, restore_saved
+from dynamic_perception.hardware.emulated_cpufreq import EmulatedCpufreq
 from dynamic_perception.hardware.helper_protocol import DEFAULT_SOCKET
 
 STATE_FOLDER = Path("/var/lib/dynamic_perception/clocks")
@@ -78,6 +80,34 @@ def _signal_pipe() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # the descriptor says it
     return reader.detach()
+
+
+def add_emulate_cpufreq(commands: argparse._SubParsersAction) -> None:
+    """Add the `emulate-cpufreq` command."""
+    parser = commands.add_parser(
+        "emulate-cpufreq", help="run a command under clocks that can be set, where the machine has none",
+        usage="dynamic-perception emulate-cpufreq --root DIR [--cpus N [N ...]] [--threads N] -- COMMAND ...",
+        description="Make a sysfs tree with a CPU frequency policy, and run a command in a control group whose CPU time "
+                    "follows the policy's clock files, so that it is really slower at a lower clock. Power, "
+                    "temperature and battery in the tree are modelled. Give the tree to nodes as sysfs_root. Needs "
+                    "root. Ends with the command and its exit code.")
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the tree; made where it is not there")
+    parser.add_argument("--cpus", type=int, nargs="+", metavar="N", help="default: all that may be used")
+    parser.add_argument("--threads", type=int, metavar="N",
+                        help="busy threads of the command, whose CPU time is scaled (default: one for each CPU)")
+    parser.add_argument("command", nargs="+", metavar="COMMAND")
+    parser.set_defaults(run_command=run_emulate_cpufreq)
+
+
+def run_emulate_cpufreq(arguments: argparse.Namespace) -> int:
+    """Run the command; SIGINT and SIGTERM are passed on to it."""
+    cpus = frozenset(arguments.cpus) if arguments.cpus else None
+    with EmulatedCpufreq(arguments.root, cpus, arguments.threads) as emulated:
+        process = subprocess.Popen(emulated.command(arguments.command), start_new_session=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: process.send_signal(number))
+        code = process.wait()
+    return code if code >= 0 else 128 - code  # the shell's convention
 
 
 def _positive(text: str) -> float:
