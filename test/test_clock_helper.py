@@ -241,7 +241,7 @@ def test_wrong_options_end_it_with_code_2(start_helper, options, words):
     assert helper.process.wait(10) == 2 and words in helper.output()
 
 
-# Who may ---------------------------------------------------------------------------------------------------------------
+# Who may -------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def open_folder():
@@ -340,8 +340,8 @@ def nonsense(dice: random.Random) -> bytes:
     if kind == 3:
         request[dice.choice(["governor", "policy", "frequency", "x"])] = value(dice, 2)
     if kind == 4:
-        request = {"policy": dice.choice(["../policy4", "policy4/../policy0", "/etc/passwd", "policy4\0", "policy4\n", "",
-                                          "p" * 65, "policy99", "policy４", ".", "-rf"]), "frequency": 1e9}
+        request = {"policy": dice.choice(["../policy4", "policy4/../policy0", "/etc/passwd", "policy4\0", "policy4\n",
+                                          "", "p" * 65, "policy99", "policy４", ".", "-rf"]), "frequency": 1e9}
     line = bytearray(json.dumps(request).encode()[:500])
     if kind == 5:
         for _ in range(dice.randrange(1, 4)):

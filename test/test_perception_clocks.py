@@ -145,8 +145,8 @@ def transport_between_users(monkeypatch):
     monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="starting a node as another user takes "
-                    "root and setpriv")
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None,
+                    reason="starting a node as another user takes root and setpriv")
 def test_a_node_without_rights_sets_the_clock_through_the_helper(transport_between_users, start_node, command,
                                                                  monkeypatch):
     folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users

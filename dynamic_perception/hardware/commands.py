@@ -87,8 +87,8 @@ def add_emulate_cpufreq(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "emulate-cpufreq", help="run a command under clocks that can be set, where the machine has none",
         usage="dynamic-perception emulate-cpufreq --root DIR [--cpus N [N ...]] [--threads N] -- COMMAND ...",
-        description="Make a sysfs tree with a CPU frequency policy, and run a command in a control group whose CPU time "
-                    "follows the policy's clock files, so that it is really slower at a lower clock. Power, "
+        description="Make a sysfs tree with a CPU frequency policy, and run a command in a control group whose CPU "
+                    "time follows the policy's clock files, so that it is really slower at a lower clock. Power, "
                     "temperature and battery in the tree are modelled. Give the tree to nodes as sysfs_root. Needs "
                     "root. Ends with the command and its exit code.")
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the tree; made where it is not there")

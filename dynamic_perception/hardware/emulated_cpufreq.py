@@ -2,8 +2,9 @@
 
 For machines without cpufreq, such as virtual ones.  Whoever sets a clock writes the same files in the same way as on a
 board; a thread reads them every few milliseconds, and gives the processes in its control group `threads` x f / f_max of
-the CPU time (`CpuBandwidth`).  What it cannot show: a process with fewer busy threads than `threads` has more room below
-the limit than on a real board, and memory is as fast as ever.
+the CPU time (`CpuBandwidth`).  What it cannot show: a process with fewer busy threads than `threads` has more room
+below the limit than on a real board, work much shorter than the kernel's period of 5 ms is not slowed evenly, and
+memory is as fast as ever.
 
 Power and temperature are modelled on the four Cortex-A15 of an Odroid XU3: P = c f V^2 for every busy core, with the
 board's supply voltages and c = 1.85 / 4 W/(GHz V^2), and 7.0 K/W over 45.5 °C (measured there, PRiME project log 2017;
@@ -130,7 +131,7 @@ class EmulatedCpufreq:
             governor = ""
         if low is None or high is None:
             return self._clock
-        wanted = {"userspace": speed or high, "powersave": low}.get(governor, high)  # under load, the rest go to the top
+        wanted = {"userspace": speed or high, "powersave": low}.get(governor, high)  # others rise to it under load
         return self.policy.nearest(min(max(wanted, low), high), 0, max(VOLTAGES))
 
     def _show(self, power: float) -> None:
