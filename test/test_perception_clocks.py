@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,8 @@ from dynamic_perception.nodes import qos
 
 PARTIAL, APPLIED = OperatingPointState.RESULT_PARTIAL, OperatingPointState.RESULT_APPLIED
 NOBODY = 65534
+needs_setpriv = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None,
+                                   reason="only root, with setpriv, makes a process that may not write all files")
 ENDS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 
@@ -140,47 +141,45 @@ def test_a_second_node_is_refused_with_the_pid_of_the_first(start_perception, co
 
 
 @pytest.fixture
-def transport_between_users(monkeypatch):
-    """Fast DDS's shared memory is closed to other users."""
-    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+def start_without_rights(start_node, board, tmp_path):
+    """Start the node as a process that may read all files, but write only its own: not the clocks'."""
+    for path in (board, *board.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    bundle = make_bundle(tmp_path / "tiny")
+    node = Path(sys.prefix) / "lib" / "dynamic_perception" / "perception_node"
+
+    def start(helper_socket):
+        parameters = {
+            "model": str(bundle.folder),
+            "sysfs_root": str(board),
+            "clocks_enabled": True,
+            "clocks.helper_socket": str(helper_socket),
+            "command_timeout": 0.0,
+        }
+        return start_node("perception", parameters, program=["setpriv", "--bounding-set=-dac_override", str(node)])
+
+    return start
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None,
-                    reason="starting a node as another user takes root and setpriv")
-def test_a_node_without_rights_sets_the_clock_through_the_helper(transport_between_users, start_node, command,
-                                                                 monkeypatch):
-    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to other users
-    folder.chmod(0o755)
-    helper = None
+@needs_setpriv
+def test_a_node_without_rights_sets_the_clock_through_the_helper(start_without_rights, command, board, tmp_path):
+    found = policy_files(board)
+    helper = HelperProcess(tmp_path)
     try:
-        for name in ("home", "cache"):
-            (folder / name).mkdir()
-            (folder / name).chmod(0o777)
-        monkeypatch.setenv("HOME", str(folder / "home"))
-        monkeypatch.setenv("ROS_LOG_DIR", str(folder / "home"))
-        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        board = odroid_xu3(folder / "sys")
-        found = policy_files(board)
-        helper = HelperProcess(folder, group=NOBODY)
-        node = start_node(
-            "perception",
-            {
-                "model": str(make_bundle(folder / "tiny").folder),
-                "sysfs_root": str(board),
-                "clocks_enabled": True,
-                "clocks.helper_socket": str(helper.socket),
-                "command_timeout": 0.0,
-            },
-            program=[
-                *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-                str(Path(sys.prefix) / "lib" / "dynamic_perception" / "perception_node"),
-            ],
-        )
+        node = start_without_rights(helper.socket)
         state = command(1, 800)
-        assert (state.result, state.actual.cpu_frequency, clock(board)) == (APPLIED, 800e6, 800), node.output()
+        assert (state.result, state.actual.cpu_frequency, clock(board)) == (APPLIED, 800e6, 800), state.message
+        assert "through the clock helper" in node.output()
         node.process.kill()
         wait_for(lambda: policy_files(board) == found, "the helper to put the clock back")
     finally:
-        if helper:
-            helper.close()
-        shutil.rmtree(folder)
+        helper.close()
+
+
+@needs_setpriv
+def test_a_node_without_rights_and_helper_says_how_to_get_them(start_without_rights, command, board, tmp_path):
+    found = policy_files(board)
+    start_without_rights(tmp_path / "no.sock")
+    state = command(1, 800)
+    assert state.result == PARTIAL and "no permission for" in state.message and "clock-helper" in state.message
+    assert policy_files(board) == found
