@@ -9,7 +9,6 @@ import signal
 import stat
 import string
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from clock_helper_process import HelperProcess, HelperTalk
 from conftest import wait_for
 from sysfs_trees import CPUFREQ, laptop, odroid_xu3, policy_files, write_files
 
-from dynamic_perception.hardware.clocks import ClockControl, ClocksInUse, restore_saved
+from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.helper_protocol import (
     HIGHEST_FREQUENCY, LINE_LIMIT, Refused, Request, parse_answer, parse_request)
 
@@ -192,7 +191,7 @@ def test_what_a_client_set_is_put_back_when_it_goes(start_helper, talk, board):
     client.ask(policy="policy4", frequency=1.5e9)
     other.ask(policy="policy0", frequency=0.5e9)
     client.close()
-    wait_for(lambda: maximum(board) == 2_000_000, "the clock to be put back")
+    wait_for(lambda: (board / CPUFREQ / "policy4/scaling_max_freq").read_text() == "2000000\n", "the clock to be put back")
     assert (board / CPUFREQ / "policy0/scaling_setspeed").read_text() == "500000\n"
     other.close()
     wait_for(lambda: policy_files(board) == before, "the other clock to be put back")
@@ -295,6 +294,17 @@ def test_a_process_without_rights_sets_clocks_through_the_helper(start_helper, o
     assert clocks.set_cpu_frequency(range(4), 1.0e9).message == ""
     assert clocks.set_cpu_frequency(range(4), 0.0).message == ""
     assert clocks.restore() == () and policy_files(open_folder / "sys") == before
+
+
+@needs_root
+def test_what_the_helper_refuses_is_said_and_leaves_nothing_to_put_back(start_helper, open_folder, request):
+    helper = start_helper("--allow", "policy0", folder=open_folder, group=NOBODY)
+    request.getfixturevalue("nobody")
+    clocks = ClockControl(open_folder / "sys", Path("/nonexistent"), helper_socket=helper.socket)
+    clocks.open()
+    message = clocks.set_cpu_frequency(range(4, 8), 1.5e9).message
+    assert "the clock helper refuses: 'policy4' is not allowed" in message
+    assert clocks.restore() == ()
 
 
 @needs_root

@@ -39,11 +39,11 @@ class HelperConnection:
         if self._users == 0:
             self._hang_up()
 
-    def ask(self, request: Request) -> str:
+    def ask(self, request: Request) -> tuple[bool, str]:
         """Have a request carried out, after connecting again where the helper was started anew.
 
         Returns:
-            Why it was not carried out, or what differs from it; empty when it was done to the letter.
+            Whether it was carried out; why not, or what differs from it, empty when it was done to the letter.
         """
         try:
             self._connect()
@@ -51,10 +51,11 @@ class HelperConnection:
             answer = parse_answer(self._read_line())
         except (OSError, ValueError) as error:
             self._hang_up()  # so that no late answer is taken for that of the next request
-            return f"clock not changed: the clock helper at {self.path}: {getattr(error, 'strerror', None) or error}"
+            why = getattr(error, "strerror", None) or error
+            return False, f"clock not changed: the clock helper at {self.path}: {why}"
         if not answer["ok"]:
-            return f"clock not changed: the clock helper refuses: {answer.get('reason')}"
-        return str(answer.get("message", ""))
+            return False, f"clock not changed: the clock helper refuses: {answer.get('reason')}"
+        return True, str(answer.get("message", ""))
 
     def _connect(self) -> None:
         if self._socket is not None:
@@ -117,10 +118,11 @@ class HelperClock(ClockSetter):
         return self._joined
 
     def _hold(self, target: int, deadline: float) -> str:
-        self._changed = True
-        return self._connection.ask(Request("policy", self.clock.name, self.clock.unit * target))
+        carried_out, message = self._connection.ask(Request("policy", self.clock.name, self.clock.unit * target))
+        self._changed = self._changed or carried_out
+        return message
 
     def _put_back(self, deadline: float) -> list[str]:
-        fault = self._connection.ask(Request("policy", self.clock.name, 0.0))
-        self._changed = bool(fault)
-        return [fault] if fault else []
+        _, message = self._connection.ask(Request("policy", self.clock.name, 0.0))
+        self._changed = bool(message)
+        return [message] if message else []
