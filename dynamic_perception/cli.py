@@ -7,7 +7,8 @@ import sys
 
 from dynamic_perception.demo.commands import add_demo
 from dynamic_perception.engines.commands import add_export
-from dynamic_perception.hardware.commands import add_hardware, add_restore
+from dynamic_perception.hardware.clock_commands import add_clock_helper, add_emulate_cpufreq, add_restore
+from dynamic_perception.hardware.commands import add_hardware
 from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
 from dynamic_perception.training.commands import add_calibrate, add_evaluate, add_train
@@ -26,6 +27,8 @@ COMMANDS = (
     add_import_ofa,
     add_export,
     add_restore,
+    add_clock_helper,
+    add_emulate_cpufreq,
 )
 INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 

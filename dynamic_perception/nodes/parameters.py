@@ -11,6 +11,8 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from dynamic_perception.hardware.helper_protocol import DEFAULT_SOCKET
+
 
 @dataclass(frozen=True)
 class ParameterSpec:
@@ -104,6 +106,8 @@ PERCEPTION = (
     ParameterSpec(
         "cpu_frequency_max", 0.0, "[Hz] Highest CPU clock that may be set; 0: the hardware's own limit.", minimum=0.0
     ),
+    ParameterSpec("clocks.helper_socket", str(DEFAULT_SOCKET), "Socket of `dynamic-perception clock-helper`, which sets "
+                  "the clocks that this node may not write itself; empty: never ask it."),
     ParameterSpec("sysfs_root", "/sys", "Where the kernel's view of the hardware is mounted."),
 )
 

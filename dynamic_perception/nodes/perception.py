@@ -27,7 +27,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from dynamic_perception.engines.engine import Engine, NotReady
 from dynamic_perception.engines.scaling import scale_image
 from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine
-from dynamic_perception.hardware.clocks import ClockControl, default_state_file
+from dynamic_perception.hardware.clocks import ClockControl, FrequencyRange
 from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements, find_element
 from dynamic_perception.msg import (
     InferenceReport,
@@ -111,9 +111,10 @@ class PerceptionNode(ManagedNode):
         for (name, element), error in failures.items():
             self.get_logger().warning(f"'{name}' on '{element}' is not ready: {error}")
         if self.value("clocks_enabled"):
-            self._clocks = ClockControl(
-                sysfs, default_state_file(sysfs), self.value("cpu_frequency_min"), self.value("cpu_frequency_max")
-            )
+            allowed = FrequencyRange(self.value("cpu_frequency_min"), self.value("cpu_frequency_max"))
+            cpus = frozenset().union(*(element.cpus for element in self._elements.values()))
+            helper = Path(self.value("clocks.helper_socket")) if self.value("clocks.helper_socket") else None
+            self._clocks = ClockControl(sysfs, allowed=allowed, cpus=cpus, helper_socket=helper)
         self._output = OUTPUTS[self._bundle.task](self, self._bundle)
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
