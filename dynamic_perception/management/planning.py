@@ -33,6 +33,7 @@ class Plan:
         index: row of the chosen point.
         misses: limits that it misses, where no point meets all.
         excluded: limit to the number of points that miss it.
+        missing: rows of the points that miss a limit.
         met: number of points that meet every limit.
         better: points that the objective prefers to the chosen one, but that miss a limit; the best one first.
         next_best: points that meet what the chosen one meets, the best one first.
@@ -41,6 +42,7 @@ class Plan:
     index: int
     misses: tuple[Relaxed, ...]
     excluded: dict[str, int]
+    missing: tuple[int, ...]
     met: int
     better: tuple[RunnerUp, ...]
     next_best: tuple[RunnerUp, ...]
@@ -70,6 +72,7 @@ def make_plan(table: OperatingPointTable, target: Target, settings: ManagerSetti
         misses=missed[chosen],
         excluded={name: sum(any(miss.limit == name for miss in of_one) for of_one in missed)
                   for name in ("deadline", "energy", "power", "accuracy") if chooser.asked(name)},
+        missing=tuple(index for index, of_one in enumerate(missed) if of_one),
         met=sum(not of_one for of_one in missed),
         better=tuple(RunnerUp(index, missed[index]) for index in preferred),
         next_best=tuple(RunnerUp(index, missed[index]) for index in chooser.after(chosen, kept, runners_up)),
