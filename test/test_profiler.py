@@ -268,14 +268,34 @@ def test_a_restart_throws_the_turns_away(log):
     assert not TurnLog(log.path, {"model": "large"}, restart=True).resumed
 
 
-def test_the_clocks_are_put_back_when_the_profile_ends(bundle, tmp_path, monkeypatch):
+@pytest.fixture
+def clocked(tmp_path, monkeypatch):
+    """A board's sysfs tree with its files, and a request for two clocks of its first element."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     root = odroid_xu3(tmp_path / "sys")
-    before = policy_files(root)
-    here = sorted(os.sched_getaffinity(0))[0]
-    cluster = "cpu0" if here < 4 else "cpu4"
-    profile_to(tmp_path / "table.yaml", bundle, ProfileRequest(
-        BRIEF, "onnxruntime", (f"{cluster}:1",), (0.6e9, 0.8e9), "none", sysfs_root=root))
-    file = read_table(tmp_path / "table.yaml")
-    assert sorted(set(file.table.cpu_frequency)) == [0.6e9, 0.8e9]
+    element = discover_elements(root)[0].name
+    return root, policy_files(root), ProfileRequest(BRIEF, "onnxruntime", (element,), (0.8e9, 1.0e9), "none",
+                                                    sysfs_root=root)
+
+
+def test_the_clocks_are_put_back_when_the_profile_ends(bundle, tmp_path, clocked):
+    root, before, request = clocked
+    profile_to(tmp_path / "table.yaml", bundle, request)
+    assert sorted(set(read_table(tmp_path / "table.yaml").table.cpu_frequency)) == [0.8e9, 1.0e9]
     assert policy_files(root) == before
+
+
+def test_ctrl_c_puts_the_clocks_back_and_keeps_the_turns(bundle, tmp_path, clocked, monkeypatch):
+    root, before, request = clocked
+    add = TurnLog.add
+
+    def press_ctrl_c(self, point, turn):
+        add(self, point, turn)
+        assert policy_files(root) != before
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(TurnLog, "add", press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        profile_to(tmp_path / "table.yaml", bundle, request)
+    assert policy_files(root) == before
+    assert (tmp_path / "table.yaml.turns.partial").read_text().count("\n") == 2
