@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/profile.py [BUNDLE] [--elements NAME ...] [--engine NAME] [--most-runs N]
 
 Definitions, so that nobody can misread them:
-    median_repeat_error_p95   |second median / first median - 1| of every point that is in both tables, the 95th percentile
-                              over the points; at most 0.05 is the aim
+    median_repeat_error_p95   |second median / first median - 1| of every point that is in both tables, of these the
+                              95th percentile; at most 0.05 is the aim
     points                    operating points that are in both tables
     seconds                   that the two profiles took together, with the loading of the network
 

@@ -299,3 +299,17 @@ def test_ctrl_c_puts_the_clocks_back_and_keeps_the_turns(bundle, tmp_path, clock
         profile_to(tmp_path / "table.yaml", bundle, request)
     assert policy_files(root) == before
     assert (tmp_path / "table.yaml.turns.partial").read_text().count("\n") == 2
+
+
+def test_where_no_point_can_be_measured_nothing_is_kept(bundle, tmp_path, clocked, monkeypatch):
+    root, _, request = clocked
+    clock = Machine.clock
+
+    def held_down(self, element):
+        write_files(root / CPUFREQ / f"policy{min(element.cpus) // 4 * 4}", {"scaling_setspeed": 300_000})
+        return clock(self, element)
+
+    monkeypatch.setattr(Machine, "clock", held_down)
+    with pytest.raises(ValueError, match="no operating point could be measured: .* drifted: ran at 300 MHz"):
+        profile_to(tmp_path / "table.yaml", bundle, request)
+    assert not list(tmp_path.glob("table.yaml*"))

@@ -80,8 +80,8 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--elements", nargs="+", default=[], metavar="NAME",
                         help="compute elements to measure, as <cluster>:<threads> (default: all)")
     parser.add_argument("--clocks", nargs="*", type=float, metavar="MHZ",
-                        help="hold the CPUs at each of these clocks, without a value at every one that they have; needs "
-                        "the right to set clocks, and puts them back at the end (default: leave them to the governor)")
+                        help="hold the CPUs at each of these clocks, without a value at every one that they have; needs the "
+                        "right to set clocks, and puts them back at the end (default: leave them to the governor)")
     parser.add_argument("--engine", choices=CHOICES, default=AUTO,
                         help="what runs the network; auto: the fastest of those that are installed (default: auto)")
     parser.add_argument("--power-sensor", default=machine.AUTO, metavar="NAME",
@@ -151,8 +151,13 @@ def profile_to(path: Path, bundle: ModelBundle, request: ProfileRequest = Profil
         finally:
             log.close()
             engine.close()
+    try:
+        table = make_table(bundle, points, summaries, request.settings, sensor is not None)
+    except ValueError:
+        log.remove()  # going on would not make them better
+        raise
     file = ProfileFile(
-        table=make_table(bundle, points, summaries, request.settings, sensor is not None),
+        table=table,
         model=bundle.name,
         weights_sha256=bundle.weights_sha256,
         platform=fingerprint,
@@ -239,7 +244,8 @@ def _measure(bundle: ModelBundle, engine: Engine, points: Sequence[Planned], set
     return summaries
 
 
-def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Summary], request: ProfileRequest) -> dict[str, Any]:
+def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Summary],
+                request: ProfileRequest) -> dict[str, Any]:
     header, good = log.header, [summary for summary in summaries if not summary.mark]
     compared = {name: float(f"{seconds:.4g}") for name, seconds in header["compared"].items()}
     temperatures = [value for summary in summaries for value in summary.temperatures if not math.isnan(value)]

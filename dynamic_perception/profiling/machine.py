@@ -9,8 +9,8 @@ from typing import Callable, NamedTuple, Sequence
 
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import ComputeElement
-from dynamic_perception.hardware.power import WHOLE_MACHINE, EnergyMeter, PowerSensor, find_power_sensors
 from dynamic_perception.hardware.gpus import SYSFS
+from dynamic_perception.hardware.power import WHOLE_MACHINE, EnergyMeter, PowerSensor, find_power_sensors
 from dynamic_perception.hardware.sensors import read_temperatures
 from dynamic_perception.profiling.statistics import CLOCK_TOLERANCE
 
@@ -28,7 +28,7 @@ class Energy(NamedTuple):
 
 
 class Machine:
-    """What is set before a turn and read around it.  With a clock control, `close` puts the clocks back.
+    """What is set before a turn and read around it.
 
     Args:
         sysfs_root: where the kernel's view of the hardware is mounted.
@@ -68,10 +68,6 @@ class Machine:
         finally:
             joules, seconds = self._meter.stop()
         return Energy(joules - self.idle_power * seconds, seconds, runs)
-
-    def close(self) -> tuple[str, ...]:
-        """Put the clocks back; what could not be put back."""
-        return self._clocks.restore() if self._clocks else ()
 
 
 def choose_sensor(name: str, sysfs_root: Path = SYSFS) -> tuple[PowerSensor | None, float]:

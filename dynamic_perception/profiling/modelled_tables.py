@@ -1,4 +1,7 @@
-"""The modelled tables in `config/profiles`, made again: `python -m dynamic_perception.profiling.modelled_tables DIR`."""
+"""The modelled tables in `config/profiles`, made again.
+
+    .venv/bin/python -m dynamic_perception.profiling.modelled_tables config/profiles
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ def xavier_nx_profile() -> ProfileFile:
     board = jetson_xavier_nx
     return ProfileFile(board.modelled_table(), board.MODEL, board.WEIGHTS, MODELLED, "1", board.PLATFORM, {
         "clocks": "of the GPU", **board.ASSUMPTIONS,
-        "subnetworks": {s.name: f"{s.resolution} pixel, depths {' '.join(map(str, s.depths))}" for s in board.PUBLISHED}})
+        "subnetworks": {s.name: f"{s.resolution} pixel, depths {' '.join(map(str, s.depths))}"
+                        for s in board.PUBLISHED}})
 
 
 TABLES = {"odroid_xu3": xu3_profile, "jetson_xavier_nx": xavier_nx_profile}
