@@ -7,7 +7,7 @@ import sys
 
 from dynamic_perception.demo.commands import add_demo
 from dynamic_perception.engines.commands import add_export
-from dynamic_perception.hardware.commands import add_restore
+from dynamic_perception.hardware.commands import add_hardware, add_restore
 from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
 from dynamic_perception.profiling.plan_command import add_plan
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (add_demo, add_profile, add_plan, add_train, add_evaluate, add_calibrate, add_search, add_import_ofa,
-                add_export, add_restore):
+                add_export, add_hardware, add_restore):
         add(commands)
     chosen = parser.parse_args(arguments)
     try:

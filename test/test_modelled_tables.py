@@ -65,7 +65,7 @@ def test_the_power_of_one_core_depends_on_the_clock_and_not_on_the_subnetwork(xu
 
 
 def test_the_power_of_a_gpu_depends_on_the_clock_and_on_the_subnetwork(gpu):
-    smallest, largest = (gpu.power[rows(gpu, name, "gpu")] for name in ("235M", "731M"))
+    smallest, largest = (gpu.power[rows(gpu, name, "gpu:1")] for name in ("235M", "731M"))
     assert (np.diff(largest) > 0).all()
     assert (largest > smallest).all()
 

@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Iterable
 
 from dynamic_perception.hardware.nvml import NvmlGpu, nvml_gpus
 from dynamic_perception.hardware.sysfs import parse_integer, read_integer, read_text
@@ -18,7 +19,7 @@ KGSL = Path("class/kgsl")
 SYSFS = Path("/sys")
 # "17000000.gv11b" (Jetson Xavier), ".ga10b" (Orin), ".gp10b" (TX2), ".gpu" (Jetson, Mali, mainline Adreno), ".mali",
 # "3d00000.qcom,kgsl-3d0" (Adreno); not memory controllers ("soc:dmc"), video engines or buses.
-GPU_NODE = re.compile(r"(.*[.:,])?(gpu|g[a-z]\d\db|mali\d*|kgsl-3d\d)(-panthor|-mali)?")
+GPU_NODE = re.compile(r"(.*[.:,])?(gpu|g[a-z]\d\db|mali\d*|kgsl-3d\d)(-panthor)?")
 LOWEST_CLOCK, HIGHEST_CLOCK = 1e6, 1e10  # [Hz] beyond what GPUs are clocked with
 
 
@@ -34,6 +35,7 @@ class GpuDevice:
         index: the library's number for kind "nvml"; -1 for devfreq.
         uuid: of kind "nvml"; empty for devfreq.
         frequencies: [Hz] rising: the listed steps, or the two ends of the range; empty: not known.
+        stepped: whether these are all that it can run at; else everything between them is allowed.
     """
 
     name: str
@@ -43,6 +45,7 @@ class GpuDevice:
     index: int
     uuid: str
     frequencies: tuple[float, ...]
+    stepped: bool = True
     nvml: NvmlGpu | None = field(default=None, repr=False, compare=False)
 
     def current(self) -> float:
@@ -61,9 +64,9 @@ def find_gpus(sysfs_root: Path = SYSFS) -> tuple[GpuDevice, ...]:
     nodes = _devfreq_nodes(Path(sysfs_root))
     cards = nvml_gpus() if is_this_machine(sysfs_root) else ()
     names = ["gpu"] if len(nodes) + len(cards) == 1 else [f"gpu{i}" for i in range(len(nodes) + len(cards))]
-    found = [GpuDevice(name, "devfreq", model, path, -1, "", _frequencies(path))
+    found = [GpuDevice(name, "devfreq", model, path, -1, "", *_frequencies(path))
              for name, (model, path) in zip(names, nodes)]
-    return (*found, *(GpuDevice(name, "nvml", card.model, None, card.index, card.uuid, card.frequencies(), card)
+    return (*found, *(GpuDevice(name, "nvml", card.model, None, card.index, card.uuid, card.frequencies(), nvml=card)
                       for name, card in zip(names[len(nodes):], cards)))
 
 
@@ -86,14 +89,18 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _frequencies(path: Path) -> tuple[float, ...]:
+def _frequencies(path: Path) -> tuple[tuple[float, ...], bool]:
+    """([Hz] rising, whether these are steps)."""
     try:
-        steps = {parse_integer(word) for word in read_text(path / "available_frequencies").split()}
+        steps = _rising(parse_integer(word) for word in read_text(path / "available_frequencies").split())
     except OSError:
-        steps = set()
-    if not steps:  # the present limits are all that this kernel tells
-        steps = {read_integer(path / "min_freq"), read_integer(path / "max_freq")}
-    return tuple(sorted(float(step) for step in steps if step is not None and _possible(step)))
+        steps = ()
+    # Without a list, the present limits are all that the kernel tells.
+    return (steps, True) if steps else (_rising(read_integer(path / f"{end}_freq") for end in ("min", "max")), False)
+
+
+def _rising(clocks: Iterable[int | None]) -> tuple[float, ...]:
+    return tuple(sorted({float(clock) for clock in clocks if clock is not None and _possible(clock)}))
 
 
 def _possible(hertz: int) -> bool:

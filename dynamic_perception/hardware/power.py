@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Callable
 
@@ -31,7 +32,7 @@ NVML_STEP = 0.1  # [s] in which the cards' counters move on
 
 @dataclass(frozen=True)
 class _Rail:
-    """A sensor that still needs a name of its own: `name`, with `place` behind it where it is not the only one."""
+    """A sensor that still needs a name of its own: `name`, and more where it is not the only one."""
 
     name: str
     place: str
@@ -42,13 +43,21 @@ def find_power_sensors(sysfs_root: Path = SYSFS) -> tuple[PowerSensor, ...]:
     """Every power sensor, also those that are dead or must not be read: their readings are NaN with the reason.
 
     A rail is called as the board labels it, else after its chip; those of the same name are told apart by the bus
-    address of their chips, which does not change from start to start.
+    address of their chips, which does not change from start to start, and on one chip by a number.
     """
     root = Path(sysfs_root)
     rails = [*_counters(root), *_board_rails(root), *_batteries(root), *_cards(root)]
+    return tuple(rail.make(name) for rail, name in zip(rails, _own_names(rails)))
+
+
+def _own_names(rails: list[_Rail]) -> list[str]:
     names = Counter(rail.name for rail in rails)
-    rails = [rail if names[rail.name] == 1 else replace(rail, name=f"{rail.name}_{rail.place}") for rail in rails]
-    return tuple(rail.make(rail.name) for rail in rails)
+    own: list[str] = []
+    for rail in rails:
+        stem = rail.name if names[rail.name] == 1 else f"{rail.name}_{rail.place}"
+        candidates = chain([stem], (f"{stem}_{number}" for number in count(2)))
+        own.append(next(name for name in candidates if name not in own))
+    return own
 
 
 # Energy counters (RAPL) ----------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterable
 
-from dynamic_perception.hardware.sysfs import NOT_TOLD, excerpt, numbered_entries, parse_integer, read_integer
-from dynamic_perception.hardware.sysfs import read_text, text_or
+from dynamic_perception.hardware.sysfs import (NOT_TOLD, excerpt, numbered_entries, parse_integer, read_integer,
+                                               read_text, text_or)
 
 THERMAL_ZONES = Path("class/thermal")
 HARDWARE_MONITORS = Path("class/hwmon")
+PMIC, PMIC_AT_REST = "pmic", 100.0  # [°C] such chips of Jetson boards only know alarms, and say this without one
 POWER_SUPPLIES = Path("class/power_supply")
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = -40.0, 150.0  # [°C] beyond what silicon is specified for, a sensor is dead
 LOWEST_VOLTAGE = 500_000  # [µV] below the empty cell of any chemistry
@@ -78,7 +80,12 @@ def read_temperatures(sysfs_root: Path = Path("/sys")) -> dict[str, float]:
 
 
 def scan_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[TemperatureReading, ...]:
-    """Every temperature sensor: the thermal zones, or the hardware monitors where there is no thermal zone.
+    """Every temperature sensor, read now."""
+    return tuple(_read_temperature(zone, file) for zone, file in find_temperatures(sysfs_root))
+
+
+def find_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[tuple[str, Path], ...]:
+    """(zone, file) of the thermal zones, or of the hardware monitors where there is no thermal zone.
 
     A zone is called by its type; those of the same type are told apart by the number that the kernel gave each.
     """
@@ -91,8 +98,7 @@ def scan_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[TemperatureReadi
                    for monitor in numbered_entries(sysfs_root / HARDWARE_MONITORS, "hwmon")
                    for file in numbered_entries(monitor, "temp", "_input")]
     names = Counter(name for name, _, _ in sensors)
-    return tuple(_read_temperature(name if names[name] == 1 else f"{name}_{number}", file)
-                 for name, number, file in sensors)
+    return tuple((name if names[name] == 1 else f"{name}_{number}", file) for name, number, file in sensors)
 
 
 def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
@@ -100,8 +106,12 @@ def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
 
     Batteries of attached devices, such as a mouse, are left out.
     """
-    batteries = find_batteries(sysfs_root)
-    return read_battery_at(max(batteries, key=_size)) if batteries else None
+    return main_battery(read_batteries(sysfs_root))
+
+
+def main_battery(batteries: Iterable[BatteryReading]) -> BatteryReading | None:
+    """The one of them that the machine runs from, as for `read_battery`."""
+    return max(batteries, key=lambda battery: _size(battery.path), default=None)
 
 
 def read_batteries(sysfs_root: Path = Path("/sys")) -> tuple[BatteryReading, ...]:
@@ -131,6 +141,8 @@ def _read_temperature(zone: str, path: Path) -> TemperatureReading:
     celsius = thousandths / 1000.0
     if celsius == 0.0 or not LOWEST_TEMPERATURE <= celsius <= HIGHEST_TEMPERATURE:  # dead ones give 0 or -256
         return TemperatureReading(zone, path, math.nan, f"{path} says {celsius:g} °C: the sensor seems to be dead")
+    if zone.lower().startswith(PMIC) and celsius == PMIC_AT_REST:
+        return TemperatureReading(zone, path, math.nan, f"{path} says {celsius:g} °C: it knows no other but alarms")
     return TemperatureReading(zone, path, celsius, "")
 
 

@@ -16,7 +16,7 @@ from dynamic_perception.management.operating_points import OperatingPoint, Opera
 MODEL, WEIGHTS = "ofa_mobilenet_v3_imagenet", "the authors' weights, of which no hash was published"
 PLATFORM = {"architecture": "aarch64", "cpu_model": "NVIDIA Jetson Xavier NX Developer Kit", "cpu_count": 6}
 PROVENANCE = {"latency": "modelled", "power": "modelled", "energy": "modelled", "accuracy": "published"}
-ELEMENT = "gpu"
+ELEMENT = "gpu:1"  # as discovery calls the only GPU
 
 
 class Published(NamedTuple):
