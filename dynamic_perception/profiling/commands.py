@@ -80,7 +80,7 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--elements", nargs="+", default=[], metavar="NAME",
                         help="compute elements to measure, as <cluster>:<threads> (default: all)")
     parser.add_argument("--clocks", nargs="*", type=float, metavar="MHZ",
-                        help="hold the CPUs at each of these clocks, without a value at every one that they have; needs "
+                        help="hold the CPUs at each of these clocks, without a value at every one they have; needs "
                         "the right to set clocks, and puts them back at the end (default: left to the governor)")
     parser.add_argument("--engine", choices=CHOICES, default=AUTO,
                         help="what runs the network; auto: the fastest of those that are installed (default: auto)")

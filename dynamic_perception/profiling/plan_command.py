@@ -15,7 +15,7 @@ from dynamic_perception.management.planning import Plan, RunnerUp, make_plan
 from dynamic_perception.management.selection import Relaxed
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Objective, Target
-from dynamic_perception.profiling.table_choice import find_shipped, shipped_tables
+from dynamic_perception.profiling.table_choice import find_shipped
 from dynamic_perception.profiling.table_file import ProfileFile, read_table
 
 
@@ -26,8 +26,9 @@ def add_plan(commands: argparse._SubParsersAction) -> None:
         help="say which operating point of a table is taken under given limits, and why",
         description="Choose an operating point by the resource manager's rules, as on an undisturbed machine, and say "
         "what kept it from taking others. Exit code 1 if no point meets every limit: then the limits are given up in "
-        "the manager's order. Shipped tables: " + ", ".join(shipped_tables()) + ".")
-    parser.add_argument("table", metavar="TABLE", help="a file, or <platform>/<model> of a shipped table")
+        "the manager's order.")
+    parser.add_argument("table", metavar="TABLE", help="a file, or <platform>/<model> of a shipped table, such "
+                        "as odroid_xu3/group_cnn_cifar10; a wrong name lists them")
     limits = parser.add_argument_group("limits, each of which may be left out")
     limits.add_argument("--deadline", type=float, default=math.nan, metavar="ms", help="latency at the most")
     limits.add_argument("--energy", type=float, default=math.nan, metavar="mJ", help="energy per inference at the most")
