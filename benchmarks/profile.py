@@ -27,7 +27,7 @@ from dynamic_perception.engines.selection import CHOICES, DEFAULT
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.profiling.commands import ProfileRequest, profile_to
-from dynamic_perception.profiling.machine import NONE
+from dynamic_perception.profiling.profiled_machine import NONE
 from dynamic_perception.profiling.profiler import ProfileSettings
 
 

@@ -16,9 +16,9 @@ from sysfs_trees import CPUFREQ, container, odroid_xu3, policy_files, write_file
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import discover_elements
-from dynamic_perception.profiling import machine as machine_module
+from dynamic_perception.profiling import profiled_machine
 from dynamic_perception.profiling.commands import ProfileRequest, profile_to
-from dynamic_perception.profiling.machine import Machine, choose_sensor, clocks_of
+from dynamic_perception.profiling.profiled_machine import ProfiledMachine, choose_sensor, clocks_of
 from dynamic_perception.profiling.profiler import Planned, ProfileSettings, make_table, measure
 from dynamic_perception.profiling.statistics import Turn
 from dynamic_perception.profiling.table_file import read_table
@@ -44,7 +44,7 @@ def engine(bundle):
 def board(tmp_path):
     """The sysfs tree of a board, and an open control of its clocks."""
     root = odroid_xu3(tmp_path / "sys")
-    control = ClockControl(root, tmp_path / "clocks.json")
+    control = ClockControl(root, tmp_path / "clocks")
     control.open()
     yield root, control
     control.restore()
@@ -73,7 +73,7 @@ def test_a_point_is_measured_at_each_clock_that_is_asked_for(bundle, engine, boa
     root, control = board
     element = big_core(root)
     planned = [Planned("33%", element, clock) for clock in clocks_of(control, element, [0.61e9, 1.2e9])]
-    summaries = measure(bundle, engine, planned, BRIEF, machine=Machine(root, control))
+    summaries = measure(bundle, engine, planned, BRIEF, machine=ProfiledMachine(root, control))
     table = make_table(bundle, planned, summaries, BRIEF)
     assert table.cpu_frequency.tolist() == [0.6e9, 1.2e9]
     assert [summary.left_out for summary in summaries] == [0, 0]
@@ -93,14 +93,14 @@ def test_a_clock_beyond_the_hardwares_is_refused_by_value(board):
 def test_a_machine_whose_clocks_cannot_be_set_says_so(tmp_path):
     root = container(tmp_path / "sys")
     with pytest.raises(ValueError, match="cannot be set on this machine"):
-        clocks_of(ClockControl(root, tmp_path / "clocks.json"), discover_elements(root)[0], [])
+        clocks_of(ClockControl(root, tmp_path / "clocks"), discover_elements(root)[0], [])
 
 
 def test_a_turn_at_another_clock_is_left_out(bundle, engine, board):
     root, control = board
     planned, count = [Planned("33%", big_core(root), 1.2e9)], 0
 
-    class Cooled(Machine):
+    class Cooled(ProfiledMachine):
         """Firmware lowers the clock in the second turn."""
 
         def clock(self, element):
@@ -120,7 +120,7 @@ def test_a_clock_that_is_never_reached_marks_the_point_and_keeps_it_from_the_tab
     element = big_core(root)
     planned = [Planned("33%", element, clock) for clock in (0.6e9, 2.0e9)]
 
-    class Weak(Machine):
+    class Weak(ProfiledMachine):
         """Firmware holds the highest clock down."""
 
         def clock(self, element):
@@ -142,14 +142,14 @@ def test_the_temperature_before_and_after_is_kept(bundle, engine, tmp_path):
     def warm(index, turn):
         write_files(root / "class/thermal/thermal_zone1", {"temp": 70_000})
 
-    summary, = measure(bundle, engine, [Planned("33%", discover_elements()[0])], TURNS, machine=Machine(root),
-                       on_turn=warm)
+    planned = [Planned("33%", discover_elements()[0])]
+    summary, = measure(bundle, engine, planned, TURNS, machine=ProfiledMachine(root), on_turn=warm)
     assert summary.temperatures == (55.0, 70.0)
 
 
 def test_the_energy_counter_gives_power_above_idle(bundle, engine, tmp_path, monkeypatch):
     """4 W at rest, 9 W while inferences run, as a counter of microjoules in a file."""
-    monkeypatch.setattr(machine_module, "IDLE_TIME", 0.6)
+    monkeypatch.setattr(profiled_machine, "IDLE_TIME", 0.6)
     zone = tmp_path / "sys" / "class" / "powercap" / "intel-rapl:0"
     write_files(zone, {"name": "package-0", "energy_uj": 1, "max_energy_range_uj": 262_143_328_850})
     watts, ended = [4.0], threading.Event()
@@ -169,7 +169,8 @@ def test_the_energy_counter_gives_power_above_idle(bundle, engine, tmp_path, mon
         sensor, idle = choose_sensor("auto", tmp_path / "sys")
         watts[0] = 9.0
         planned = [Planned("33%", discover_elements()[0])]
-        summaries = measure(bundle, engine, planned, TURNS, machine=Machine(tmp_path / "sys", None, sensor, idle))
+        machine = ProfiledMachine(tmp_path / "sys", None, sensor, idle)
+        summaries = measure(bundle, engine, planned, TURNS, machine=machine)
     finally:
         ended.set()
         counter.join()
@@ -303,13 +304,13 @@ def test_ctrl_c_puts_the_clocks_back_and_keeps_the_turns(bundle, tmp_path, clock
 
 def test_where_no_point_can_be_measured_nothing_is_kept(bundle, tmp_path, clocked, monkeypatch):
     root, _, request = clocked
-    clock = Machine.clock
+    clock = ProfiledMachine.clock
 
     def held_down(self, element):
         write_files(root / CPUFREQ / f"policy{min(element.cpus) // 4 * 4}", {"scaling_setspeed": 300_000})
         return clock(self, element)
 
-    monkeypatch.setattr(Machine, "clock", held_down)
+    monkeypatch.setattr(ProfiledMachine, "clock", held_down)
     with pytest.raises(ValueError, match="no operating point could be measured: .* drifted: ran at 300 MHz"):
         profile_to(tmp_path / "table.yaml", bundle, request)
     assert not list(tmp_path.glob("table.yaml*"))

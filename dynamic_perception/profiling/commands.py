@@ -26,8 +26,8 @@ from dynamic_perception.hardware.compute_element import (ComputeElement, discove
 from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.hardware.power import PowerSensor
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
-from dynamic_perception.profiling import machine
-from dynamic_perception.profiling.machine import Machine, choose_sensor, clocks_of, find_sensor
+from dynamic_perception.profiling import profiled_machine
+from dynamic_perception.profiling.profiled_machine import ProfiledMachine, choose_sensor, clocks_of, find_sensor
 from dynamic_perception.profiling.profiler import Planned, ProfileSettings, make_table, measure
 from dynamic_perception.profiling.statistics import Summary, precision
 from dynamic_perception.profiling.table_file import ProfileFile, default_profile, write_table
@@ -56,7 +56,7 @@ class ProfileRequest:
     engine: str = AUTO
     elements: tuple[str, ...] = ()
     clocks: tuple[float, ...] | None = None
-    power_sensor: str = machine.AUTO
+    power_sensor: str = profiled_machine.AUTO
     restart: bool = False
     sysfs_root: Path = SYSFS
 
@@ -84,7 +84,7 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
                         "the right to set clocks, and puts them back at the end (default: left to the governor)")
     parser.add_argument("--engine", choices=CHOICES, default=AUTO,
                         help="what runs the network; auto: the fastest of those that are installed (default: auto)")
-    parser.add_argument("--power-sensor", default=machine.AUTO, metavar="NAME",
+    parser.add_argument("--power-sensor", default=profiled_machine.AUTO, metavar="NAME",
                         help="sensor to measure power with; auto: the best that there is; none: model power "
                         "(default: auto)")
     parser.add_argument(
@@ -141,7 +141,7 @@ def profile_to(path: Path, bundle: ModelBundle, request: ProfileRequest = Profil
             "settings": dataclasses.asdict(request.settings),
             "points": [[point.subnetwork, point.element.name, point.clock] for point in points]}, request.restart)
         engine, sensor = _begin(log, bundle, elements, request, bar)
-        here = Machine(request.sysfs_root, control, sensor, log.header["idle_power"])
+        here = ProfiledMachine(request.sysfs_root, control, sensor, log.header["idle_power"])
         try:
             summaries = _measure(bundle, engine, points, request.settings, here, log, bar)
         except KeyboardInterrupt:
@@ -208,7 +208,7 @@ def _begin(log: TurnLog, bundle: ModelBundle, elements: Sequence[ComputeElement]
         log.require("engine_version", engine.version)
         log.begin({})
         name = log.header["power_sensor"]
-        return engine, find_sensor(name, request.sysfs_root) if name != machine.NONE else None
+        return engine, find_sensor(name, request.sysfs_root) if name != profiled_machine.NONE else None
     compared, name = _compare_engines(bundle, elements[0], request.engine, bar)
     engine = open_engine(name, bundle, memory_budget=UNLIMITED)
     at_rest = bar.add_task("power at rest", total=None)
@@ -217,7 +217,7 @@ def _begin(log: TurnLog, bundle: ModelBundle, elements: Sequence[ComputeElement]
     log.begin({
         "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "engine": engine.name, "engine_version": engine.version, "compared": compared,
-        "power_sensor": sensor.name if sensor else machine.NONE, "idle_power": idle_power,
+        "power_sensor": sensor.name if sensor else profiled_machine.NONE, "idle_power": idle_power,
         "load_average": os.getloadavg()[0]})
     return engine, sensor
 
@@ -235,8 +235,8 @@ def _compare_engines(bundle: ModelBundle, element: ComputeElement, asked: str,
     return compared, next(iter(compared))
 
 
-def _measure(bundle: ModelBundle, engine: Engine, points: Sequence[Planned], settings: ProfileSettings, here: Machine,
-             log: TurnLog, bar: Progress) -> list[Summary]:
+def _measure(bundle: ModelBundle, engine: Engine, points: Sequence[Planned], settings: ProfileSettings,
+             here: ProfiledMachine, log: TurnLog, bar: Progress) -> list[Summary]:
     task = bar.add_task(f"profiling {bundle.name}", total=100)
     summaries = measure(bundle, engine, points, settings,
                         lambda share: bar.update(task, completed=math.floor(100 * share)), here, log.turns, log.add)
@@ -249,7 +249,7 @@ def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Sum
     header, good = log.header, [summary for summary in summaries if not summary.mark]
     compared = {name: float(f"{seconds:.4g}") for name, seconds in header["compared"].items()}
     temperatures = [value for summary in summaries for value in summary.temperatures if not math.isnan(value)]
-    measured = header["power_sensor"] != machine.NONE
+    measured = header["power_sensor"] != profiled_machine.NONE
     return {
         "measured_at": header["measured_at"],
         "clocks": GOVERNOR if request.clocks is None else "held at cpu_frequency, and read back around every turn",

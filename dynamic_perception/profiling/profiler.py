@@ -17,7 +17,7 @@ from dynamic_perception.engines.engine import Engine
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle
-from dynamic_perception.profiling.machine import Machine
+from dynamic_perception.profiling.profiled_machine import ProfiledMachine
 from dynamic_perception.profiling.statistics import Summary, Turn, gave_up, precision, summarise
 
 PROVENANCE = {"latency": "measured", "power": "modelled", "energy": "modelled", "accuracy": "measured"}
@@ -61,7 +61,7 @@ def measure(
     points: Sequence[Planned],
     settings: ProfileSettings,
     on_share: Callable[[float], None] = lambda share: None,
-    machine: Machine = Machine(),
+    machine: ProfiledMachine = ProfiledMachine(),
     kept: Sequence[tuple[int, Turn]] = (),
     on_turn: Callable[[int, Turn], None] = lambda point, turn: None,
 ) -> list[Summary]:
@@ -111,7 +111,7 @@ def make_table(bundle: ModelBundle, points: Sequence[Planned], summaries: Sequen
     return OperatingPointTable.from_points(rows, POWER_MEASURED if power_measured else PROVENANCE)
 
 
-def _take_turn(engine: Engine, point: Planned, image: np.ndarray, runs: int, machine: Machine,
+def _take_turn(engine: Engine, point: Planned, image: np.ndarray, runs: int, machine: ProfiledMachine,
                with_energy: bool) -> Turn:
     machine.set_clock(point.element, point.clock)
     engine.activate(point.subnetwork, point.element)

@@ -27,7 +27,7 @@ class Energy(NamedTuple):
     runs: int
 
 
-class Machine:
+class ProfiledMachine:
     """What is set before a turn and read around it.
 
     Args:
