@@ -11,6 +11,7 @@ from dynamic_perception.hardware.clock_commands import add_clock_helper, add_emu
 from dynamic_perception.hardware.commands import add_hardware
 from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
+from dynamic_perception.profiling.plan_command import add_plan
 from dynamic_perception.training.commands import add_calibrate, add_evaluate, add_train
 from dynamic_perception.training.quantise_command import add_quantise
 from dynamic_perception.training.search_command import add_search
@@ -19,6 +20,7 @@ COMMANDS = (
     add_demo,
     add_hardware,
     add_profile,
+    add_plan,
     add_train,
     add_evaluate,
     add_calibrate,
