@@ -102,6 +102,7 @@ class ResourceManager:
         self._current: int | None = None
         self._settled: Situation | None = None             # the last one in which the current point was the right one
         self._reason = Reason.STARTUP
+        self._field = ""                                   # of the situation, that moved the point
         self._sentence = ""
 
     # ---- what is heard
@@ -207,8 +208,7 @@ class ResourceManager:
         index = self._selector.select(patient, prediction, self._current, self.settings.margin).index
         if index == self._current:
             return False
-        self._move(index, situation, forced=False, up=True)
-        return True
+        return self._move(index, situation, forced=False, up=True)
 
     def _is_down(self, prediction: Prediction, better: Selection) -> bool:
         """Cheaper and faster, or closer to a limit that cannot be met: nothing to wait for."""
@@ -220,16 +220,26 @@ class ResourceManager:
         return bool((faster and cheaper) or (faster and "deadline" in missed) or (saves and "energy" in missed)
                     or (cheaper and ("battery" in missed or "power" in missed)))
 
-    def _move(self, index: int, situation: Situation, forced: bool, up: bool = False) -> None:
+    def _move(self, index: int, situation: Situation, forced: bool, up: bool = False) -> bool:
+        """Take point `index`; False if it is one step up too many."""
         reason, field = self._cause(situation, forced)
+        asked = reason in USER_REASONS
+        if up and not asked and not self._dwell.may_step_up(self._now):
+            return False
         cause = self._explain(field, situation, self._current if forced else index)
+        self._field = field
         self._take(index, reason, cause + explain_move(self.table[self._current], self.table[index]), situation)
         if up:
-            self._dwell.step_up(self._now, reason)
-        elif reason in USER_REASONS:
+            self._dwell.step_up(self._now, self._edge(reason), asked)
+        elif asked:
             self._dwell.stop_waiting()
         else:
-            self._dwell.step_down(self._now, reason)
+            self._dwell.step_down(self._now, self._edge(reason))
+        return True
+
+    def _edge(self, reason: Reason) -> tuple[Reason, int]:
+        """What a step up and its taking back have in common where an input is at the edge between two points."""
+        return reason, self._environment.regime if reason is Reason.CONTENTION else 0
 
     def _explain(self, field: str, situation: Situation, row: int) -> str:
         """What happened to `field`, ready to be followed by what was done; `row`: the point that it concerns."""
@@ -251,18 +261,21 @@ class ResourceManager:
 
     def _cause(self, situation: Situation, forced: bool) -> tuple[Reason, str]:
         """Which input moves the point: bring the new inputs into the settled situation one by one until it does."""
+        if self._moves(self._settled, forced):
+            return self._reason, self._field  # one more step of the same move: this point has just waited longer
         trial = self._settled
         for reason, names in CAUSES:
             trial = replace(trial, **{name: getattr(situation, name) for name in names})
-            prediction = self._selector.predict(trial)
-            if forced:
-                moves = not self._selector.select(trial, prediction).kept[self._current]
-            else:
-                better = self._selector.select(trial, prediction, self._current, self.settings.margin)
-                moves = better.index != self._current
-            if moves:
+            if self._moves(trial, forced):
                 break
         return reason, names[0]
+
+    def _moves(self, situation: Situation, forced: bool) -> bool:
+        """Whether the current point would be left in this situation."""
+        prediction = self._selector.predict(situation)
+        if forced:
+            return not self._selector.select(situation, prediction).kept[self._current]
+        return self._selector.select(situation, prediction, self._current, self.settings.margin).index != self._current
 
     def _decision(self, situation: Situation, prediction: Prediction, exact: Selection, changed: bool) -> Decision:
         index = self._current
