@@ -104,15 +104,14 @@ class SlowDowns:
 
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`."""
-        predictions = np.empty((2, len(elements)))
-        for position, element in enumerate(elements):
-            tracked = self._elements[element]
-            predictions[:, position] = tracked.filter.predict(time, self._hint(tracked, time))
+        tracked = [self._elements[element] for element in elements]
+        predictions = np.array([one.filter.predict(time, self._hint(one, time)) for one in tracked]).T
         return predictions[0], predictions[1]
 
     def _hint(self, tracked: _Element, time: float) -> Hint:
         used = self._in_use.get(tracked.cluster)
-        if used is None or used is tracked or used.filter.heard_at < tracked.filter.heard_at:
+        if (used is None or used is tracked or tracked.filter.heard_at == -math.inf
+                or used.filter.heard_at < tracked.filter.heard_at):
             return NO_HINT
         level = used.filter.predict(time)[0]
         left = 1.0

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dynamic_perception.management.operating_points import Z_95
 
@@ -52,8 +53,7 @@ class KalmanSettings:
             raise ValueError(f"Kalman filter: alpha is {self.alpha:g}: expected 0 to below 1")
 
 
-@dataclass(frozen=True)
-class Hint:
+class Hint(NamedTuple):
     """What is known about a quantity that is not heard of, from one that moves with it."""
 
     towards: float = math.nan  # what the estimate fades to; NaN: the start value

@@ -178,32 +178,38 @@ class ResourceManager:
         self._advance(time)
         situation = self._situation()
         prediction = self._selector.predict(situation, self._prediction)
+        if self._current is not None and self._selector.admits(situation, prediction, self._current):
+            better = self._selector.select(situation, prediction, self._current, self.settings.margin)
+            changed = self._improve(situation, prediction, better)
+            return self._decision(situation, prediction, better, changed)
         exact = self._selector.select(situation, prediction)
         changed = True
         if self._current is None:
             self._take(exact.index, Reason.STARTUP, f"start: {self.table[exact.index]}", situation)
         elif not exact.kept[self._current]:
             self._move(exact.index, situation, forced=True)
-        else:
+        elif exact.index == self._current:
             changed = self._improve(situation, prediction, exact)
+        else:
+            better = self._selector.select(situation, prediction, self._current, self.settings.margin)
+            changed = self._improve(situation, prediction, better)
         return self._decision(situation, prediction, exact, changed)
 
-    def _improve(self, situation: Situation, prediction: Prediction, exact: Selection) -> bool:
+    def _improve(self, situation: Situation, prediction: Prediction, better: Selection) -> bool:
         """The current point may stay.  Leave it for a clearly better one: down at once, up after the dwell."""
-        better = exact
-        if exact.index != self._current:
-            better = self._selector.select(situation, prediction, self._current, self.settings.margin)
         if better.index == self._current:
             self._dwell.stop_waiting()
             self._settled = situation
             return False
         if self._is_down(prediction, better):
-            self._move(better.index, situation, forced=False)
-            return True
-        waited = self._dwell.waited(self._now, better.kept)
-        waited[self._current] = True
-        patient = replace(situation, available=situation.available & waited)
-        index = self._selector.select(patient, prediction, self._current, self.settings.margin).index
+            return self._move(better.index, situation, forced=False)
+        waited, index = self._dwell.waited(self._now, better.kept), better.index
+        if not waited[index]:
+            if not np.count_nonzero(waited):
+                return False
+            waited[self._current] = True
+            patient = replace(situation, available=situation.available & waited)
+            index = self._selector.select(patient, prediction, self._current, self.settings.margin).index
         if index == self._current:
             return False
         return self._move(index, situation, forced=False, up=True)

@@ -167,19 +167,27 @@ class Selector:
         for name, (column, most) in limits.items():
             if name not in self._relax:
                 met = kept & self._meets(name, column, most, current, worse)
-                kept = met if met.any() else self.coolest(kept)
+                kept = met if np.count_nonzero(met) else self.coolest(kept)
         order = [name for name in self._relax if name in limits]
         count = len(order)
         while count:
-            name = order[count - 1]
-            met = self._meets(name, *limits[name], current, worse)
+            met = self._meets(order[count - 1], *limits[order[count - 1]], current, worse)
             met &= kept
-            if not met.any():
+            if not np.count_nonzero(met):
                 break
             kept, count = met, count - 1
         misses = [(self._excess(name, *limits[name], current, worse), 1.0) for name in reversed(order[:count])]
         ranking = self._ranking(situation.target.objective, prediction, worse)
         return Selection(self._best(kept, [*misses, *ranking], current), kept, tuple(order[:count]))
+
+    def admits(self, situation: Situation, prediction: Prediction, index: int) -> bool:
+        """Whether point `index` meets every limit: then nothing is given up, and it is among those that are kept."""
+        if not situation.available[index] or prediction.power[index] > situation.thermal_cap:
+            return False
+        if situation.fallback and not self._fallback[index]:
+            return False
+        limits = self._limits(situation, prediction)
+        return all(column[index] <= most for column, most in limits.values())
 
     def missed(self, situation: Situation, prediction: Prediction, index: int) -> tuple[Relaxed, ...]:
         """The limits that point `index` misses; the thermal one is not among them."""
@@ -205,11 +213,11 @@ class Selector:
         if situation.thermal_cap < math.inf:
             cool = self._meets("power", prediction.power, situation.thermal_cap, current, worse)
             cool &= situation.available
-            if not cool.any():
+            if not np.count_nonzero(cool):
                 return self.coolest(situation.available)
         if situation.fallback:
             fallback = cool & self._fallback
-            return fallback if fallback.any() else self.coolest(cool)
+            return fallback if np.count_nonzero(fallback) else self.coolest(cool)
         return cool
 
     def _limits(self, situation: Situation, prediction: Prediction) -> dict[str, tuple[np.ndarray, float]]:
@@ -266,8 +274,8 @@ class Selector:
             scratch *= worse
             if among[current]:
                 scratch[current] = column[current]
-        least = scratch.min()
-        rows = np.flatnonzero(scratch == least if least < np.inf else among)
+        least = np.minimum.reduce(scratch)
+        rows = (scratch == least if least < np.inf else among).nonzero()[0]
         for column, worse in columns[1:]:
             if len(rows) == 1:
                 break
