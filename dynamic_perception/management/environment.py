@@ -68,6 +68,7 @@ class SlowDowns:
 
     def __init__(self, elements: Iterable[str] = (), settings: KalmanSettings = EnvironmentSettings().slow_down):
         self._settings = settings
+        self._unheard = KalmanFilter(settings).predict(0.0)
         self._elements: dict[str, _Element] = {}
         self._in_use: dict[str, _Element] = {}  # cluster -> the element that was heard last and is settled
         self.regime = 0  # counts the steps that an estimate has made: other work came or went, which is no noise
@@ -105,13 +106,13 @@ class SlowDowns:
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`."""
         tracked = [self._elements[element] for element in elements]
-        predictions = np.array([one.filter.predict(time, self._hint(one, time)) for one in tracked]).T
+        predictions = np.array([self._unheard if one.filter.heard_at == -math.inf
+                                else one.filter.predict(time, self._hint(one, time)) for one in tracked]).T
         return predictions[0], predictions[1]
 
     def _hint(self, tracked: _Element, time: float) -> Hint:
         used = self._in_use.get(tracked.cluster)
-        if (used is None or used is tracked or tracked.filter.heard_at == -math.inf
-                or used.filter.heard_at < tracked.filter.heard_at):
+        if used is None or used is tracked or used.filter.heard_at < tracked.filter.heard_at:
             return NO_HINT
         level = used.filter.predict(time)[0]
         left = 1.0

@@ -60,6 +60,7 @@ class Prediction:
         self.assured = np.empty(length)    # [n] end-to-end latency [s] kept with the asked probability
         self.power = np.empty(0)           # [n] [W]
         self.overhead: Gaussian = (0.0, 0.0)
+        self.limits: dict[str, tuple[np.ndarray, float]] = {}  # name -> (column, what it may be at most)
         self.slow_down: np.ndarray | float = np.empty(0)  # [n] mean of every row's element, or that of all
         self.profiled_energy = np.empty(0)                # [n] [J]
         self.of_rows = np.empty((2, length))              # room for the mean and the variance of every row's element
@@ -131,6 +132,7 @@ class Selector:
         assured += prediction.inference
         assured += situation.overhead[0]
         prediction.begin(mean, situation.overhead, self._power, self._energy)
+        prediction.limits = self._limits(situation, prediction)
         return prediction
 
     def _of_rows(self, slow_down: Gaussians, prediction: Prediction) -> tuple[np.ndarray | float, np.ndarray | float]:
@@ -163,7 +165,7 @@ class Selector:
         """The best point.  With `current`, every other one must do with latency, power and energy worse by `margin`."""
         worse = 1.0 if current is None else 1.0 + margin
         kept = self._required(situation, prediction, current, worse)
-        limits = self._limits(situation, prediction)
+        limits = prediction.limits
         for name, (column, most) in limits.items():
             if name not in self._relax:
                 met = kept & self._meets(name, column, most, current, worse)
@@ -186,13 +188,12 @@ class Selector:
             return False
         if situation.fallback and not self._fallback[index]:
             return False
-        limits = self._limits(situation, prediction)
-        return all(column[index] <= most for column, most in limits.values())
+        return all(column[index] <= most for column, most in prediction.limits.values())
 
     def missed(self, situation: Situation, prediction: Prediction, index: int) -> tuple[Relaxed, ...]:
         """The limits that point `index` misses; the thermal one is not among them."""
         missed = []
-        for name, (column, most) in self._limits(situation, prediction).items():
+        for name, (column, most) in prediction.limits.items():
             got = float(column[index])
             if got > most:
                 asked_and_got = {"accuracy": lambda: (-most, -got), "rate": lambda: (
@@ -221,7 +222,7 @@ class Selector:
         return cool
 
     def _limits(self, situation: Situation, prediction: Prediction) -> dict[str, tuple[np.ndarray, float]]:
-        """Name -> (column, what it may be at most)."""
+        """Those of the situation, as in Prediction.limits."""
         target = situation.target
         limits = {}
         if not math.isnan(target.max_energy):
