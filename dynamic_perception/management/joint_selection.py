@@ -126,10 +126,14 @@ class JointSelector:
         for a in range(len(self.networks)):
             total[np.arange(len(total)), clusters[:, a]] += threads[:, a]
         factors = np.maximum(1.0, total / self._cores)
-        self._sharing = np.take_along_axis(factors, clusters, axis=1)  # [N, networks]
+        sharing = np.take_along_axis(factors, clusters, axis=1)  # [N, networks]
         self._on_cluster = clusters
-        self._levels, self._level = np.unique(self._sharing, return_inverse=True)
-        self._level = self._level.reshape(self._sharing.shape)
+        self._levels, self._level = np.unique(sharing, return_inverse=True)
+        self._level = self._level.reshape(sharing.shape)
+        # Where _Search._value finds and puts what a network is worth in every assignment, as flat indices.
+        counts = np.array([len(of) for of in self._elements])
+        self._of_network = (self._level * counts + self._assignments).T.copy()
+        self._place = (np.arange(len(clusters))[:, None] * len(self.clusters) + clusters).T.copy()
 
     def sharing(self, rows: Sequence[int], of: int) -> np.ndarray:
         """[elements] by how much network `of` would be slowed by the others on each of its elements.
@@ -156,11 +160,12 @@ class JointSelector:
         return Combination(tuple(rows), float(worth), float(penalty), float(power))
 
     def solve(self, situations: Sequence[Situation], cap: float, current: Sequence[int] = (), margin: float = 0.0,
-              most_knapsacks: float = math.inf) -> Combination:
+              tolerance: float = 0.0, most_knapsacks: float = math.inf) -> Combination:
         """The combination of greatest worth whose power is at most `cap` [W]; where there is none, that of least power.
 
-        With `current`, all other points must do with latency, power and energy worse by `margin`.  Exact, unless more
-        than `most_knapsacks` combinations of elements and clocks have to be looked into.
+        With `current`, all other points must do with latency, power and energy worse by `margin`.  `tolerance`: by what share
+        of the networks' weights the worth may be less than the greatest; exact with 0, unless more than `most_knapsacks`
+        combinations of elements and clocks have to be looked into.
 
         The price of power (a Lagrange multiplier) splits the problem by networks but for elements and clocks, which are
         tried all at once; what remains between that bound and the best combination found is searched from the most
@@ -173,27 +178,30 @@ class JointSelector:
                 worse[:] = 1.0 + margin
                 worse[current[a]] = 1.0
             judged.append(_judge(network, situation, self._levels, slice(None), worse))
-        return _Search(self, judged, cap).run(most_knapsacks)
+        slack = tolerance * sum(network.weight for network in self.networks)
+        return _Search(self, judged, cap, slack).run(most_knapsacks)
 
 
 class _Classes:
     """The rows of one network, grouped by element and clock setting."""
 
     def __init__(self, network: Network, clusters: np.ndarray, signatures: list[dict[tuple, int]]):
-        elements = network.table.element_index
+        self.elements = elements = network.table.element_index
         self.signature = np.array([signatures[clusters[e]].get(key, 0) for e, key in zip(elements, network.clock_keys)])
         self.settings = 1 + max(len(of_cluster) for of_cluster in signatures)
         keys = elements * self.settings + self.signature
         self.order = np.argsort(keys, kind="stable")
         self.keys, self.starts = np.unique(keys[self.order], return_index=True)
-        self.ends = np.append(self.starts[1:], len(keys))
         self.shape = len(clusters), self.settings
+        self._rows: dict[tuple[int, int], np.ndarray] = {}
 
     def rows(self, element: int, setting: int) -> np.ndarray:
         """Those that can run on this element while its cluster's clock is set like that."""
-        wanted = np.isin(self.keys, [element * self.settings, element * self.settings + setting])
-        return np.concatenate([self.order[start:end] for start, end in zip(self.starts[wanted], self.ends[wanted])]
-                              or [np.empty(0, dtype=np.intp)])
+        if (element, setting) not in self._rows:
+            on_element = self.elements == element
+            self._rows[element, setting] = np.flatnonzero(on_element & ((self.signature == setting)
+                                                                        | (self.signature == 0)))
+        return self._rows[element, setting]
 
     def best(self, values: np.ndarray) -> np.ndarray:
         """[levels, elements, settings] the greatest of `values` ([levels, n]) in every class, free clocks included."""
@@ -206,7 +214,8 @@ class _Classes:
 class _Search:
     """One run of :meth:`JointSelector.solve`; `judged`: (worth, penalty, power) [levels, n] of every network."""
 
-    def __init__(self, selector: JointSelector, judged: list[tuple[np.ndarray, ...]], cap: float):
+    def __init__(self, selector: JointSelector, judged: list[tuple[np.ndarray, ...]], cap: float, slack: float):
+        self._slack = slack
         self._selector, self._cap = selector, cap * (1.0 + ROUNDING) + ROUNDING
         self._worth, self._penalty, self._power = zip(*judged)
         self._best: Combination | None = None
@@ -219,8 +228,7 @@ class _Search:
         if coolest.power > self._cap:
             return coolest
         self._best = coolest
-        price = self._price_of_power(free, coolest)
-        self._search(price, most_knapsacks)
+        self._search(self._price_of_power(free, coolest), most_knapsacks)
         return self._best
 
     def _priced(self, a: int, price: float) -> np.ndarray:
@@ -230,21 +238,19 @@ class _Search:
         return self._worth[a] - price * self._power[a]
 
     def _value(self, price: float) -> np.ndarray:
-        """[N, clusters, settings] the most that the networks on a cluster are worth at this price."""
-        selector = self._selector
-        count, every = len(selector._assignments), np.arange(len(selector._assignments))
-        settings = selector._classes[0].settings
-        value = np.zeros((count, len(selector.clusters), settings))
-        for a, classes in enumerate(selector._classes):
-            best = classes.best(self._priced(a, price))
-            value[every, selector._on_cluster[:, a]] += best[selector._level[:, a], selector._assignments[:, a]]
-        return value
+        """[settings, N, clusters] the most that the networks on a cluster are worth at this price."""
+        selector, settings = self._selector, self._selector._classes[0].settings
+        value = np.zeros((settings, len(selector._assignments) * len(selector.clusters)))
+        for a, (classes, place, of_network) in enumerate(zip(selector._classes, selector._place, selector._of_network)):
+            best = classes.best(self._priced(a, price)).reshape(-1, settings).T
+            value[:, place] += best[:, of_network]
+        return value.reshape(settings, len(selector._assignments), len(selector.clusters))
 
     def _richest(self, price: float) -> Combination:
         """The best combination at this price of power, whatever its power."""
         value = self._value(price)
-        assignment = int(np.argmax(value.max(axis=2).sum(axis=1)))
-        settings = value[assignment].argmax(axis=1)
+        assignment = int(np.argmax(value.max(axis=0).sum(axis=1)))
+        settings = value[:, assignment].argmax(axis=0)
         rows = []
         for a, classes in enumerate(self._selector._classes):
             element = self._selector._assignments[assignment, a]
@@ -269,6 +275,8 @@ class _Search:
                 break
             above, below = (found, below) if found.power > self._cap else (above, found)
             self._offer(found)
+            if not self._can_beat(found.worth + price * (self._cap - found.power)):
+                break
         return max(price, 0.0)
 
     def _offer(self, found: Combination) -> None:
@@ -277,12 +285,12 @@ class _Search:
 
     def _search(self, price: float, most_knapsacks: float) -> None:
         value = self._value(price)
-        bounds = value.max(axis=2).sum(axis=1) + price * self._cap
+        bounds = value.max(axis=0).sum(axis=1) + price * self._cap
         looked_into = 0
         for assignment in np.argsort(-bounds, kind="stable"):
             if not self._can_beat(bounds[assignment]):
                 return
-            for bound, settings in self._settings(value[assignment], price, int(assignment)):
+            for bound, settings in self._settings(value[:, assignment].T, price, int(assignment)):
                 if not self._can_beat(bound):
                     break
                 if looked_into >= most_knapsacks:
@@ -291,7 +299,7 @@ class _Search:
                 self._knapsack(int(assignment), settings, price, bound)
 
     def _can_beat(self, bound: float) -> bool:
-        return bound > self._best.worth + 1e-9 * (1.0 + abs(self._best.worth))
+        return bound > self._best.worth + self._slack + 1e-9 * (1.0 + abs(self._best.worth))
 
     def _settings(self, value: np.ndarray, price: float, assignment: int) -> Iterable[tuple[float, tuple[int, ...]]]:
         """(bound, clock setting of every cluster) of one assignment, the most promising first."""
