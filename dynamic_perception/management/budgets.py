@@ -63,8 +63,6 @@ class BatteryBudget:
         """`greatest_power` [W] of the table, which the fractions are fractions of."""
         if not 0 <= hysteresis < 1:
             raise ValueError(f"battery: hysteresis is {hysteresis:g}: expected 0 to below 1")
-        if math.isnan(greatest_power) and any(math.isnan(threshold.max_power) for threshold in thresholds):
-            raise ValueError("battery: a threshold is a fraction of the greatest power, but the table knows no power")
         self._below = np.array([threshold.below for threshold in thresholds])
         self._lift = np.minimum(self._below + hysteresis, 1.0)
         self._thresholds = tuple(thresholds)
@@ -76,7 +74,9 @@ class BatteryBudget:
         self.fault = ""  # why the last reading could not be used
 
     def set_greatest_power(self, greatest_power: float) -> None:
-        """[W] that the fractions are fractions of."""
+        """[W] that the fractions are fractions of; ValueError for NaN where there are some."""
+        if math.isnan(greatest_power) and any(math.isnan(threshold.max_power) for threshold in self._thresholds):
+            raise ValueError("battery: a threshold is a fraction of the greatest power, but the table knows no power")
         self._watts = np.array([greatest_power * threshold.max_power_fraction if math.isnan(threshold.max_power)
                                 else threshold.max_power for threshold in self._thresholds])
         self._update()

@@ -87,8 +87,11 @@ class JointSelector:
     `cores`: cluster -> number of its cores; one that is not named has as many as the tables' greatest thread count.
     """
 
-    def __init__(self, networks: Sequence[Network], cores: Mapping[str, int]):
+    def __init__(self, networks: Sequence[Network], cores: Mapping[str, int], one_clock: bool = True):
+        """`one_clock`: a cluster has one clock, whoever is on it."""
         self.networks = tuple(networks)
+        self._one_clock = one_clock
+        self._regardless: JointSelector | None = None  # of the clocks
         self.clusters = list(dict.fromkeys(cluster for network in networks for cluster in network.clusters))
         self._cores = np.array([cores.get(cluster) or self._greatest_thread_count(cluster) for cluster in self.clusters])
         self._elements = [np.array([self.clusters.index(cluster) for cluster in network.clusters])
@@ -107,7 +110,7 @@ class JointSelector:
         for network, clusters in zip(self.networks, self._elements):
             for row, key in enumerate(network.clock_keys):
                 of_cluster = found[clusters[network.table.element_index[row]]]
-                if any(key):
+                if self._one_clock and any(key):
                     of_cluster.setdefault(key, len(of_cluster) + 1)
         return found
 
@@ -167,6 +170,9 @@ class JointSelector:
         of the networks' weights the worth may be less than the greatest; exact with 0, unless more than `most_knapsacks`
         combinations of elements and clocks have to be looked into.
 
+        Networks that cannot agree on the clocks, because all that they may run sets another one on the same cluster, are
+        chosen for as if each had its own: the one that sets it last has its way.
+
         The price of power (a Lagrange multiplier) splits the problem by networks but for elements and clocks, which are
         tried all at once; what remains between that bound and the best combination found is searched from the most
         promising elements and clocks on, each of them a multiple-choice knapsack.
@@ -179,7 +185,11 @@ class JointSelector:
                 worse[current[a]] = 1.0
             judged.append(_judge(network, situation, self._levels, slice(None), worse))
         slack = tolerance * sum(network.weight for network in self.networks)
-        return _Search(self, judged, cap, slack).run(most_knapsacks)
+        found = _Search(self, judged, cap, slack).run(most_knapsacks)
+        if found is not None:
+            return found
+        self._regardless = self._regardless or JointSelector(self.networks, dict(zip(self.clusters, self._cores)), False)
+        return self._regardless.solve(situations, cap, current, margin, tolerance, most_knapsacks)
 
 
 class _Classes:
@@ -220,9 +230,10 @@ class _Search:
         self._worth, self._penalty, self._power = zip(*judged)
         self._best: Combination | None = None
 
-    def run(self, most_knapsacks: float) -> Combination:
+    def run(self, most_knapsacks: float) -> Combination | None:
+        """None: all combinations would need two clocks on one cluster."""
         free = self._richest(0.0)
-        if free.power <= self._cap:
+        if free is None or free.power <= self._cap:
             return free
         coolest = self._richest(math.inf)
         if coolest.power > self._cap:
@@ -246,10 +257,13 @@ class _Search:
             value[:, place] += best[:, of_network]
         return value.reshape(settings, len(selector._assignments), len(selector.clusters))
 
-    def _richest(self, price: float) -> Combination:
+    def _richest(self, price: float) -> Combination | None:
         """The best combination at this price of power, whatever its power."""
         value = self._value(price)
-        assignment = int(np.argmax(value.max(axis=0).sum(axis=1)))
+        totals = value.max(axis=0).sum(axis=1)
+        assignment = int(np.argmax(totals))
+        if totals[assignment] == -np.inf:
+            return None
         settings = value[:, assignment].argmax(axis=0)
         rows = []
         for a, classes in enumerate(self._selector._classes):
@@ -361,9 +375,9 @@ def _judge(network: Network, situation: Situation, sharing: np.ndarray, rows: np
     penalty = np.zeros(inference.shape)
     for name, column, most in limits:
         if math.isfinite(most):
-            penalty += network.penalty_of(name) * _miss(column / most - 1.0)
+            penalty += network.penalty_of(name) * miss_of(column / most - 1.0)
     if target.min_accuracy > 0:
-        penalty += network.penalty_of("accuracy") * _miss(1.0 - accuracy / target.min_accuracy)
+        penalty += network.penalty_of("accuracy") * miss_of(1.0 - accuracy / target.min_accuracy)
     spent = np.minimum(energy / network.greatest_energy, 10.0)
     taken = inference * worse / network.greatest_latency
     utility = {Objective.MAX_ACCURACY: accuracy, Objective.MIN_ENERGY: 1.0 - spent,
@@ -372,7 +386,7 @@ def _judge(network: Network, situation: Situation, sharing: np.ndarray, rows: np
     return worth, network.weight * penalty, power
 
 
-def _miss(excess: np.ndarray) -> np.ndarray:
+def miss_of(excess: np.ndarray | float) -> np.ndarray:
     """0 where a limit is met; 1 where it is just missed, up to 2 the farther; `excess`: share of the limit."""
     over = np.maximum(excess, 0.0)
     return np.where(excess > ROUNDING, 2.0 - 1.0 / (1.0 + over), 0.0)

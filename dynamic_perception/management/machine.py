@@ -21,7 +21,7 @@ class Machine:
     """
 
     def __init__(self, settings: ManagerSettings, greatest_power: float):
-        """`greatest_power` [W] that all networks together can take; NaN: not known."""
+        """`greatest_power` [W] that all networks together can take; NaN: not known; 0: there is none yet."""
         self.settings = settings
         self.slow_downs = SlowDowns((), settings.environment.slow_down)
         self.watchdog = Watchdog()
@@ -29,12 +29,16 @@ class Machine:
         self.mission = MissionBudget(settings.battery_capacity, settings.battery_reserve, settings.other_load)
         self.faults: dict[str, str] = {}  # input -> why its last value could not be used
         self.ceilings: dict[str, tuple[float, float]] = {}  # cluster -> (clock [Hz] that it does not exceed, until [s])
+        self._started = False
         self._greatest_power = greatest_power
         self._zones = {zone.name: self._thermal_budget(zone) for zone in settings.thermal if zone.name != ANY_ZONE}
         self._any_zone = next((zone for zone in settings.thermal if zone.name == ANY_ZONE), None)
 
     def start(self, now: float) -> None:
-        """Begin to expect the inputs that are configured."""
+        """Begin to expect the inputs that are configured; once."""
+        if self._started:
+            return
+        self._started = True
         if self._uses_battery:
             self.watchdog.heard("battery", now, self.settings.battery_timeout)
         for zone in self.settings.thermal:
@@ -134,7 +138,7 @@ class Machine:
     def _ceiling_of_budgets(self) -> float:
         # With the margin, or the most demanding point could never come back while the budget is at its ceiling.
         greatest = self._greatest_power * (1.0 + self.settings.margin)
-        return math.inf if math.isnan(greatest) else greatest
+        return greatest if greatest > 0 else math.inf
 
     def _thermal_budget(self, zone: ThermalZone) -> ThermalBudget:
         return ThermalBudget(zone, self._ceiling_of_budgets)

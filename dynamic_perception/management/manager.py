@@ -96,6 +96,7 @@ class ResourceManager:
         self._deadline = math.nan                          # of the `deadline` topic
         self._rejections: dict[int, float] = {}            # row -> until when [s]
         self._all_rows = np.ones(len(table), dtype=bool)
+        self.sharing: dict[str, float] = {}                # element -> slowed so much by the machine's other networks
         self._now = -math.inf
         self._watchdog = Watchdog()                        # of this network's own inputs
         self._current: int | None = None
@@ -129,6 +130,7 @@ class ResourceManager:
         profiled = self.table.latency_at(subnetwork, compute_element, cpu_frequency, gpu_frequency, self._current)
         if math.isnan(profiled):
             raise ValueError(f"report of {subnetwork} on {compute_element}: there is no such operating point")
+        profiled *= self.sharing.get(compute_element, 1.0)
         self._environment.observe(self._now, compute_element, inference, profiled, overhead)
         running = self._point
         if cpu_frequency > 0 and (running.subnetwork, running.compute_element) == (subnetwork, compute_element):
@@ -176,7 +178,7 @@ class ResourceManager:
     def decide(self, time: float) -> Decision:
         """The point to run at `time` [s]; never None, whatever is not known."""
         self._advance(time)
-        situation = self._situation()
+        situation = self.situation()
         prediction = self._selector.predict(situation, self._prediction)
         if self._current is not None and self._selector.admits(situation, prediction, self._current):
             better = self._selector.select(situation, prediction, self._current, self.settings.margin)
@@ -322,6 +324,40 @@ class ResourceManager:
             notes.append("every point was rejected lately")
         return notes
 
+    # ---- what is decided elsewhere, for several networks together
+
+    @property
+    def current(self) -> int | None:
+        """Row of the point that was decided last; None: nothing was yet."""
+        return self._current
+
+    def advance(self, time: float) -> None:
+        """Nothing was heard up to `time`."""
+        self._advance(time)
+
+    def possible(self, situation: Situation) -> np.ndarray:
+        """[n] bool, never empty: what may run, the fallback point alone if that is asked for."""
+        fallback = situation.available & self._selector.fallback
+        return fallback if situation.fallback and fallback.any() else situation.available
+
+    def stay(self, situation: Situation) -> None:
+        """The current point is the right one in this situation."""
+        self._settled = situation
+
+    def adopt(self, index: int, reason: Reason, cause: str, situation: Situation) -> None:
+        """Take point `index`; `cause`: why, ready to be followed by what is done."""
+        move = str(self.table[index]) if self._current is None else explain_move(self._point, self.table[index])
+        self._take(index, reason, cause + move, situation)
+
+    def describe(self, situation: Situation, changed: bool) -> Decision:
+        """The current point as a decision."""
+        prediction = self._selector.predict(situation, self._prediction)
+        return self._decision(situation, prediction, Selection(self._current, situation.available, ()), changed)
+
+    def explain(self, field: str, situation: Situation, row: int) -> str:
+        """What happened to this field of the situation, ready to be followed by what is done; `row`: for which point."""
+        return self._explain(field, situation, row)
+
     # ---- what is known
 
     def status(self, time: float) -> dict[str, Any]:
@@ -349,7 +385,8 @@ class ResourceManager:
             "dwell": self._dwell.seconds,
         }
 
-    def _situation(self) -> Situation:
+    def situation(self) -> Situation:
+        """Everything that a choice depends on, as of the newest time."""
         stale = self._stale()
         deadline = self._deadline if not math.isnan(self._deadline) else self._target.max_latency
         return Situation(

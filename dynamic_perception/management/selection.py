@@ -33,6 +33,7 @@ class Situation:
     slow_down: Gaussians    # ([elements], [elements])
     overhead: Gaussian      # [s], [s^2]
     available: np.ndarray   # [n] bool
+    sharing: np.ndarray | None = None  # [elements] by how much other networks on the machine slow this one; None: not
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,16 @@ class Selector:
         self._inaccuracy = -table.accuracy
         self._latency_squared = table.latency ** 2
         self._spread_squared = table.spread ** 2 if table.spread.any() else None
-        self._fallback = np.zeros(len(table), dtype=bool)
-        self._fallback[fallback] = True
+        self.fallback = np.zeros(len(table), dtype=bool)
+        self.fallback[fallback] = True
         self._scratch = np.empty(len(table))
 
     def predict(self, situation: Situation, into: Prediction | None = None) -> Prediction:
         """Predict for every point; `into`: columns to write over."""
         prediction = Prediction(len(self.table)) if into is None else into
         mean, variance = self._of_rows(situation.slow_down, prediction)
+        if situation.sharing is not None:
+            return self._predict_sharing(situation, prediction, mean, variance)
         np.multiply(self.table.latency, mean, out=prediction.inference)
         assured = prediction.assured
         if self._spread_squared is not None:  # what the profile itself shows between median and p95 is the least
@@ -132,6 +135,18 @@ class Selector:
         assured += prediction.inference
         assured += situation.overhead[0]
         prediction.begin(mean, situation.overhead, self._power, self._energy)
+        prediction.limits = self._limits(situation, prediction)
+        return prediction
+
+    def _predict_sharing(self, situation: Situation, prediction: Prediction, mean: np.ndarray | float,
+                         variance: np.ndarray | float) -> Prediction:
+        """Who takes turns is slower, but while the others have theirs it draws no power."""
+        shared = situation.sharing[self.table.element_index]
+        variance = np.maximum(variance, self.table.spread ** 2 * mean ** 2)
+        prediction.inference[:] = self.table.latency * mean * shared
+        prediction.assured[:] = (prediction.inference + situation.overhead[0] + self._quantile
+                                 * np.sqrt((self.table.latency * shared) ** 2 * variance + situation.overhead[1]))
+        prediction.begin(mean, situation.overhead, self._power / shared, self._energy)
         prediction.limits = self._limits(situation, prediction)
         return prediction
 
@@ -158,7 +173,8 @@ class Selector:
         element = self.table.element_index[index]
         mean, variance = situation.slow_down[0][element], situation.slow_down[1][element]
         variance = max(variance, (self.table.spread[index] * mean) ** 2)
-        return math.sqrt(self.table.latency[index] ** 2 * variance + situation.overhead[1])
+        shared = 1.0 if situation.sharing is None else situation.sharing[element]
+        return math.sqrt((self.table.latency[index] * shared) ** 2 * variance + situation.overhead[1])
 
     def select(self, situation: Situation, prediction: Prediction, current: int | None = None,
                margin: float = 0.0) -> Selection:
@@ -186,7 +202,7 @@ class Selector:
         """Whether point `index` meets every limit: then nothing is given up, and it is among those that are kept."""
         if not situation.available[index] or prediction.power[index] > situation.thermal_cap:
             return False
-        if situation.fallback and not self._fallback[index]:
+        if situation.fallback and not self.fallback[index]:
             return False
         return all(column[index] <= most for column, most in prediction.limits.values())
 
@@ -217,7 +233,7 @@ class Selector:
             if not np.count_nonzero(cool):
                 return self.coolest(situation.available)
         if situation.fallback:
-            fallback = cool & self._fallback
+            fallback = cool & self.fallback
             return fallback if np.count_nonzero(fallback) else self.coolest(cool)
         return cool
 
