@@ -89,13 +89,13 @@ def test_one_dnn_gives_way_to_another_both_shrink_in_the_heat_and_the_first_grow
     assert dict(moved)["front"].detail.startswith("rear arrived: ")
     cool = {name: robot.at(name) for name in robot.decisions}
 
-    robot.manager.observe_temperature(robot.time, "soc", 72.0)  # 4 W + 8 W / 15 K x 3 K = 5.6 W for both; 8.5 W flow
+    robot.manager.observe_temperature(robot.time, "soc", 75.0)  # 4 W for both; 8.5 W flow
     robot.decide()
-    assert sum(decision.expected_power for decision in robot.decisions.values()) <= 5.6
+    assert sum(decision.expected_power for decision in robot.decisions.values()) <= 4.0
     assert all(decision.feasible for decision in robot.decisions.values())
     assert all(decision.point.accuracy < soc()[soc().find(*cool[name].split(" on "))].accuracy
                for name, decision in robot.decisions.items())
-    assert any(decision.reason is Reason.THERMAL and "soc 72.0 C" in decision.detail
+    assert any(decision.reason is Reason.THERMAL and "soc 75.0 C" in decision.detail
                for decision in robot.decisions.values())
     hot = robot.at("front")
 
@@ -148,12 +148,12 @@ def test_what_others_on_the_same_cores_slow_is_not_taken_for_other_work():
 
 def test_what_one_application_learns_about_an_element_counts_for_all():
     robot = two_on_a_board(front=Target(max_latency=70e-3), rear=Target(max_latency=16e-3))
-    robot.slow_down = {"gpu": 1.3}
+    robot.slow_down = {"gpu": 1.8}
     robot.run(1.0)
     front = robot.manager.status(robot.time)["front"]
-    assert front["slow_down"]["gpu"][0] == pytest.approx(1.3, abs=0.05)  # although it is not there
+    assert front["slow_down"]["gpu"][0] == pytest.approx(1.8, abs=0.1)  # although it is not there
     assert robot.decisions["rear"].reason is Reason.CONTENTION
-    assert robot.decisions["rear"].detail.startswith("rear: gpu slowed 1.3")
+    assert robot.decisions["rear"].detail.startswith("rear: gpu slowed 1.")
 
 
 def test_a_low_battery_is_shared_and_named():
@@ -169,7 +169,8 @@ def test_above_critical_only_the_coolest_points_run():
     robot = two_on_a_board(front=Target(max_latency=16e-3), rear=Target(max_latency=16e-3))
     robot.manager.observe_temperature(robot.time, "soc", 96.0)
     decisions = robot.decide().values()
-    assert [str(decision.point) for decision in decisions] == ["25% on cpu:2"] * 2
+    assert [decision.point.subnetwork for decision in decisions] == ["25%"] * 2
+    assert sum(decision.expected_power for decision in decisions) <= 2 * 1.375  # both on cpu:2
     assert not any(decision.feasible for decision in decisions)
 
 
@@ -202,7 +203,8 @@ def test_a_noisy_hour_at_the_edge_is_no_ping_pong(deadline, correlation):
     noise, switches = 0.0, []
     for time in np.arange(0.0, 3600.0, 2.0):
         decisions = manager.decide(time)
-        switches += [time] * (time > 0 and decisions["front"].changed)
+        if time > 0 and decisions["front"].changed:
+            switches.append(time)
         noise = correlation * noise + math.sqrt(1 - correlation ** 2) * 0.1 * random.standard_normal()
         for name, decision in decisions.items():
             running = decision.point

@@ -183,19 +183,17 @@ class JointManager:
             self._selector = JointSelector(list(self._networks.values()), self._cores)
         for manager in managers:
             manager.advance(self._now)
-        heard = [manager.situation() for manager in managers]
-        situations = [replace(situation, available=manager.possible(situation))
-                      for manager, situation in zip(managers, heard)]
+        situations = [manager.situation() for manager in managers]
         before = [manager.current for manager in managers]
         if None in before:
             self._move(situations, self._solve(situations).rows, Reason.TARGET, self._explain_events())
         else:
             self._reconsider(situations, tuple(before))
-        return self._describe(heard, before)
+        return self._describe(situations, before)
 
     def _reconsider(self, situations: list[Situation], current: tuple[int, ...]) -> None:
         """Leave the current combination: at once if it is not possible any more, up only after the dwell."""
-        now = self._net(situations, self._selector.evaluate(situations, current))
+        now = self._net(situations, self._evaluate(situations, current))
         impossible = now.worth == -math.inf or not now.is_within(self.machine.thermal_watts)
         if impossible or now.penalty > self._accepted_penalty * (1.0 + 1e-6) + 1e-9:
             best = self._solve(situations)
@@ -221,7 +219,7 @@ class JointManager:
 
     def _wait(self, situations: list[Situation], now: Combination) -> None:
         """Take the wanted combination when it has been clearly better for long enough."""
-        wanted = self._net(situations, self._selector.evaluate(situations, self._wanted, now.rows, self.settings.margin))
+        wanted = self._net(situations, self._evaluate(situations, self._wanted, now.rows, self.settings.margin))
         if not wanted.is_within(self.machine.thermal_watts) or wanted.worth <= now.worth:
             self._wanted = ()
             return self._dwell.stop_waiting()
@@ -235,7 +233,7 @@ class JointManager:
 
     def _is_down(self, situations: list[Situation], rows: Sequence[int], now: Combination) -> bool:
         """Cheaper, and slower for nobody: nothing to wait for."""
-        if self._selector.evaluate(situations, rows).power > now.power:
+        if self._evaluate(situations, rows).power > now.power:
             return False
         return all(self._latency(a, rows) <= self._latency(a, now.rows) for a in range(len(rows)))
 
@@ -257,7 +255,7 @@ class JointManager:
             elif manager.current != row:
                 manager.adopt(row, reason, cause, situation)
         self._settled, self._wanted, self._reviewed_at = list(situations), (), self._now
-        self._accepted_penalty = self._net(situations, self._selector.evaluate(situations, rows)).penalty
+        self._accepted_penalty = self._net(situations, self._evaluate(situations, rows)).penalty
         if reason in USER_REASONS:
             self._dwell.stop_waiting()
         else:
@@ -270,17 +268,26 @@ class JointManager:
 
     def _solve(self, situations: list[Situation], current: Sequence[int] = ()) -> Combination:
         """The best combination under the thermal cap, and the battery's unless giving that up saves more."""
-        thermal, battery = self.machine.thermal_watts, _battery_cap(situations)
+        thermal, battery, possible = self.machine.thermal_watts, _battery_cap(situations), self._possible(situations)
 
         def solve(cap: float) -> Combination:
             margin = self.settings.margin if current else 0.0
-            return self._net(situations, self._selector.solve(situations, cap, current, margin, TOLERANCE, MOST_KNAPSACKS))
+            return self._net(situations, self._selector.solve(possible, cap, current, margin, TOLERANCE, MOST_KNAPSACKS))
 
         best = solve(min(thermal, battery))
         if battery < thermal and best.penalty > 0.0:
             wider = solve(thermal)
             return wider if wider.worth > best.worth else best
         return best
+
+    def _evaluate(self, situations: list[Situation], rows: Sequence[int], current: Sequence[int] = (),
+                  margin: float = 0.0) -> Combination:
+        return self._selector.evaluate(self._possible(situations), rows, current, margin)
+
+    def _possible(self, situations: list[Situation]) -> list[Situation]:
+        """With nothing but the fallback point available to whom it is asked for."""
+        return [replace(situation, available=manager.possible(situation)) if situation.fallback else situation
+                for manager, situation in zip(self._managers.values(), situations)]
 
     def _net(self, situations: list[Situation], combination: Combination) -> Combination:
         """With the penalty for missing the battery's cap, which is everybody's."""
@@ -316,16 +323,16 @@ class JointManager:
         return Reason.CONTENTION, "another combination is better: "
 
     def _moves(self, trial: list[Situation], current: Sequence[int], rows: Sequence[int], forced: bool) -> bool:
-        now = self._net(trial, self._selector.evaluate(trial, current))
+        now = self._net(trial, self._evaluate(trial, current))
         if not self._within_heat(trial, current):
             return forced
         if forced:
             return now.worth == -math.inf or now.penalty > self._accepted_penalty * (1.0 + 1e-6) + 1e-9
-        wanted = self._selector.evaluate(trial, rows, current, self.settings.margin)
+        wanted = self._evaluate(trial, rows, current, self.settings.margin)
         return self._within_heat(trial, rows) and self._net(trial, wanted).worth > now.worth
 
     def _within_heat(self, situations: list[Situation], rows: Sequence[int]) -> bool:
-        return self._selector.evaluate(situations, rows).is_within(situations[0].thermal_cap)
+        return self._evaluate(situations, rows).is_within(situations[0].thermal_cap)
 
     def _describe(self, situations: list[Situation], before: list[int | None]) -> dict[str, Decision]:
         """Every application's decision, as it stands among the others."""
