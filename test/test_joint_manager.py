@@ -214,6 +214,17 @@ def test_a_noisy_hour_at_the_edge_is_no_ping_pong(deadline, correlation):
     assert len(switches) > 0 and per_minute.max() <= 6
 
 
+def test_an_application_that_comes_and_goes_between_two_decisions_leaves_no_trace():
+    robot = two_on_a_board(front=Target(max_latency=70e-3), rear=Target(max_latency=16e-3))
+    robot.manager.remove_application(robot.time, "rear")
+    robot.run(8.0)
+    before = robot.at("front")
+    robot.add("side", points=board())
+    robot.manager.remove_application(robot.time, "side")
+    robot.run(1.0)
+    assert robot.at("front") == before and set(robot.decisions) == {"front"}
+
+
 def test_the_same_calls_give_the_same_decisions():
     def play() -> str:
         robot = Robot(noise=0.05)

@@ -52,7 +52,7 @@ class JointManager:
         self._reviewed_at = -math.inf
         self._accepted_penalty = 0.0         # of the current combination, that nothing better was found for
         self._wanted: tuple[int, ...] = ()   # rows that are waited for
-        self._settled: list[Situation] = []  # of every application, when the current combination was the right one
+        self._settled: dict[str, Situation] = {}  # of every application, when the current combination was the right one
 
     # ---- applications
 
@@ -89,6 +89,7 @@ class JointManager:
         self._manager(application)
         self._advance(time)
         del self._managers[application], self._networks[application]
+        self._settled.pop(application, None)
         self.machine.set_greatest_power(self._greatest_power())
         self._changed(f"{application} left")
 
@@ -173,6 +174,7 @@ class JointManager:
         self._advance(time)
         if len(self._managers) == 1 and (not self._settled or not self._events):
             self._events.clear()
+            self._settled.clear()
             return {name: manager.decide(self._now) for name, manager in self._managers.items()}
         if not self._managers:
             return {}
@@ -187,6 +189,7 @@ class JointManager:
         before = [manager.current for manager in managers]
         if None in before:
             self._move(situations, self._solve(situations).rows, Reason.TARGET, self._explain_events())
+            self._events.clear()
         else:
             self._reconsider(situations, tuple(before))
         return self._describe(situations, before)
@@ -242,7 +245,7 @@ class JointManager:
         return table.latency[rows[a]] * self._selector.sharing(rows, a)[table.element_index[rows[a]]]
 
     def _settle(self, situations: list[Situation]) -> None:
-        self._settled, self._wanted = list(situations), ()
+        self._settled, self._wanted = dict(zip(self._managers, situations)), ()
         self._events.clear()
         self._dwell.stop_waiting()
         for manager, situation in zip(self._managers.values(), situations):
@@ -254,7 +257,7 @@ class JointManager:
                 manager.adopt(row, Reason.STARTUP, "start: ", situation)
             elif manager.current != row:
                 manager.adopt(row, reason, cause, situation)
-        self._settled, self._wanted, self._reviewed_at = list(situations), (), self._now
+        self._settled, self._wanted, self._reviewed_at = dict(zip(self._managers, situations)), (), self._now
         self._accepted_penalty = self._net(situations, self._evaluate(situations, rows)).penalty
         if reason in USER_REASONS:
             self._dwell.stop_waiting()
@@ -307,9 +310,10 @@ class JointManager:
     def _cause(self, situations: list[Situation], current: Sequence[int], rows: Sequence[int],
                forced: bool) -> tuple[Reason, str]:
         """Which input moves the points: bring the new ones into the settled situations one by one until one does."""
-        if self._events and not (forced and not self._within_heat(situations, current)):
+        managers = list(self._managers.items())
+        trial = [self._settled.get(name, situation) for (name, _), situation in zip(managers, situations)]
+        if self._events and self._moves(trial, current, rows, forced):
             return Reason.TARGET, self._explain_events()
-        trial, managers = list(self._settled), list(self._managers.items())
         for reason, fields in CAUSES:
             groups = [range(len(trial))] if fields[0] in FOR_ALL else [[a] for a in range(len(trial))]
             for group in groups:
