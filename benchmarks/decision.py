@@ -8,8 +8,8 @@ Definitions, so that nobody can misread them:
     p99_us_100000               the same with 100,000 points
     joint_4x200_p99_ms          `JointSelector.solve` of 4 networks with 200 points each, as `JointManager` calls it, in
                                 milliseconds over 300 random situations (99th percentile): targets, power cap, slow-downs
-    joint_over_exact_max        in the same situations the worth of the exact solution over the one that was found, at most;
-                                1 is exact.  What is worth nothing because limits are missed counts with both signs changed
+    joint_over_exact_max        1 + (worth of the exact solution - worth of the one found) / |worth of the exact solution|,
+                                the greatest of the same situations
 
 The machine is not kind: inferences vary by 3 %, other work slows the element in use 1.5 times in every fourth second, and
 deadline, energy, power and accuracy are all limited, so that the point moves and limits are missed now and then; those

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Iterable, Sequence
 
 import numpy as np
 
 from dynamic_perception.management.kalman import NO_HINT, Hint, KalmanFilter, KalmanSettings
-from dynamic_perception.management.operating_points import OperatingPointTable
 
 Gaussians = tuple[np.ndarray, np.ndarray]  # (means, variances)
 Gaussian = tuple[float, float]             # (mean, variance)
@@ -173,51 +171,3 @@ class Environment:
     def overhead(self, time: float = 0.0) -> Gaussian:
         """Mean [s] and variance [s^2] of the next frame's overhead."""
         return self._overhead.predict(time)
-
-
-@dataclass(frozen=True, eq=False)
-class LatencyPrediction:
-    """Normal distributions of the end-to-end latency at every operating point, and the expected inference alone."""
-
-    inference: np.ndarray  # [n] expected inference [s]
-    mean: np.ndarray       # [n] expected end-to-end latency [s]
-    deviation: np.ndarray  # [n] its standard deviation [s]
-
-    def within(self, deadline: float) -> np.ndarray:
-        """[n] probability that the next frame takes at most `deadline` s; infinite deadlines are always met."""
-        if deadline == math.inf:
-            return np.ones_like(self.mean)
-        return normal_cdf((deadline - self.mean) / self.deviation)
-
-    def quantile(self, probability: float) -> np.ndarray:
-        """[n] latency [s] that the next frame stays within with `probability`: the inverse of :meth:`within`."""
-        return self.mean + NormalDist().inv_cdf(probability) * self.deviation
-
-
-def predict_latency(table: OperatingPointTable, slow_down: Gaussians, overhead: Gaussian) -> LatencyPrediction:
-    """Profiled latency x slow-down of its element + overhead, for every row of `table`.
-
-    The spread that the profile itself shows between median and p95 is the least that is assumed.
-    """
-    mean, variance = slow_down[0][table.element_index], slow_down[1][table.element_index]
-    variance = np.maximum(variance, (table.spread * mean) ** 2)
-    inference = table.latency * mean
-    return LatencyPrediction(inference, inference + overhead[0], np.sqrt(table.latency ** 2 * variance + overhead[1]))
-
-
-def probability_of_meeting(deadline: float, table: OperatingPointTable, slow_down: Gaussians,
-                           overhead: Gaussian) -> np.ndarray:
-    """[n] P(overhead + latency x slow-down <= deadline), for every row of `table`."""
-    return predict_latency(table, slow_down, overhead).within(deadline)
-
-
-def normal_cdf(z: np.ndarray) -> np.ndarray:
-    """P(Z <= z) of a standard normal Z, within 7.5e-8.
-
-    Formula 26.2.17 of Abramowitz and Stegun, Handbook of Mathematical Functions: numpy has no error function.
-    """
-    a = np.abs(z)
-    t = 1.0 / (1.0 + 0.2316419 * a)
-    polynomial = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
-    tail = np.exp(-0.5 * a * a) / math.sqrt(2.0 * math.pi) * polynomial
-    return np.where(z >= 0, 1.0 - tail, tail)
