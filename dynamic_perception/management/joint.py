@@ -16,11 +16,12 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
+from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
 from dynamic_perception.management.dwell import Dwell
 from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.joint_selection import Combination, JointSelector, Network, miss_of
 from dynamic_perception.management.machine import Machine
-from dynamic_perception.management.manager import CAUSES, USER_REASONS, Decision, Reason, ResourceManager
+from dynamic_perception.management.manager import ResourceManager
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
@@ -60,10 +61,6 @@ class JointManager:
     def applications(self) -> tuple[str, ...]:
         """Their names, in the order in which they came."""
         return tuple(self._managers)
-
-    def table(self, application: str) -> OperatingPointTable:
-        """The operating points of an application."""
-        return self._manager(application).table
 
     def add_application(self, time: float, application: str, table: OperatingPointTable, target: Target = Target(),
                         weight: float = 1.0, settings: ManagerSettings | None = None) -> None:
@@ -231,8 +228,11 @@ class JointManager:
         reason, cause = self._cause(situations, now.rows, self._wanted, forced=False)
         asked = reason in USER_REASONS
         if asked or self._dwell.may_step_up(self._now):
-            self._move(situations, self._wanted, reason, cause)
+            self._take(situations, self._wanted, reason, cause)
             self._dwell.step_up(self._now, self._edge(reason), asked)
+        else:
+            self._wanted = ()
+        self._dwell.stop_waiting()
 
     def _is_down(self, situations: list[Situation], rows: Sequence[int], now: Combination) -> bool:
         """Cheaper, and slower for nobody: nothing to wait for."""
@@ -252,6 +252,14 @@ class JointManager:
             manager.stay(situation)
 
     def _move(self, situations: list[Situation], rows: Sequence[int], reason: Reason, cause: str) -> None:
+        """Take a combination at once."""
+        self._take(situations, rows, reason, cause)
+        if reason in USER_REASONS:
+            self._dwell.stop_waiting()
+        else:
+            self._dwell.step_down(self._now, self._edge(reason))
+
+    def _take(self, situations: list[Situation], rows: Sequence[int], reason: Reason, cause: str) -> None:
         for manager, situation, row in zip(self._managers.values(), situations, rows):
             if manager.current is None:
                 manager.adopt(row, Reason.STARTUP, "start: ", situation)
@@ -259,10 +267,6 @@ class JointManager:
                 manager.adopt(row, reason, cause, situation)
         self._settled, self._wanted, self._reviewed_at = dict(zip(self._managers, situations)), (), self._now
         self._accepted_penalty = self._net(situations, self._evaluate(situations, rows)).penalty
-        if reason in USER_REASONS:
-            self._dwell.stop_waiting()
-        else:
-            self._dwell.step_down(self._now, self._edge(reason))
 
     def _edge(self, reason: Reason) -> tuple[Reason, int]:
         return reason, self.machine.slow_downs.regime if reason is Reason.CONTENTION else 0

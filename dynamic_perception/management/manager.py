@@ -9,70 +9,24 @@ same calls with the same times give the same decisions.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dynamic_perception.management.budgets import PowerCap
+from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
 from dynamic_perception.management.dwell import Dwell
 from dynamic_perception.management.environment import Environment, cluster_of
 from dynamic_perception.management.explanation import explain_change, explain_left_out, explain_move, explain_stale
 from dynamic_perception.management.machine import Machine
 from dynamic_perception.management.operating_points import FREQUENCY_TOLERANCE, OperatingPoint, OperatingPointTable
-from dynamic_perception.management.selection import Prediction, Relaxed, Selection, Selector, Situation, known
+from dynamic_perception.management.selection import Prediction, Selection, Selector, Situation, known
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Target
 from dynamic_perception.management.watchdog import Watchdog
 
 __all__ = ["Decision", "ManagerSettings", "Reason", "ResourceManager"]
-
-
-class Reason(IntEnum):
-    """Why the point changed; the values are those of OperatingPointCommand.msg."""
-
-    STARTUP = 0
-    TARGET = 1
-    BATTERY = 2
-    THERMAL = 3
-    DEADLINE = 4
-    CONTENTION = 5
-    STALE_INPUT = 6
-    MANUAL = 7
-
-
-# Fields of the situation that can move the point, and the reason they stand for; the first that explains a move is it.
-CAUSES = (
-    (Reason.THERMAL, ("thermal_cap",)),
-    (Reason.BATTERY, ("battery_cap",)),
-    (Reason.DEADLINE, ("deadline",)),
-    (Reason.TARGET, ("target",)),
-    (Reason.CONTENTION, ("available",)),
-    (Reason.CONTENTION, ("slow_down",)),
-    (Reason.CONTENTION, ("overhead",)),
-    (Reason.STALE_INPUT, ("battery_ignored", "fallback")),
-)
-USER_REASONS = (Reason.DEADLINE, Reason.TARGET)  # may change as often as the user likes
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The operating point to run, with what it is predicted to do now (NaN: not known)."""
-
-    index: int                    # row of the table
-    point: OperatingPoint         # that row, as profiled
-    expected_latency: float       # [s] one inference
-    expected_end_to_end: float    # [s] with the overhead around it
-    expected_power: float         # [W] while an inference runs
-    expected_energy: float        # [J] of one inference
-    expected_accuracy: float      # [0..1]
-    deadline_probability: float   # [0..1] of meeting the deadline; 1 where there is none
-    reason: Reason                # why this point was taken, when it was
-    feasible: bool                # every limit is met
-    relaxed: tuple[Relaxed, ...]  # the limits that are missed, and by how much; never the thermal one
-    detail: str                   # the reason in words, and what is missed
-    changed: bool                 # the decision before was for another point
 
 
 class ResourceManager:
@@ -231,6 +185,7 @@ class ResourceManager:
         reason, field = self._cause(situation, forced)
         asked = reason in USER_REASONS
         if up and not asked and not self._dwell.may_step_up(self._now):
+            self._dwell.stop_waiting()
             return False
         cause = self._explain(field, situation, self._current if forced else index)
         self._field = field
