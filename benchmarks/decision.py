@@ -3,17 +3,17 @@
     .venv/bin/python benchmarks/decision.py [--decisions N]
 
 Definitions, so that nobody can misread them:
-    p50_us_1000, p99_us_1000    `ResourceManager.observe_report` + `decide` of one network whose table has 1,000 points, in
-                                microseconds, over N decisions (median, 99th percentile)
+    p50_us_1000, p99_us_1000    `ResourceManager.observe_report` + `decide` of one network whose table has 1,000
+                                points, in microseconds, over N decisions (median, 99th percentile)
     p99_us_100000               the same with 100,000 points
     joint_4x200_p99_ms          `JointSelector.solve` of 4 networks with 200 points each, as `JointManager` calls it, in
-                                milliseconds over 300 random situations (99th percentile): targets, power cap, slow-downs
-    joint_over_exact_max        1 + (worth of the exact solution - worth of the one found) / |worth of the exact solution|,
+                                milliseconds over 300 random situations (99th percentile) of targets, cap, slow-downs
+    joint_over_exact_max        1 + (worth of the exact solution - worth of the one found) / |worth of the exact one|,
                                 the greatest of the same situations
 
-The machine is not kind: inferences vary by 3 %, other work slows the element in use 1.5 times in every fourth second, and
-deadline, energy, power and accuracy are all limited, so that the point moves and limits are missed now and then; those
-decisions count like any other.
+The machine is not kind: inferences vary by 3 %, other work slows the element in use 1.5 times in every fourth second,
+and deadline, energy, power and accuracy are all limited, so that the point moves now and then; those decisions count
+like any other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CLUSTERS = {"cpu0": (4, 0.4, 1.8), "cpu4": (4, 1.0, 2.4)}  # cores, speed, faste
 
 
 def make_table(points: int, clocks: int = 10) -> OperatingPointTable:
-    """A made-up board of two clusters with 1, 2 and 4 threads and `clocks` clocks, and as many subnetworks as it takes."""
+    """A made-up board: two clusters, 1, 2 and 4 threads, `clocks` clocks, and as many subnetworks as it takes."""
     elements = [(name, threads, speed * threads ** 0.8, fastest) for name, (cores, speed, fastest) in CLUSTERS.items()
                 for threads in (1, 2, 4) if threads <= cores]
     subnetworks = -(-points // (len(elements) * clocks))
@@ -61,8 +61,8 @@ def make_table(points: int, clocks: int = 10) -> OperatingPointTable:
     return OperatingPointTable(
         subnetwork=tuple(f"{row[0]}" for row in rows[:points]), compute_element=tuple(
             f"{row[1][0]}:{row[1][1]}" for row in rows[:points]),
-        cpu_frequency=frequencies, gpu_frequency=unknown, latency=latency, latency_p95=1.05 * latency, latency_p99=unknown,
-        power=power, energy=power * latency, accuracy=0.5 + 0.4 * np.sqrt(share),
+        cpu_frequency=frequencies, gpu_frequency=unknown, latency=latency, latency_p95=1.05 * latency,
+        latency_p99=unknown, power=power, energy=power * latency, accuracy=0.5 + 0.4 * np.sqrt(share),
         provenance={"latency": "modelled", "power": "modelled", "energy": "modelled", "accuracy": "modelled"})
 
 
@@ -115,8 +115,8 @@ def measure_joint(situations: int, bar: Progress) -> dict[str, float]:
 
 def random_situation(table: OperatingPointTable, random: np.random.Generator) -> Situation:
     """A target that may be out of reach, on elements that other work slows."""
-    target = Target(max_latency=random.choice([15e-3, 30e-3, 60e-3, 100e-3]), min_accuracy=random.choice([0.6, 0.7, np.nan]),
-                    max_energy=random.choice([30e-3, 60e-3, np.nan]), objective=int(random.integers(0, 3)))
+    target = Target(max_latency=random.choice([15e-3, 30e-3, 60e-3, 100e-3]),
+                    min_accuracy=random.choice([0.6, 0.7, np.nan]), max_energy=random.choice([30e-3, 60e-3, np.nan]), objective=int(random.integers(0, 3)))
     count = len(table.elements)
     return Situation(target=target, deadline=target.max_latency, thermal_cap=np.inf, battery_cap=np.inf,
                      battery_ignored=False, fallback=False,

@@ -174,7 +174,8 @@ def test_an_unknown_charge_keeps_the_last_one():
 
 @pytest.mark.parametrize("call, named", [
     (lambda: MissionBudget(capacity=0.0), "capacity is 0"), (lambda: MissionBudget(reserve=1.0), "reserve is 1"),
-    (lambda: MissionBudget(other_load=-1.0), "other_load is -1"), (lambda: mission().set_end(0.0, -1.0), "mission is -1"),
+    (lambda: MissionBudget(other_load=-1.0), "other_load is -1"),
+    (lambda: mission().set_end(0.0, -1.0), "mission is -1"),
     (lambda: MissionBudget().set_end(0.0, 60.0), "set battery_capacity")])
 def test_a_mission_that_makes_no_sense_is_refused(call, named):
     with pytest.raises(ValueError, match=named):

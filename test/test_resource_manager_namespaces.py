@@ -1,4 +1,4 @@
-"""One resource manager for two perception nodes, over DDS: each in its namespace, one machine and one battery for both."""
+"""One resource manager for two perception nodes, over DDS: a namespace for each, one machine and battery for both."""
 
 import pytest
 from bundles import make_bundle, make_profile

@@ -102,7 +102,7 @@ class SlowDowns:
                     other.peak = max(other.peak, tracked.filter.mean)
 
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
-        """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`."""
+        """([elements], [elements]) mean and variance of the next inference's latency over the profiled one."""
         tracked = [self._elements[element] for element in elements]
         predictions = np.array([self._unheard if one.filter.heard_at == -math.inf
                                 else one.filter.predict(time, self._hint(one, time)) for one in tracked]).T

@@ -64,7 +64,7 @@ class JointManager:
 
     def add_application(self, time: float, application: str, table: OperatingPointTable, target: Target = Target(),
                         weight: float = 1.0, settings: ManagerSettings | None = None) -> None:
-        """Let an application take part; `weight`: how much its utility counts; `settings`: its own, the machine's aside.
+        """Let an application take part; `weight`: how much it counts; `settings`: its own, but for the machine's.
 
         ValueError for a name that is taken or a weight that is not positive.
         """
@@ -279,7 +279,8 @@ class JointManager:
 
         def solve(cap: float) -> Combination:
             margin = self.settings.margin if current else 0.0
-            return self._net(situations, self._selector.solve(possible, cap, current, margin, TOLERANCE, MOST_KNAPSACKS))
+            found = self._selector.solve(possible, cap, current, margin, TOLERANCE, MOST_KNAPSACKS)
+            return self._net(situations, found)
 
         best = solve(min(thermal, battery))
         if battery < thermal and best.penalty > 0.0:

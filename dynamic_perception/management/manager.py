@@ -92,7 +92,7 @@ class ResourceManager:
         self._watchdog.heard("report", self._now, self.settings.report_timeout)
 
     def observe_clock(self, time: float, compute_element: str, asked: float, actual: float) -> None:
-        """Take the CPU clock [Hz] that was asked for on the element's cluster and the one that it has (0, NaN: unknown).
+        """Take the CPU clock [Hz] that was asked for on the element's cluster, and the one it has (0, NaN: unknown).
 
         While it stays below what was asked for, points of that cluster with a faster clock are left out.
         """
@@ -177,7 +177,8 @@ class ResourceManager:
         cheaper = prediction.power[new] <= prediction.power[old]
         saves = prediction.energy[new] <= prediction.energy[old]
         missed = better.given_up
-        return bool((faster and cheaper) or (faster and ("deadline" in missed or "rate" in missed)) or (saves and "energy" in missed)
+        late = "deadline" in missed or "rate" in missed
+        return bool((faster and cheaper) or (faster and late) or (saves and "energy" in missed)
                     or (cheaper and ("battery" in missed or "power" in missed)))
 
     def _move(self, index: int, situation: Situation, forced: bool, up: bool = False) -> bool:
@@ -310,7 +311,10 @@ class ResourceManager:
         return self._decision(situation, prediction, Selection(self._current, situation.available, ()), changed)
 
     def explain(self, field: str, situation: Situation, row: int) -> str:
-        """What happened to this field of the situation, ready to be followed by what is done; `row`: for which point."""
+        """What happened to this field of the situation, ready to be followed by what is done about it.
+
+        `row`: the point that it concerns.
+        """
         return self._explain(field, situation, row)
 
     # ---- what is known

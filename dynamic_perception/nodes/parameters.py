@@ -158,7 +158,8 @@ RESOURCE_MANAGER = (
     ParameterSpec(
         "relax",
         ["accuracy", "energy", "battery", "rate", "deadline"],
-        "Limits that are given up, in this order, when no point meets them all; power may be among them, heat never is.",
+        "Limits that are given up, in this order, when no point meets them all; power may be among them, heat "
+        "never is.",
     ),
     ParameterSpec("dwell", 5.0, "[s] How long a better point must have been possible before it is taken.", minimum=0.0),
     ParameterSpec(

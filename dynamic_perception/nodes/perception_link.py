@@ -117,7 +117,7 @@ class PerceptionLink:
                 f"command {self.sequence} has no answer on '{topic}': is the perception node active?",
             )
         if self.decision.feasible != self._command.feasible:
-            # The point stays, but what is said about it does not; at the edge of a limit that may come and go every frame.
+            # The point stays, but what is said about it does not; at a limit's edge that may change every frame.
             self._send()
         else:
             self._commands.publish(self._command)
@@ -137,7 +137,7 @@ class PerceptionLink:
 
     @property
     def clocks(self) -> tuple[float, float]:
-        """CPU clock [Hz] that the point in force asks for, and the one that was read back; NaN: not known, or not set."""
+        """CPU clock [Hz] that the point in force asks for, and the one that was read back; NaN: not known, not set."""
         state = self._answer
         if state is None or not state.requested.cpu_frequency > 0 or not state.actual.cpu_frequency > 0:
             return math.nan, math.nan

@@ -290,9 +290,8 @@ class ResourceManagerNode(ManagedNode):
         stale: dict[str, float] = {}
         for name, status in self._manager.status(self._now()).items():
             values |= self._values_of(self._links[name], status)
-            stale |= {
-                self._links[name].label(key) if key == "report" else key: since for key, since in status["stale"].items()
-            }
+            for key, since in status["stale"].items():
+                stale[self._links[name].label(key) if key == "report" else key] = since
         text = ", ".join(f"{name} (for {since:.0f} s)" for name, since in stale.items())
         if text:
             return DiagnosticStatus.WARN, f"not heard of any more: {text}", {**values, "stale": text}
@@ -312,7 +311,7 @@ class ResourceManagerNode(ManagedNode):
         }
         of_the_machine = {
             "caps": "; ".join(cap.text for cap in status["caps"]) or "none",
-            "throttled": ", ".join(f"{cluster} to {clock / 1e6:.0f} MHz" for cluster, clock in status["throttled"].items())
+            "throttled": ", ".join(f"{name} to {hertz / 1e6:.0f} MHz" for name, hertz in status["throttled"].items())
             or "no clock",
             **{
                 f"slow-down {element}": f"{mean:.2f} +- {deviation:.2f}"
