@@ -116,7 +116,8 @@ def measure_joint(situations: int, bar: Progress) -> dict[str, float]:
 def random_situation(table: OperatingPointTable, random: np.random.Generator) -> Situation:
     """A target that may be out of reach, on elements that other work slows."""
     target = Target(max_latency=random.choice([15e-3, 30e-3, 60e-3, 100e-3]),
-                    min_accuracy=random.choice([0.6, 0.7, np.nan]), max_energy=random.choice([30e-3, 60e-3, np.nan]), objective=int(random.integers(0, 3)))
+                    max_energy=random.choice([30e-3, 60e-3, np.nan]), min_accuracy=random.choice([0.6, 0.7, np.nan]),
+                    objective=int(random.integers(0, 3)))
     count = len(table.elements)
     return Situation(target=target, deadline=target.max_latency, thermal_cap=np.inf, battery_cap=np.inf,
                      battery_ignored=False, fallback=False,

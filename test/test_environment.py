@@ -228,6 +228,14 @@ def test_an_element_that_is_found_slow_again_fades_more_slowly_until_it_has_reco
     assert use(80.5, 3.0) == pytest.approx(first, rel=0.05)
 
 
+@pytest.mark.parametrize("period", [0.03, 1.0, 5.0])
+def test_how_slow_an_element_is_is_learnt_at_any_frame_rate(period):
+    slow_downs = SlowDowns(("cpu:2",))
+    for frame in range(60):
+        slow_downs.observe(frame * period, "cpu:2", 2.0)
+    assert slow_downs.predict(60 * period, ("cpu:2",))[0][0] == pytest.approx(2.0, abs=0.02)
+
+
 @pytest.mark.parametrize("share, counts", [(1.36, 1), (1.05, 0)])
 def test_a_step_of_the_load_is_a_new_regime_and_noise_is_not(share, counts):
     machine = Machine(noise=0.02)

@@ -72,6 +72,14 @@ def test_a_clock_that_recovers_is_tried_again():
     assert robot.manager.status(robot.time)["throttled"] == {}
 
 
+def test_a_frame_that_was_under_way_when_the_clock_changed_is_not_throttled():
+    manager = ResourceManager(board(), NO_TIMEOUT)
+    manager.set_deadline(0.0, 27e-3)
+    assert manager.decide(0.0).point.cpu_frequency == FAST
+    manager.observe_report(0.1, "large", "cpu:4", 40e-3, 2e-3, cpu_frequency=SLOW)
+    assert manager.status(0.1)["throttled"] == {}
+
+
 def test_a_state_tells_it_too():
     manager = ResourceManager(board(), NO_TIMEOUT)
     manager.set_deadline(0.0, 27e-3)

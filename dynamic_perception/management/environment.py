@@ -62,6 +62,8 @@ class SlowDowns:
     SETTLED = 2          # [samples] of an element that was taken into use, after which the filter has followed a step
     FELT = 0.15          # a slow-down by less than this says nothing about other elements, and is no new regime
     RELAPSE = 1.5
+    PATIENCE = 3.0       # [periods of the reports] of silence before an element counts as not used
+    LONGEST_GAP = 10.0   # [s] between two reports, that says something about their period
     SLOWEST_FADE = 60.0  # [s]
 
     def __init__(self, elements: Iterable[str] = (), settings: KalmanSettings = EnvironmentSettings().slow_down):
@@ -70,6 +72,9 @@ class SlowDowns:
         self._elements: dict[str, _Element] = {}
         self._in_use: dict[str, _Element] = {}  # cluster -> the element that was heard last and is settled
         self.regime = 0  # counts the steps that an estimate has made: other work came or went, which is no noise
+        self._reported_at = -math.inf
+        self._period = 0.0        # [s] between two reports
+        self._grace = settings.grace
         self.add(elements)
 
     def add(self, elements: Iterable[str]) -> None:
@@ -85,7 +90,8 @@ class SlowDowns:
     def observe(self, time: float, element: str, ratio: float) -> None:
         """An inference at `time` [s] took `ratio` times its profiled latency; KeyError for an unknown element."""
         tracked = self._elements[element]
-        if time - tracked.filter.heard_at > self._settings.grace:
+        self._learn_period(time)
+        if time - tracked.filter.heard_at > self._grace:
             tracked.samples, tracked.left_at = 0, tracked.filter.mean
         hint = self._hint(tracked, time)
         before = tracked.filter.predict(time, hint)[0]
@@ -107,6 +113,17 @@ class SlowDowns:
         predictions = np.array([self._unheard if one.filter.heard_at == -math.inf
                                 else one.filter.predict(time, self._hint(one, time)) for one in tracked]).T
         return predictions[0], predictions[1]
+
+    def _learn_period(self, time: float) -> None:
+        """Where reports come seldom, an element is not forgotten between two of them."""
+        gap, self._reported_at = time - self._reported_at, max(time, self._reported_at)
+        if 0.0 <= gap < math.inf:
+            self._period += 0.2 * (min(gap, self.LONGEST_GAP) - self._period)
+        grace = max(self._settings.grace, self.PATIENCE * self._period)
+        if grace != self._grace:
+            self._grace = grace
+            for tracked in self._elements.values():
+                tracked.filter.grace = grace
 
     def _hint(self, tracked: _Element, time: float) -> Hint:
         used = self._in_use.get(tracked.cluster)

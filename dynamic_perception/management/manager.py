@@ -26,6 +26,8 @@ from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Target
 from dynamic_perception.management.watchdog import Watchdog
 
+IN_FLIGHT = 1  # reports after a move that may still be of the clock before it
+
 __all__ = ["Decision", "ManagerSettings", "Reason", "ResourceManager"]
 
 
@@ -52,6 +54,7 @@ class ResourceManager:
         self._all_rows = np.ones(len(table), dtype=bool)
         self.sharing: dict[str, float] = {}                # element -> slowed so much by the machine's other networks
         self._now = -math.inf
+        self._reports_since_move = 0                       # with a clock, of the current point
         self._watchdog = Watchdog()                        # of this network's own inputs
         self._current: int | None = None
         self._point = table[0]                             # the row of `_current`
@@ -88,7 +91,9 @@ class ResourceManager:
         self._environment.observe(self._now, compute_element, inference, profiled, overhead)
         running = self._point
         if cpu_frequency > 0 and (running.subnetwork, running.compute_element) == (subnetwork, compute_element):
-            self.observe_clock(time, compute_element, running.cpu_frequency, cpu_frequency)
+            self._reports_since_move += 1
+            if self._reports_since_move > IN_FLIGHT:
+                self.observe_clock(time, compute_element, running.cpu_frequency, cpu_frequency)
         self._watchdog.heard("report", self._now, self.settings.report_timeout)
 
     def observe_clock(self, time: float, compute_element: str, asked: float, actual: float) -> None:
@@ -228,6 +233,7 @@ class ResourceManager:
     def _take(self, index: int, reason: Reason, sentence: str, situation: Situation) -> None:
         self._current, self._reason, self._sentence, self._settled = index, reason, sentence, situation
         self._point = self.table[index]
+        self._reports_since_move = 0
 
     def _cause(self, situation: Situation, forced: bool) -> tuple[Reason, str]:
         """Which input moves the point: bring the new inputs into the settled situation one by one until it does."""
