@@ -8,6 +8,7 @@ command to each network whose point changes, repeated every second -> the percep
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from sensor_msgs.msg import BatteryState, Temperature
 
 from dynamic_perception.management.budgets import COLDEST, HOTTEST, BatteryThreshold, ThermalZone
 from dynamic_perception.management.joint import JointManager
-from dynamic_perception.management.manager import ResourceManager
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.settings import STALE_POLICIES, ManagerSettings
 from dynamic_perception.management.target import Objective, Target
@@ -35,6 +35,7 @@ COMMAND_PERIOD = 1.0  # [s] a command is repeated so often, for nodes that start
 DECISION_PERIOD = 0.2  # [s] decisions also happen without input, because inputs become stale and dwells end
 REJECTED_FOR = 30.0  # [s] a rejected point is not offered again for so long
 TARGET_PARAMETERS = ("max_latency", "max_energy", "max_power", "min_accuracy", "min_rate", "objective")
+NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 OF_A_NETWORK = ("model", "profile", "weight", "fallback_subnetwork", "fallback_element", *TARGET_PARAMETERS)
 
 
@@ -50,9 +51,12 @@ class ResourceManagerNode(ManagedNode):
 
     def further_parameters(self) -> list[ParameterSpec]:
         """For each of several namespaces its own "<namespace>.<parameter>"; what is not set is as for all."""
-        names = self.value("namespaces")
-        if len(set(names)) < len(names) or (len(names) > 1 and "" in names):
-            raise ValueError(f"parameter 'namespaces' is {names}: expected different names, or nothing for one network")
+        names = self._networks()
+        unusable = [name for name in names if not NAMESPACE.fullmatch(name)]
+        if names != [""] and (unusable or len(set(names)) < len(names)):
+            raise ValueError(
+                f"parameter 'namespaces' is {names}: expected different relative namespaces, or one empty text"
+            )
         return [
             replace(self.spec(parameter), name=f"{name}.{parameter}", default=self.value(parameter))
             for name in names
@@ -60,15 +64,17 @@ class ResourceManagerNode(ManagedNode):
             for parameter in OF_A_NETWORK
         ]
 
+    def _networks(self) -> list[str]:
+        return self.value("namespaces") or [""]
+
     def _value_of(self, network: str, parameter: str) -> Any:
         return self.value(f"{network}.{parameter}" if network else parameter)
 
     # Lifecycle -------------------------------------------------------------------------------------------------
 
     def configure(self) -> None:
-        for name in self.value("namespaces"):
-            table = self._read_table(name)
-            self._links[name] = PerceptionLink(self, name, table)
+        for name in self._networks():
+            self._links[name] = PerceptionLink(self, name, self._read_table(name))
         # Whatever does not fit together is refused before activation.
         self._make_manager()
         self._manager = None
@@ -94,7 +100,6 @@ class ResourceManagerNode(ManagedNode):
             fallback = self._value_of(name, "fallback_subnetwork"), self._value_of(name, "fallback_element")
             own = replace(settings, fallback=fallback if all(fallback) else None)
             target, weight = self._target_from_parameters(name), self._value_of(name, "weight")
-            ResourceManager(link.table, own)  # refuses settings that do not fit the table
             self._manager.add_application(self._now(), name, link.table, target, weight, own)
         if self.value("mission_duration") > 0:
             self._manager.set_mission(self._now(), self.value("mission_duration"))
