@@ -230,7 +230,7 @@ def test_a_file_in_the_place_of_the_socket_is_not_removed(start_helper, tmp_path
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--allow", "policy9"], "'policy9' is no clock here: expected some of policy0, policy4"),
+    (["--allow", "policy9"], "'policy9' is no clock here: expected some of 11800000.gpu, soc:bus-wcore, policy0, policy4"),
     (["--group", "no such group"], "group 'no such group' does not exist"),
     (["--min", "2e9", "--max", "1e9"], "lowest frequency is 2000000000"),
     (["--rate", "0"], "0 is not a rate"),
