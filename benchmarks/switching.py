@@ -15,6 +15,10 @@ Definitions, so that nobody can misread them; of several bundles and engines eac
 
 from __future__ import annotations
 
+import sys
+
+sys.path.pop(0)  # this folder, whose profile.py would hide the standard library's from torch
+
 import argparse
 import ctypes
 import json
