@@ -128,10 +128,12 @@ setup(
         "ros-std-srvs",
     ],
     extras_require={
+        "nvidia": ["nvidia-ml-py"],
         "openvino": ["openvino"],
         "test": [
             "colcon-common-extensions",
             "hypothesis",
+            "nvidia-ml-py",
             "openvino",
             "pytest",
             "pytest-timeout",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynamic_perception.hardware.compute_element import platform_fingerprint
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle, Subnetwork, write_bundle
 from dynamic_perception.networks.group_cnn_space import GroupCNNSpace
@@ -98,5 +99,6 @@ def make_profile(path: Path, bundle: ModelBundle, elements: tuple[str, ...] = ("
                 )
             )
     table = OperatingPointTable.from_points(points, PROVENANCE)
-    write_table(path, ProfileFile(table, bundle.name, bundle.weights_sha256, "onnxruntime", "1", {"cpus": 2}, {}))
+    write_table(path, ProfileFile(table, bundle.name, bundle.weights_sha256, "onnxruntime", "1", platform_fingerprint(),
+                                  {}))
     return path

@@ -68,6 +68,18 @@ def test_no_allowed_cpu_is_refused(tmp_path):
         discover_elements(odroid_xu3(tmp_path), [64])
 
 
+def test_gpus_are_left_out_until_they_are_asked_for(tmp_path):
+    odroid_xu3(tmp_path)
+    assert not any(element.cluster.startswith("gpu") for element in discover_elements(tmp_path, range(8)))
+    gpu = discover_elements(tmp_path, range(8), gpus=True)[-1]
+    assert gpu == ComputeElement("gpu:1", "gpu", (4, 5, 6, 7), 1)  # fed from the fastest cluster
+
+
+def test_a_machine_without_a_gpu_has_none_to_ask_for(tmp_path):
+    laptop(tmp_path)
+    assert discover_elements(tmp_path, range(8), gpus=True) == discover_elements(tmp_path, range(8))
+
+
 def test_this_machine_has_elements():
     assert discover_elements()
 

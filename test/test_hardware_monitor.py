@@ -8,12 +8,13 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import BatteryState, Temperature
-from sysfs_trees import container, laptop, odroid_xu3, write_files
+from sysfs_trees import RAPL_RANGE, container, jetson_xavier_nx, laptop, laptop_rails, odroid_xu3, write_files
 
 from dynamic_perception.msg import Power
 from dynamic_perception.nodes import qos
 
 BATTERY = "class/power_supply/BAT0"
+CORES = "class/powercap/intel-rapl:0:0"
 
 
 class Listener:
@@ -95,6 +96,46 @@ def test_power_is_published_with_rail_and_window_while_the_battery_gives_it(tmp_
     charged_at = stamp_of(listener.batteries["BAT0"])
     listener.wait_for_diagnostics()  # about a second of messages
     assert stamp_of(listener.powers["BAT0"]) < charged_at < stamp_of(listener.batteries["BAT0"])
+
+
+def test_every_rail_that_can_be_believed_is_published(tmp_path, start_monitor, listener, spin_until):
+    write_files(jetson_xavier_nx(tmp_path) / "class/hwmon/hwmon1", {"curr3_input": -256})
+    node = start_monitor(tmp_path)
+    spin_until(lambda: len(listener.powers) == 2, "two rails")
+    assert {rail: (message.power, message.window) for rail, message in listener.powers.items()} == {
+        "VDD_IN": (pytest.approx(6.23968), 0.0), "VDD_CPU_GPU_CV": (pytest.approx(1.60768), 0.0)}
+    node.wait_for_output(f"sensor VDD_SOC: {tmp_path / 'class/hwmon/hwmon1/curr3_input'} says -1.28614 W")
+    assert "3 temperature sensors, no battery, 3 power rails" in node.output()
+    values = values_of(listener.wait_for_diagnostics())
+    assert values["VDD_IN [W]"] == "6.24" and "the sensor seems to be dead" in values["VDD_SOC [W]"]
+
+
+def test_counted_energy_is_published_as_the_mean_power_of_its_window(tmp_path, start_monitor, listener, spin_until):
+    start_monitor(laptop_rails(laptop(tmp_path)))
+    spin_until(lambda: "package-0_core" in listener.powers, "a window")
+    count = 100_000_000
+
+    def counted():
+        nonlocal count
+        count += 900_000
+        write_files(tmp_path / CORES, {"energy_uj": count})
+        return listener.powers["package-0_core"].power > 0.0
+
+    spin_until(counted, "a window in which energy was counted")
+    message = listener.powers["package-0_core"]
+    steps = message.power * message.window / 0.9
+    assert steps >= 0.99 and steps == pytest.approx(round(steps))
+    write_files(tmp_path / CORES, {"energy_uj": RAPL_RANGE + 1})
+    spin_until(lambda: any("expected 0 to" in status.message for status in listener.diagnostics), "the fault")
+
+
+def test_the_batteries_that_feed_the_machine_are_all_published_as_rails(tmp_path, start_monitor, listener, spin_until):
+    write_files(laptop(tmp_path) / "class/power_supply/BAT1",
+                {"type": "Battery", "status": "Discharging", "voltage_now": 12_000_000, "current_now": 500_000})
+    start_monitor(tmp_path)
+    spin_until(lambda: len(listener.powers) == 2, "both batteries")
+    assert {rail: message.power for rail, message in listener.powers.items()} == {"BAT0": 9.12, "BAT1": 6.0}
+    assert list(listener.batteries) == ["BAT0"]
 
 
 def test_a_container_publishes_nothing_and_is_well(tmp_path, start_monitor, listener):

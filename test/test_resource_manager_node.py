@@ -219,6 +219,18 @@ def test_a_profile_of_other_weights_is_refused(start_node, model, tmp_path):
     assert "was measured with other weights" in node.output() and "dynamic-perception profile" in node.output()
 
 
+def test_a_profile_of_another_machine_is_refused_unless_forced(start_node, model, tmp_path):
+    bundle, profile = model
+    other = tmp_path / "profile.yaml"
+    other.write_text(profile.read_text().replace("cpu_count: ", "cpu_count: 9"))
+    values = {"model": str(bundle.folder), "profile": str(other)}
+    node = start_node("resource_manager", values)
+    assert node.process.wait(20) == 1
+    assert "was measured on another machine (cpu_count 9" in node.output()
+    forced = start_node("resource_manager", {**values, "force_profile": True})
+    forced.wait_for_output("taken because of force_profile")
+
+
 def test_a_bad_setting_ends_the_node_with_one_sentence(start_node, model):
     bundle, profile = model
     node = start_node(

@@ -3,9 +3,12 @@
 import math
 
 import pytest
-from sysfs_trees import container, laptop, odroid_xu3, write_files
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sysfs_trees import container, jetson_xavier_nx, laptop, odroid_xu3, write_files
 
-from dynamic_perception.hardware.sensors import read_battery, read_temperatures, scan_temperatures
+from dynamic_perception.hardware.sensors import read_batteries, read_battery, read_temperatures, scan_temperatures
+from dynamic_perception.hardware.thermal_zones import find_thermal_zones
 
 ZONE0 = "class/thermal/thermal_zone0"
 BATTERY = "class/power_supply/BAT0"
@@ -69,6 +72,14 @@ def test_a_zone_that_vanishes_while_it_is_read_is_left_out_and_named(tmp_path):
     file = odroid_xu3(tmp_path) / ZONE0 / "temp"
     file.unlink()
     assert only_fault(tmp_path) == f"{file}: No such file or directory"
+
+
+def test_the_chip_that_always_says_100_degrees_is_left_out_until_it_raises_an_alarm(tmp_path):
+    zone = jetson_xavier_nx(tmp_path) / "class/thermal/thermal_zone3"
+    assert "PMIC-Die" not in read_temperatures(tmp_path)
+    assert only_fault(tmp_path) == f"{zone / 'temp'} says 100 °C: it knows no other but alarms"
+    write_files(zone, {"temp": 120_000})
+    assert read_temperatures(tmp_path)["PMIC-Die"] == 120.0
 
 
 def test_hardware_monitors_stand_in_where_there_is_no_zone(tmp_path):
@@ -169,3 +180,39 @@ def test_a_broken_battery_file_is_named_and_the_rest_is_read(tmp_path):
     battery = read_battery(tmp_path)
     assert math.isnan(battery.voltage) and battery.percentage == 0.73
     assert battery.faults[0].text == f"{file}: Input/output error"
+
+
+def test_every_battery_is_read_but_that_of_the_mouse(tmp_path):
+    write_files(laptop(tmp_path) / "class/power_supply/BAT1", {"type": "Battery", "capacity": 20})
+    assert {battery.name: battery.percentage for battery in read_batteries(tmp_path)} == {"BAT0": 0.73, "BAT1": 0.2}
+
+
+# Whatever the files hold ---------------------------------------------------------------------------------------------
+
+CONTENT = st.one_of(st.binary(max_size=40), st.integers(-(10**25), 10**25).map(lambda n: str(n).encode()),
+                    st.sampled_from([b"", b"-256000", b"1000000", b"nan", b"inf", b"1e9", b"1_000", b"9" * 70_000]))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_content_of_a_sensor_file_raises_or_gives_an_impossible_number(tmp_path, data):
+    if not (tmp_path / "class").exists():
+        odroid_xu3(tmp_path)
+        laptop(tmp_path)
+    files = [tmp_path / ZONE0 / name for name in ("temp", "type", "trip_point_0_temp", "trip_point_0_type",
+                                                  "trip_point_0_hyst")]
+    files += [tmp_path / BATTERY / name for name in (
+        "type", "present", "status", "capacity", "voltage_now", "voltage_min_design", "power_now", "energy_now",
+        "energy_full", "current_now", "charge_now")]
+    for file in data.draw(st.sets(st.sampled_from(files)), label="changed"):
+        file.write_bytes(data.draw(CONTENT, label=file.name))
+    for reading in scan_temperatures(tmp_path):
+        assert math.isnan(reading.celsius) == bool(reading.fault)
+        assert reading.fault or -40.0 <= reading.celsius <= 150.0
+        assert len(reading.fault) < 300
+    for zone in find_thermal_zones(tmp_path):
+        assert all(-40.0 <= trip.celsius <= 150.0 and not trip.hysteresis < 0.0 for trip in zone.trips)
+    for battery in read_batteries(tmp_path):
+        assert math.isnan(battery.percentage) or 0.0 <= battery.percentage <= 1.0
+        assert not battery.voltage < 0.5 and not battery.power < 0.0 and not battery.charge < 0.0
+        assert all(not abs(value) > 1e4 for value in (battery.voltage, battery.current, battery.power, battery.charge))

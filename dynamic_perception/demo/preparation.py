@@ -11,8 +11,10 @@ from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes.image_sources import open_source
 from dynamic_perception.nodes.parameters import NODE_PARAMETERS
-from dynamic_perception.profiling.commands import profile_to
+from dynamic_perception.profiling.commands import ProfileRequest, profile_to
+from dynamic_perception.profiling.table_choice import differences
 from dynamic_perception.profiling.table_file import ProfileFile, default_profile, read_table
+from dynamic_perception.profiling.turn_log import AnotherRun
 from dynamic_perception.report.recorded_run import Limits
 from dynamic_perception.scenes import road_scene
 
@@ -66,17 +68,21 @@ def open_table(bundle: ModelBundle, console: Console) -> tuple[Path, OperatingPo
         console.print(f"{path} {why}: measuring the operating points again", markup=False, highlight=False)
     else:
         console.print("no operating points of this network on this machine yet: measuring them once")
-    return path, profile_to(path, bundle).table
+    try:
+        return path, profile_to(path, bundle).table
+    except AnotherRun as error:
+        console.print(f"{error}: starting again", markup=False, highlight=False)
+        return path, profile_to(path, bundle, ProfileRequest(restart=True)).table
 
 
 def _why_not(file: ProfileFile, bundle: ModelBundle) -> str:
     """Why a table cannot be used; empty: it can."""
-    if file.weights_sha256 != bundle.weights_sha256:
-        return "was measured with other weights"
-    if dict(file.platform) != platform_fingerprint(Path("/sys")):
-        return "was measured on another machine"
+    differing = differences(file, bundle, platform_fingerprint(Path("/sys")))
+    if differing:
+        return " and ".join(differing)
     here = {(s.name, element.name) for s in bundle.subnetworks for element in discover_elements()}
-    if here != set(zip(file.table.subnetwork, file.table.compute_element)):
+    marked = {(mark["subnetwork"], mark["compute_element"]) for mark in file.conditions.get("marked", ())}
+    if here - marked != set(zip(file.table.subnetwork, file.table.compute_element)) - marked:
         return "has other operating points than this process may use"
     return ""
 

@@ -1,4 +1,4 @@
-"""Where a network can run: the CPU clusters of this machine with every thread count, and the machine's name."""
+"""Where a network can run: CPU clusters with every thread count, GPUs, and the machine's name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynamic_perception.hardware.cpufreq import CpuPolicy, find_policies
+from dynamic_perception.hardware.gpus import find_gpus
+from dynamic_perception.hardware.platform_file import Platform
 from dynamic_perception.hardware.sysfs import numbered_entries, read_integer, read_text
 
 CPUS = Path("devices/system/cpu")
@@ -18,13 +20,15 @@ SAME_KIND = 0.8  # of the fastest CPU's capacity: favoured cores of one kind dif
 
 @dataclass(frozen=True)
 class ComputeElement:
-    """A CPU cluster with a number of threads.
+    """A CPU cluster with a number of threads, or a GPU.
 
     Attributes:
         name: "<cluster>:<threads>".
-        cluster: "cpu" where the machine has one cluster, else "cpu<number of its first CPU>".
-        cpus: every CPU of the cluster that this process may use, rising.
-        threads: at most as many as `cpus`.
+        cluster: "cpu" where the machine has one cluster, else "cpu<number of its first CPU>"; likewise "gpu", "gpu0".
+            A platform file may call it otherwise, but the names of GPUs, and of nothing else, begin with "gpu".
+        cpus: every CPU of the cluster that this process may use, rising; of a GPU those of the first cluster, from
+            which it is fed.
+        threads: at most as many as `cpus`; 1 for a GPU.
     """
 
     name: str
@@ -33,30 +37,55 @@ class ComputeElement:
     threads: int
 
 
-def discover_elements(sysfs_root: Path = Path("/sys"),
-                      allowed_cpus: Iterable[int] | None = None) -> tuple[ComputeElement, ...]:
-    """Every compute element of this machine, the cluster with the fastest CPUs first, then threads rising.
+def discover_elements(sysfs_root: Path = Path("/sys"), allowed_cpus: Iterable[int] | None = None,
+                      gpus: bool = False, said: Platform = Platform()) -> tuple[ComputeElement, ...]:
+    """Every compute element of this machine, the cluster with the fastest CPUs first, then threads rising, then GPUs.
 
     A cluster's name comes from the machine, not from `allowed_cpus`, so that a table measured on it keeps its names.
 
     Args:
         sysfs_root: where the kernel's view of the hardware is mounted.
         allowed_cpus: the CPUs to use; None: those that this process may run on.
+        gpus: also the GPUs.  Most engines run on CPUs only, so this has to be asked for.
+        said: names and thread counts to use in place of the machine's, from a platform file.
 
     Raises:
         ValueError: none of the machine's CPUs is allowed.
     """
     allowed = frozenset(os.sched_getaffinity(0) if allowed_cpus is None else allowed_cpus)
-    clusters = _find_clusters(sysfs_root) or [allowed]
+    clusters = find_cpu_clusters(sysfs_root) or {"cpu": allowed}
     elements = []
-    for cluster in clusters:
-        name = "cpu" if len(clusters) == 1 else f"cpu{min(cluster)}"
+    for found_as, cluster in clusters.items():
+        own = said.of(found_as)
         cpus = tuple(sorted(cluster & allowed))
-        elements += [ComputeElement(f"{name}:{threads}", name, cpus, threads) for threads in _thread_counts(len(cpus))]
+        counts = thread_counts(len(cpus)) if own.threads is None else fitting(own.threads, len(cpus))
+        elements += [ComputeElement(f"{own.name}:{threads}", own.name, cpus, threads) for threads in counts]
     if not elements:
         raise ValueError(f"allowed_cpus is {sorted(allowed)}: expected some of "
-                         f"{sorted(frozenset().union(*clusters))}, the CPUs of {sysfs_root}")
-    return tuple(elements)
+                         f"{sorted(frozenset().union(*clusters.values()))}, the CPUs of {sysfs_root}")
+    names = [said.of(gpu.name).name for gpu in (find_gpus(sysfs_root) if gpus else ())]
+    return (*elements, *(ComputeElement(f"{name}:1", name, elements[0].cpus, 1) for name in names))
+
+
+def find_cpu_clusters(sysfs_root: Path = Path("/sys")) -> dict[str, frozenset[int]]:
+    """Name to CPUs of every cluster, fastest first; none where sysfs shows no CPU.
+
+    CPUs that share a clock are a cluster.  CPUs with a clock of their own (most x86 machines and servers), or none
+    that the kernel tells of, are gathered by their capacity.
+    """
+    clusters = _find_clusters(sysfs_root)
+    return {"cpu" if len(clusters) == 1 else f"cpu{min(cluster)}": cluster for cluster in clusters}
+
+
+def thread_counts(cpus: int) -> list[int]:
+    """The powers of two up to the number of CPUs, and that number."""
+    powers = [2**exponent for exponent in range(cpus.bit_length())]
+    return sorted({count for count in (*powers, cpus) if 0 < count <= cpus})
+
+
+def fitting(counts: Iterable[int], cpus: int) -> list[int]:
+    """These thread counts, those that are too high made as high as the number of CPUs allows."""
+    return sorted({min(count, cpus) for count in counts} - {0})
 
 
 def find_element(elements: Iterable[ComputeElement], name: str) -> ComputeElement:
@@ -92,11 +121,6 @@ def platform_name(fingerprint: dict[str, str | int]) -> str:
 
 
 def _find_clusters(sysfs_root: Path) -> list[frozenset[int]]:
-    """Fastest first; none where sysfs shows no CPU.
-
-    CPUs that share a clock are a cluster.  CPUs with a clock of their own (most x86 machines and servers), or none
-    that the kernel tells of, are gathered by their capacity.
-    """
     policies = find_policies(sysfs_root)
     clusters = [policy.cpus for policy in policies if len(policy.cpus) > 1]
     single = _machine_cpus(sysfs_root, policies).difference(*clusters)
@@ -120,11 +144,6 @@ def _find_clusters(sysfs_root: Path) -> list[frozenset[int]]:
 def _machine_cpus(sysfs_root: Path, policies: tuple[CpuPolicy, ...]) -> frozenset[int]:
     listed = (int(path.name.removeprefix("cpu")) for path in numbered_entries(sysfs_root / CPUS, "cpu"))
     return frozenset(listed).union(*(policy.cpus for policy in policies))
-
-
-def _thread_counts(cpus: int) -> list[int]:
-    powers = [2**exponent for exponent in range(cpus.bit_length())]
-    return sorted({count for count in (*powers, cpus) if 0 < count <= cpus})
 
 
 def _board_model(sysfs_root: Path) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import math
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterable
 
-from dynamic_perception.hardware.sysfs import numbered_entries, read_integer, read_text
+from dynamic_perception.hardware.sysfs import (NOT_TOLD, excerpt, numbered_entries, parse_integer, read_integer,
+                                               read_text, text_or)
 
 THERMAL_ZONES = Path("class/thermal")
 HARDWARE_MONITORS = Path("class/hwmon")
+PMIC, PMIC_AT_REST = "pmic", 100.0  # [°C] such chips of Jetson boards only know alarms, and say this without one
 POWER_SUPPLIES = Path("class/power_supply")
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = -40.0, 150.0  # [°C] beyond what silicon is specified for, a sensor is dead
-NOT_TOLD = (errno.ENOENT, errno.ENODATA, errno.ENODEV)  # how drivers say that they do not know a property
+LOWEST_VOLTAGE = 500_000  # [µV] below the empty cell of any chemistry
+HIGHEST = 10**10  # millionths of a V, A, W, Ah or Wh: ten thousand of them, more than any battery of a robot has
 
 
 @dataclass(frozen=True)
@@ -77,21 +80,25 @@ def read_temperatures(sysfs_root: Path = Path("/sys")) -> dict[str, float]:
 
 
 def scan_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[TemperatureReading, ...]:
-    """Every temperature sensor: the thermal zones, or the hardware monitors where there is no thermal zone.
+    """Every temperature sensor, read now."""
+    return tuple(_read_temperature(zone, file) for zone, file in find_temperatures(sysfs_root))
+
+
+def find_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[tuple[str, Path], ...]:
+    """(zone, file) of the thermal zones, or of the hardware monitors where there is no thermal zone.
 
     A zone is called by its type; those of the same type are told apart by the number that the kernel gave each.
     """
     zones = numbered_entries(sysfs_root / THERMAL_ZONES, "thermal_zone")
     if zones:
-        sensors = [(_text_or(zone / "type", "thermal_zone"), zone.name.removeprefix("thermal_zone"), zone / "temp")
+        sensors = [(text_or(zone / "type", "thermal_zone"), zone.name.removeprefix("thermal_zone"), zone / "temp")
                    for zone in zones]
     else:
         sensors = [(_monitor_name(monitor, file), f"{monitor.name}_{file.name.removesuffix('_input')}", file)
                    for monitor in numbered_entries(sysfs_root / HARDWARE_MONITORS, "hwmon")
                    for file in numbered_entries(monitor, "temp", "_input")]
     names = Counter(name for name, _, _ in sensors)
-    return tuple(_read_temperature(name if names[name] == 1 else f"{name}_{number}", file)
-                 for name, number, file in sensors)
+    return tuple((name if names[name] == 1 else f"{name}_{number}", file) for name, number, file in sensors)
 
 
 def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
@@ -99,52 +106,72 @@ def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
 
     Batteries of attached devices, such as a mouse, are left out.
     """
+    return main_battery(read_batteries(sysfs_root))
+
+
+def main_battery(batteries: Iterable[BatteryReading]) -> BatteryReading | None:
+    """The one of them that the machine runs from, as for `read_battery`."""
+    return max(batteries, key=lambda battery: _size(battery.path), default=None)
+
+
+def read_batteries(sysfs_root: Path = Path("/sys")) -> tuple[BatteryReading, ...]:
+    """Every battery of the machine itself, in the order of their names."""
+    return tuple(read_battery_at(supply) for supply in find_batteries(sysfs_root))
+
+
+def find_batteries(sysfs_root: Path = Path("/sys")) -> tuple[Path, ...]:
+    """The folder of every battery of the machine itself, in the order of their names."""
     try:
         supplies = sorted((sysfs_root / POWER_SUPPLIES).iterdir())
     except OSError:
-        return None
-    batteries = [supply for supply in supplies
-                 if _text_or(supply / "type", "") == "Battery" and _text_or(supply / "scope", "") != "Device"]
-    return _read_battery(max(batteries, key=_size)) if batteries else None
+        return ()
+    return tuple(supply for supply in supplies
+                 if text_or(supply / "type", "") == "Battery" and text_or(supply / "scope", "") != "Device")
 
 
 def _read_temperature(zone: str, path: Path) -> TemperatureReading:
     try:
         text = read_text(path)
-        celsius = int(text) / 1000.0
     except OSError as error:
         return TemperatureReading(zone, path, math.nan, f"{path}: {error.strerror}")
-    except ValueError:
-        return TemperatureReading(zone, path, math.nan, f"{path} holds '{text}': expected thousandths of a degree")
+    thousandths = parse_integer(text)
+    if thousandths is None:
+        return TemperatureReading(zone, path, math.nan,
+                                  f"{path} holds '{excerpt(text)}': expected thousandths of a degree")
+    celsius = thousandths / 1000.0
     if celsius == 0.0 or not LOWEST_TEMPERATURE <= celsius <= HIGHEST_TEMPERATURE:  # dead ones give 0 or -256
         return TemperatureReading(zone, path, math.nan, f"{path} says {celsius:g} °C: the sensor seems to be dead")
+    if zone.lower().startswith(PMIC) and celsius == PMIC_AT_REST:
+        return TemperatureReading(zone, path, math.nan, f"{path} says {celsius:g} °C: it knows no other but alarms")
     return TemperatureReading(zone, path, celsius, "")
 
 
 def _monitor_name(monitor: Path, file: Path) -> str:
     sensor = file.name.removesuffix("_input")
-    label = _text_or(monitor / f"{sensor}_label", sensor)
-    return f"{_text_or(monitor / 'name', monitor.name)}_{label}".replace(" ", "_")
+    label = text_or(monitor / f"{sensor}_label", sensor)
+    return f"{text_or(monitor / 'name', monitor.name)}_{label}".replace(" ", "_")
 
 
-def _read_battery(supply: Path) -> BatteryReading:
+def read_battery_at(supply: Path) -> BatteryReading:
+    """The battery in that folder, whatever the folder holds."""
     faults: list[SensorFault] = []
-    name, status = supply.name, _text_or(supply / "status", "Unknown")
+    name, status = supply.name, text_or(supply / "status", "Unknown")
     if read_integer(supply / "present") == 0:
         return BatteryReading(name, supply, False, math.nan, math.nan, math.nan, math.nan, math.nan, status, ())
-    voltage = _micro(supply / "voltage_now", faults, smallest=1)
+    voltage = _micro(supply / "voltage_now", faults, smallest=LOWEST_VOLTAGE)
     current = _micro(supply / "current_now", faults)
     power = abs(_micro(supply / "power_now", faults))
     if math.isnan(power):
-        power = abs(voltage * current)
-    elif math.isnan(current) and voltage > 0.0:
-        current = power / voltage
+        power = _derived(abs(voltage * current), supply, "voltage times current", faults)
+    elif math.isnan(current):
+        current = _derived(power / voltage, supply, "power over voltage", faults)
     if status in ("Charging", "Discharging"):  # the sign of current_now differs from driver to driver
         current = math.copysign(current, 1.0 if status == "Charging" else -1.0)
     charge = _micro(supply / "charge_now", faults, smallest=0)
-    nominal_voltage = _micro(supply / "voltage_min_design", faults)
-    if math.isnan(charge) and nominal_voltage > 0.0:
-        charge = _micro(supply / "energy_now", faults, smallest=0) / nominal_voltage
+    nominal_voltage = _micro(supply / "voltage_min_design", faults, smallest=LOWEST_VOLTAGE)
+    if math.isnan(charge):
+        energy = _micro(supply / "energy_now", faults, smallest=0)
+        charge = _derived(energy / nominal_voltage, supply, "energy over voltage", faults)
     return BatteryReading(name, supply, True, _percentage(supply, faults), voltage, current, charge, power, status,
                           tuple(faults))
 
@@ -173,32 +200,35 @@ def _size(supply: Path) -> tuple[bool, float]:
     return read_integer(supply / "present") != 0, 0.0 if math.isnan(energy) else energy
 
 
-def _micro(path: Path, faults: list[SensorFault], smallest: float = -math.inf) -> float:
-    """A file in millionths of a unit, in that unit; less than `smallest` millionths cannot be true."""
+def _micro(path: Path, faults: list[SensorFault], smallest: int = -HIGHEST) -> float:
+    """A file in millionths of a unit, in that unit; beyond `smallest` to `HIGHEST` millionths it cannot be true."""
     value = _told(path, faults)
     if value is None:
         return math.nan
-    if value < smallest:
-        faults.append(SensorFault(path, f"{path} says {value}: expected at least {smallest:g}"))
+    if not smallest <= value <= HIGHEST:
+        faults.append(SensorFault(path, f"{path} says {value}: expected {smallest} to {HIGHEST}"))
         return math.nan
     return value / 1e6
+
+
+def _derived(value: float, supply: Path, what: str, faults: list[SensorFault]) -> float:
+    """What was computed from two readings, each of which can be true, unless together they cannot."""
+    if value * 1e6 > HIGHEST:
+        text = f"{supply}: {what} is {value:g}: expected at most {HIGHEST / 1e6:g}"
+        faults.append(SensorFault(supply, text))
+        return math.nan
+    return value
 
 
 def _told(path: Path, faults: list[SensorFault]) -> int | None:
     """The integer in a file; None where the kernel does not tell, which is no fault, or cannot tell, which is one."""
     try:
         text = read_text(path)
-        return int(text)
     except OSError as error:
         if error.errno not in NOT_TOLD:
             faults.append(SensorFault(path, f"{path}: {error.strerror}"))
-    except ValueError:
-        faults.append(SensorFault(path, f"{path} holds '{text}': expected a number"))
-    return None
-
-
-def _text_or(path: Path, otherwise: str) -> str:
-    try:
-        return read_text(path) or otherwise
-    except OSError:
-        return otherwise
+        return None
+    value = parse_integer(text)
+    if value is None:
+        faults.append(SensorFault(path, f"{path} holds '{excerpt(text)}': expected a number"))
+    return value

@@ -13,7 +13,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.time import Time
 from sensor_msgs.msg import BatteryState, Temperature
 
-from dynamic_perception.hardware.sensors import BatteryReading, TemperatureReading, read_battery, scan_temperatures
+from dynamic_perception.hardware.power import PowerSensor, find_power_sensors
+from dynamic_perception.hardware.sensors import (BatteryReading, TemperatureReading, main_battery, read_batteries,
+                                                 scan_temperatures)
 from dynamic_perception.msg import Power
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.managed_node import ManagedNode, run
@@ -34,7 +36,10 @@ class HardwareMonitorNode(ManagedNode):
         self._outputs: list[Any] = []
         self._timer: Any = None
         self._temperatures: tuple[TemperatureReading, ...] = ()
-        self._battery: BatteryReading | None = None
+        self._battery: BatteryReading | None = None  # that the machine runs from
+        self._batteries: tuple[BatteryReading, ...] = ()
+        self._rails: tuple[PowerSensor, ...] = ()  # without batteries, which may come and go
+        self._powers: dict[str, float] = {}  # [W] rail to its last reading
         self._known: dict[Path, str] = {}  # where a sensor was seen, and its name
         self._at_fault: frozenset[Path] = frozenset()  # what was told about already
 
@@ -48,7 +53,8 @@ class HardwareMonitorNode(ManagedNode):
         self._outputs = [self._temperature_output, self._battery_output, self._power_output]
 
     def activate(self) -> None:
-        self._known, self._at_fault = {}, frozenset()
+        self._known, self._at_fault, self._powers = {}, frozenset(), {}
+        self._rails = tuple(s for s in find_power_sensors(self._sysfs_root) if s.source != "battery")
         self._read()
         self.get_logger().info(f"{self._sysfs_root}: {self._inventory()}")
         self._timer = self.create_timer(1.0 / self.value("publish_rate"), self._read_and_publish,
@@ -71,11 +77,16 @@ class HardwareMonitorNode(ManagedNode):
         if battery is not None:
             values[f"{battery.name} [%]"] = f"{100.0 * battery.percentage:g}" if battery.present else "not present"
             values[f"{battery.name} status"] = battery.status
+        for rail in self._rails:
+            values[f"{rail.name} [W]"] = rail.fault or f"{self._powers.get(rail.name, math.nan):.4g}"
         return DiagnosticStatus.OK, self._inventory(), values
 
     # Reading and publishing --------------------------------------------------------------------------------------
 
     def _read_and_publish(self) -> None:
+        # Here and not in `_read`: an energy counter gives the mean since the last time, which is a period ago.
+        rails = [rail for rail in self._rails if rail.ready]
+        self._powers |= {rail.name: rail.read() for rail in rails}
         self._read()
         now = self.get_clock().now()
         # Hottest last: a reader that keeps only a few messages of a burst must not lose the one that matters.
@@ -83,20 +94,26 @@ class HardwareMonitorNode(ManagedNode):
             self._temperature_output.publish(_temperature_message(reading, now))
         if self._battery is not None:
             self._battery_output.publish(_battery_message(self._battery, now))
-            if self._battery.status == "Discharging" and not math.isnan(self._battery.power):
-                self._power_output.publish(_power_message(self._battery, now))
+        for battery in self._batteries:
+            if battery.status == "Discharging" and battery.power > 0.0:  # none at all cannot be, and NaN is not known
+                self._power_output.publish(_power_message(battery.name, battery.power, 0.0, now))
+        for rail in rails:
+            if not rail.fault:
+                self._power_output.publish(_power_message(rail.name, self._powers[rail.name], rail.window, now))
 
     def _read(self) -> None:
         self._temperatures = scan_temperatures(self._sysfs_root)
-        self._battery = read_battery(self._sysfs_root)
+        self._batteries = read_batteries(self._sysfs_root)
+        self._battery = main_battery(self._batteries)
         seen = {reading.path: reading.zone for reading in self._temperatures}
         faults = {reading.path: (reading.zone, reading.fault) for reading in self._temperatures if reading.fault}
-        if self._battery is not None:
-            seen[self._battery.path] = self._battery.name
-            faults |= {fault.path: (self._battery.name, fault.text) for fault in self._battery.faults}
+        for battery in self._batteries:
+            seen[battery.path] = battery.name
+            faults |= {fault.path: (battery.name, fault.text) for fault in battery.faults}
         self._known |= seen
         faults |= {path: (sensor, f"{path} is no longer there") for path, sensor in self._known.items()
                    if path not in seen and not path.exists()}
+        faults |= {rail.path or Path(rail.name): (rail.name, rail.fault) for rail in self._rails if rail.fault}
         for path, (sensor, text) in faults.items():
             if path not in self._at_fault:
                 self.report_fault(sensor, f"sensor {sensor}: {text}")
@@ -107,8 +124,9 @@ class HardwareMonitorNode(ManagedNode):
         temperatures = f"{usable or 'no'} temperature sensor{'s' if usable > 1 else ''}"
         present = self._battery is not None and self._battery.present
         battery = f"battery {self._battery.name}" if present else "no battery"
+        rails = f", {len(self._rails)} power rail{'s' if len(self._rails) > 1 else ''}" if self._rails else ""
         faults = f"; {len(self._at_fault)} at fault" if self._at_fault else ""
-        return f"{temperatures}, {battery}{faults}"
+        return f"{temperatures}, {battery}{rails}{faults}"
 
 
 def _temperature_message(reading: TemperatureReading, now: Time) -> Temperature:
@@ -129,10 +147,10 @@ def _battery_message(reading: BatteryReading, now: Time) -> BatteryState:
     return message
 
 
-def _power_message(reading: BatteryReading, now: Time) -> Power:
-    message = Power(power=reading.power, window=0.0)
+def _power_message(rail: str, power: float, window: float, now: Time) -> Power:
+    message = Power(power=power, window=window)
     message.header.stamp = now.to_msg()
-    message.header.frame_id = reading.name
+    message.header.frame_id = rail
     return message
 
 

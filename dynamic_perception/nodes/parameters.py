@@ -112,8 +112,9 @@ RESOURCE_MANAGER = (
         "profile",
         "",
         "Path of the operating-point table; empty: this machine's table of the model, as "
-        "`dynamic-perception profile` writes it.",
+        "`dynamic-perception profile` writes it, or a shipped one that was measured on such a machine.",
     ),
+    ParameterSpec("force_profile", False, "Take a table of another machine or of other weights all the same."),
     ParameterSpec(
         "max_latency",
         0.0,

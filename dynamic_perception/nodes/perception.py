@@ -28,7 +28,8 @@ from dynamic_perception.engines.engine import Engine, NotReady
 from dynamic_perception.engines.scaling import scale_image
 from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine
 from dynamic_perception.hardware.clocks import ClockControl, default_state_file
-from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements, find_element
+from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
+                                                         platform_fingerprint)
 from dynamic_perception.msg import (
     InferenceReport,
     OperatingPoint,
@@ -44,7 +45,8 @@ from dynamic_perception.nodes.image_input import ImageInput
 from dynamic_perception.nodes.image_messages import ImageRefused, compressed_size, decode_compressed, decode_image
 from dynamic_perception.nodes.managed_node import ManagedNode, run
 from dynamic_perception.nodes.segmentation_output import SegmentationOutput
-from dynamic_perception.profiling.table_file import default_profile, read_table
+from dynamic_perception.profiling.table_choice import find_table
+from dynamic_perception.profiling.table_file import read_table
 
 PUBLISHER_POLL_PERIOD = 0.2  # [s] how soon a new image publisher is noticed
 STATE_PERIOD = 1.0  # [s] between repeated states
@@ -186,9 +188,8 @@ class PerceptionNode(ManagedNode):
         asked = self.value("engine")
         if asked != AUTO:
             return asked
-        path = default_profile(self._bundle.name)
         try:
-            return read_table(path).engine
+            return read_table(find_table(self._bundle, platform_fingerprint())).engine
         except FileNotFoundError:
             return DEFAULT  # nothing was measured here yet
         except (OSError, ValueError) as error:

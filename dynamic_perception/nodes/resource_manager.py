@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 from rclpy.time import Time
 from sensor_msgs.msg import BatteryState, Temperature
 
+from dynamic_perception.hardware.compute_element import platform_fingerprint
 from dynamic_perception.management.budgets import COLDEST, HOTTEST, BatteryThreshold, ThermalZone
 from dynamic_perception.management.manager import Decision, ResourceManager
 from dynamic_perception.management.operating_points import OperatingPoint as TablePoint
@@ -31,7 +32,8 @@ from dynamic_perception.msg import (
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.managed_node import ManagedNode, run
-from dynamic_perception.profiling.table_file import ProfileFile, default_profile, read_table
+from dynamic_perception.profiling.table_choice import check_table, find_table
+from dynamic_perception.profiling.table_file import read_table
 
 COMMAND_PERIOD = 1.0  # [s] a command is repeated so often, for nodes that start later and as a sign of life
 DECISION_PERIOD = 0.2  # [s] decisions also happen without input, because inputs become stale and dwells end
@@ -53,14 +55,11 @@ class ResourceManagerNode(ManagedNode):
 
     def configure(self) -> None:
         bundle = read_bundle(find_bundle(self.value("model")))
-        path = Path(self.value("profile") or default_profile(bundle.name)).expanduser()
-        if not path.exists():
-            raise ValueError(
-                f"no operating-point table at {path}: "
-                f"measure it with `dynamic-perception profile {self.value('model')}`"
-            )
+        path = self._table_path(bundle)
         file = read_table(path)
-        self._check_profile(path, file, bundle)
+        forced = check_table(path, file, bundle, platform_fingerprint(), self.value("force_profile"))
+        for difference in forced:
+            self.get_logger().warning(f"{path} {difference}: taken because of force_profile")
         self._table = file.table
         self._settings = self._read_settings()
         ResourceManager(self._table, self._settings)  # refuses settings that do not fit the table, before activation
@@ -100,18 +99,16 @@ class ResourceManagerNode(ManagedNode):
             self.destroy_publisher(self._commands)
             self._commands = None
 
-    def _check_profile(self, path: Path, file: ProfileFile, bundle: ModelBundle) -> None:
-        if file.weights_sha256 != bundle.weights_sha256:
+    def _table_path(self, bundle: ModelBundle) -> Path:
+        if not self.value("profile"):
+            return find_table(bundle, platform_fingerprint())
+        path = Path(self.value("profile")).expanduser()
+        if not path.exists():
             raise ValueError(
-                f"{path} was measured with other weights of {file.model}: measure it again with "
-                f"`dynamic-perception profile {self.value('model')}`"
+                f"no operating-point table at {path}: "
+                f"measure it with `dynamic-perception profile {self.value('model')}`"
             )
-        known = {subnetwork.name for subnetwork in bundle.subnetworks}
-        unknown = sorted(set(file.table.subnetwork) - known)
-        if unknown:
-            raise ValueError(
-                f"{path} has subnetwork '{unknown[0]}', which {bundle.name} has not: it has {', '.join(sorted(known))}"
-            )
+        return path
 
     def _read_settings(self) -> ManagerSettings:
         thresholds, caps = self.value("battery_thresholds"), self.value("battery_power_caps")

@@ -1,4 +1,4 @@
-"""Measuring operating points: how long every subnetwork takes on every compute element of this machine.
+"""Measuring operating points: how long every subnetwork takes on every compute element of this machine, at every clock.
 
 The points are measured in turn, a few inferences each, over and over, so that a disturbance of the machine falls on
 all of them, until the median of every point is known well enough.
@@ -17,9 +17,12 @@ from dynamic_perception.engines.engine import Engine
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle
+from dynamic_perception.profiling.profiled_machine import ProfiledMachine
+from dynamic_perception.profiling.statistics import Summary, Turn, gave_up, precision, summarise
 
 PROVENANCE = {"latency": "measured", "power": "modelled", "energy": "modelled", "accuracy": "measured"}
-Z_95 = 1.959963984540054  # two-sided 95 % of the standard normal distribution
+POWER_MEASURED = {**PROVENANCE, "power": "measured", "energy": "measured"}
+ENERGY_TURNS = 3  # of a point, after which its energy was measured often enough
 
 
 @dataclass(frozen=True)
@@ -28,71 +31,98 @@ class ProfileSettings:
 
     Attributes:
         runs_per_turn: inferences of one point before the next has its turn; the first is not counted.
-        least_runs, most_runs: counted inferences per point.
+        least_runs, most_runs: counted inferences per point; an interval of the p95 needs 150, one of the p99 needs 600.
         precision: half-width of the 95 % confidence interval of the median, relative to it, to reach.
-        core_power: [W] assumed for one busy CPU core above idle; this version has no power sensor, so power and energy
-            are modelled: threads x core_power, times the latency.
+        core_power: [W] assumed for one busy CPU core above idle where there is no power sensor: power and energy are
+            modelled then, as threads x core_power, and that times the latency.
         seed: of the random order of the points in a turn.
     """
 
     runs_per_turn: int = 10
-    least_runs: int = 100
+    least_runs: int = 150
     most_runs: int = 600
     precision: float = 0.02
     core_power: float = 3.0
     seed: int = 1
 
 
-def profile(
+@dataclass(frozen=True)
+class Planned:
+    """A point to measure; `clock` in Hz, 0: left to the governor."""
+
+    subnetwork: str
+    element: ComputeElement
+    clock: float = 0.0
+
+
+def measure(
     bundle: ModelBundle,
     engine: Engine,
-    elements: Sequence[ComputeElement],
+    points: Sequence[Planned],
     settings: ProfileSettings,
-    on_turn: Callable[[float], None],
-) -> OperatingPointTable:
-    """Measure every subnetwork on every element with the machine's clocks left alone.
+    on_share: Callable[[float], None] = lambda share: None,
+    machine: ProfiledMachine = ProfiledMachine(),
+    kept: Sequence[tuple[int, Turn]] = (),
+    on_turn: Callable[[int, Turn], None] = lambda point, turn: None,
+) -> list[Summary]:
+    """Measure every point until it is known well enough.
+
+    An engine whose element works by itself, such as a GPU, gives an answer when it is there, so that no waiting for the
+    element is needed here.
 
     Args:
-        on_turn: called after every turn with the share [0..1] of the work that is done for sure.
+        on_share: called after every round of turns with the share [0..1] of the work that is done.
+        machine: whose clocks are set, and whose temperature and power are read.
+        kept: turns of an interrupted profile, with the number of their point.
+        on_turn: called with every new turn and the number of its point.
     """
-    engine.prepare([s.name for s in engine.subnetworks], elements, warm_up_runs=3)
-    points = [(subnetwork, element) for element in elements for subnetwork in engine.subnetworks]
-    durations: list[list[float]] = [[] for _ in points]
+    elements = {point.element.name: point.element for point in points}
+    engine.prepare([s.name for s in engine.subnetworks], list(elements.values()), warm_up_runs=3)
+    turns: list[list[Turn]] = [[] for _ in points]
+    for index, turn in kept:
+        turns[index].append(turn)
     random = np.random.default_rng(settings.seed)
     images = {s.name: random.integers(0, 256, (*s.input_size, 3), np.uint8) for s in engine.subnetworks}
-    open_points = list(range(len(points)))
-    while open_points:
+    shares = [_share(of_one, point.clock, settings) for of_one, point in zip(turns, points)]
+    while open_points := [index for index, share in enumerate(shares) if share < 1]:
         for index in random.permutation(open_points):
-            subnetwork, element = points[index]
-            image = images[subnetwork.name]
-            engine.activate(subnetwork.name, element)
-            engine.run(image)
-            durations[index] += [_duration(engine, image) for _ in range(settings.runs_per_turn - 1)]
-        open_points = [
-            i
-            for i in open_points
-            if len(durations[i]) < settings.most_runs
-            and (len(durations[i]) < settings.least_runs or median_precision(durations[i]) > settings.precision)
-        ]
-        on_turn(1 - len(open_points) / len(points))
-    rows = [
-        _point(bundle, subnetwork.name, element, np.array(measured), settings)
-        for (subnetwork, element), measured in zip(points, durations)
-    ]
-    return OperatingPointTable.from_points(rows, PROVENANCE)
+            point = points[index]
+            with_energy = machine.sensor is not None and len(turns[index]) < ENERGY_TURNS
+            turn = _take_turn(engine, point, images[point.subnetwork], settings.runs_per_turn, machine, with_energy)
+            turns[index].append(turn)
+            on_turn(int(index), turn)
+            shares[index] = _share(turns[index], point.clock, settings)
+        on_share(float(np.mean(shares)))
+    return [summarise(of_one, point.clock) for of_one, point in zip(turns, points)]
 
 
-def median_precision(durations: Sequence[float]) -> float:
-    """Half-width of the 95 % confidence interval of the median, relative to it.
+def make_table(bundle: ModelBundle, points: Sequence[Planned], summaries: Sequence[Summary],
+               settings: ProfileSettings, power_measured: bool = False) -> OperatingPointTable:
+    """The table of the points that are not marked.
 
-    The interval's ends are order statistics, at n/2 -+ z sqrt(n)/2 (binomial distribution), whatever the distribution
-    of the durations.
+    Raises:
+        ValueError: all are.
     """
-    ordered = np.sort(durations)
-    n = len(ordered)
-    reach = Z_95 * math.sqrt(n) / 2
-    low, high = max(0, math.floor(n / 2 - reach)), min(n - 1, math.ceil(n / 2 + reach))
-    return float((ordered[high] - ordered[low]) / 2 / np.median(ordered))
+    rows = [_row(bundle, point, summary, settings, power_measured)
+            for point, summary in zip(points, summaries) if not summary.mark]
+    if not rows:
+        raise ValueError(f"no operating point could be measured: {points[0].subnetwork} on {points[0].element.name} "
+                         f"{summaries[0].mark}, and the others alike: cool the machine, or ask for lower --clocks")
+    return OperatingPointTable.from_points(rows, POWER_MEASURED if power_measured else PROVENANCE)
+
+
+def _take_turn(engine: Engine, point: Planned, image: np.ndarray, runs: int, machine: ProfiledMachine,
+               with_energy: bool) -> Turn:
+    machine.set_clock(point.element, point.clock)
+    engine.activate(point.subnetwork, point.element)
+    engine.run(image)
+    clock, temperature = machine.clock(point.element), machine.temperature()
+    durations = tuple(_duration(engine, image) for _ in range(runs - 1))
+    joules, seconds, energy_runs = math.nan, 0.0, 0
+    if with_energy:  # by itself, since reading a sensor takes time from the inferences
+        joules, seconds, energy_runs = machine.measure_energy(lambda: engine.run(image))
+    return Turn(durations, (clock, machine.clock(point.element)), (temperature, machine.temperature()), joules, seconds,
+                energy_runs)
 
 
 def _duration(engine: Engine, image: np.ndarray) -> float:
@@ -101,20 +131,37 @@ def _duration(engine: Engine, image: np.ndarray) -> float:
     return time.perf_counter() - started
 
 
-def _point(
-    bundle: ModelBundle, subnetwork: str, element: ComputeElement, durations: np.ndarray, settings: ProfileSettings
-) -> OperatingPoint:
-    latency = float(np.median(durations))
-    power = element.threads * settings.core_power
+def _share(turns: Sequence[Turn], clock: float, settings: ProfileSettings) -> float:
+    """How much of a point's work is done [0..1]: its interval becomes narrower with the root of the number of runs."""
+    durations = [duration for turn in turns if not turn.drifted(clock) for duration in turn.durations]
+    runs = len(durations)
+    if gave_up(turns, clock) or runs >= settings.most_runs:
+        return 1.0
+    if runs < min(settings.least_runs, 3 * settings.runs_per_turn):  # too few to tell how many are needed
+        return runs / settings.least_runs
+    reached = precision(durations)
+    if runs >= settings.least_runs and reached <= settings.precision:
+        return 1.0
+    needed = max(settings.least_runs, runs * (reached / settings.precision) ** 2)
+    return min(0.99, runs / min(needed, settings.most_runs))
+
+
+def _row(bundle: ModelBundle, point: Planned, summary: Summary, settings: ProfileSettings,
+         power_measured: bool) -> OperatingPoint:
+    latency = float(np.median(summary.durations))
+    power, energy = summary.power, summary.energy
+    if not power_measured:
+        power = point.element.threads * settings.core_power
+        energy = power * latency
     return OperatingPoint(
-        subnetwork,
-        element.name,
-        cpu_frequency=0.0,
+        point.subnetwork,
+        point.element.name,
+        cpu_frequency=point.clock,
         gpu_frequency=math.nan,
         latency=latency,
-        latency_p95=float(np.quantile(durations, 0.95)),
-        latency_p99=float(np.quantile(durations, 0.99)),
+        latency_p95=float(np.quantile(summary.durations, 0.95)),
+        latency_p99=float(np.quantile(summary.durations, 0.99)),
         power=power,
-        energy=power * latency,
-        accuracy=bundle.subnetwork(subnetwork).accuracy,
+        energy=energy,
+        accuracy=bundle.subnetwork(point.subnetwork).accuracy,
     )

@@ -17,7 +17,7 @@ from dynamic_perception.networks.bundle import ModelBundle, Subnetwork
 from dynamic_perception.networks.families import make_graph
 from dynamic_perception.networks.search_space import SearchSpace, SubnetConfig
 from dynamic_perception.networks.supernet import Supernet
-from dynamic_perception.profiling.profiler import ProfileSettings, profile
+from dynamic_perception.profiling.profiler import Planned, ProfileSettings, measure
 from dynamic_perception.training.pareto import Point
 from dynamic_perception.training.tasks import Task
 
@@ -114,11 +114,11 @@ class CandidateMeter:
             measured={name: self._calibrated(config) for name, config in zip(names, configs)})
         engine = OnnxRuntimeEngine(candidates, graph_of=make_graph)  # no file holds their weights
         try:
-            table = profile(candidates, engine, [self._element], settings, on_turn)
+            points = [Planned(name, self._element) for name in names]
+            return [float(np.median(measured.durations))
+                    for measured in measure(candidates, engine, points, settings, on_turn)]
         finally:
             engine.close()
-        by_name = {table.subnetwork[i]: float(table.latency[i]) for i in range(len(table))}
-        return [by_name[name] for name in names]
 
 
 @dataclass(frozen=True)
