@@ -40,6 +40,7 @@ tr.used td { background: #eef4f9; } .note { color: #5c5c5c; font-size: .88rem; }
 figure { margin: 0; font-size: .82rem; line-height: 1.35; }
 figure img { width: 100%; border-radius: 4px; display: block; }
 img.small { image-rendering: pixelated; } .scroll { overflow-x: auto; }
+td.run-name { white-space: nowrap; }
 .words td:not(:last-child), .pairs th { white-space: nowrap; }
 details summary { cursor: pointer; margin: .8rem 0; } .long { max-height: 26rem; overflow-y: auto; }
 """
@@ -81,6 +82,9 @@ def write_document(path: Path, title: str, body: str, style: str = "") -> None:
         partial.unlink(missing_ok=True)
 
 
+NOTE = (
+    '<p class="note">A missed frame was answered after its deadline, or not at all because newer frames came first. The '
+    "accuracy is that of the executed subnetworks on the test images of the model bundle, not on these frames.</p>")
 TIMELINE_NOTE = (
     '<p class="note">Drag to zoom, double-click to see all again; the cursor on a frame or a change tells all that is '
     "known of it. A click in the legend hides a run and shows it again.</p>")
@@ -138,7 +142,7 @@ def _side_by_side(shown: Sequence[ShownRun]) -> str:
     add("p95 latency [ms]", lambda one, whole: 1e3 * whole.latency_p95, 2)
     add("p99 latency [ms]", lambda one, whole: 1e3 * whole.latency_p99, 2)
     for metric in dict.fromkeys(one.results.metric for one in shown):
-        add(f"mean {metric} of the executed subnetworks [%]",
+        add(f"{metric} of the executed subnetworks, mean [%]",
             lambda one, whole: 100 * whole.accuracy if one.results.metric == metric else math.nan, 2)
     for source in dict.fromkeys(one.run.iou_source for one in shown if one.run.iou_source):
         add(f"mean IoU on these frames [%], {source}",
@@ -157,18 +161,12 @@ def _side_by_side(shown: Sequence[ShownRun]) -> str:
     head = "".join(f'<th class="n">{_name(one)}</th>' for one in shown)
     body = "".join(f"<tr><td>{escape(heading)}</td>" + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>"
                    for heading, cells in rows)
-    return f'<div class="scroll"><table><tr><th></th>{head}</tr>{body}</table></div>{_note(shown)}'
+    return f'<div class="scroll"><table><tr><th></th>{head}</tr>{body}</table></div>{NOTE}'
 
 
 def _median_switch(run: RecordedRun) -> float:
     durations = [a.switch_duration for a in run.answers if a.switch_duration > 0]
     return float(np.median(durations)) if durations else math.nan
-
-
-def _note(shown: Sequence[ShownRun]) -> str:
-    return ('<p class="note">A missed frame was answered after its deadline, or not at all because newer frames came '
-            "first. The accuracy is that of the executed subnetworks on the test images of the model bundle, not on these "
-            "frames.</p>")
 
 
 def _phases(shown: Sequence[ShownRun]) -> str:
@@ -188,7 +186,7 @@ def _phases(shown: Sequence[ShownRun]) -> str:
         for place, one in enumerate(there):
             first = f'<td rowspan="{len(there)}">{escape(name)}</td>' if place == 0 else ""
             style = ' class="whole"' if name == "whole run" and place == 0 else ""
-            rows.append(f"<tr{style}>{first}<td>{_name(one)}</td>"
+            rows.append(f'<tr{style}>{first}<td class="run-name">{_name(one)}</td>'
                         f"{_phase_cells(summaries[one.label][name], scored)}</tr>")
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
@@ -210,9 +208,9 @@ def _points(shown: Sequence[ShownRun]) -> str:
     """Latencies of the points that frames ran at."""
     heads = ("run", "operating point", "frames", "share [%]", "median [ms]", "p95 [ms]", "p99 [ms]", "largest [ms]",
              "missed [%]")
-    rows = []
+    rows, order = [], plots.points_by_latency(shown)
     for one in shown:
-        for point in sorted(set(one.points)):
+        for point in (point for point in order if point in set(one.points)):
             frames = [frame for frame, where in zip(one.run.frames, one.points) if where == point]
             late = 1e3 * np.array([frame.latency for frame in frames])
             cells = (f"{len(frames)}", f"{100 * len(frames) / len(one.run.frames):.1f}", f"{np.median(late):.2f}",

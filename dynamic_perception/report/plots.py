@@ -17,7 +17,7 @@ from dynamic_perception.report.timeline import FAINT
 
 def latencies(shown: Sequence[ShownRun]) -> Figure:
     """How the latencies of every operating point are distributed, run by run."""
-    points = _points_by_latency(shown)
+    points = points_by_latency(shown)
     traces, medians = [], []
     for one in shown:
         boxes = {point: 1e3 * np.array([frame.latency for frame, where in zip(one.run.frames, one.points)
@@ -34,7 +34,7 @@ def latencies(shown: Sequence[ShownRun]) -> Figure:
         # The box has no hover of its own that names the percentiles: bars that cannot be seen have.
         medians.append({
             "type": "bar", "orientation": "h", "y": label, "x": high, "name": one.label, "legendgroup": one.label,
-            "showlegend": False, "marker": {"color": "rgba(0,0,0,0)"}, "customdata": np.column_stack(
+            "showlegend": False, "marker": {"color": "rgba(0,0,0,0)", "line": {"width": 0}}, "customdata": np.column_stack(
                 [low, q1, median, q3, high, p99, [len(values) for values in boxes.values()]]),
             "hovertemplate": "%{y}<br>%{customdata[6]} frames<br>5 %%: %{customdata[0]:.2f} ms<br>25 %%: "
             "%{customdata[1]:.2f} ms<br>median: %{customdata[2]:.2f} ms<br>75 %%: %{customdata[3]:.2f} ms<br>95 %%: "
@@ -142,7 +142,7 @@ def points_used(shown: Sequence[ShownRun]) -> Figure | None:
     return Figure(data=traces, layout=layout)
 
 
-def _points_by_latency(shown: Sequence[ShownRun]) -> list[str]:
+def points_by_latency(shown: Sequence[ShownRun]) -> list[str]:
     """The points that frames ran at, the fastest first."""
     durations: dict[str, list[float]] = {}
     for one in shown:

@@ -40,6 +40,7 @@ def make_timeline(shown: Sequence[ShownRun]) -> Figure:
     first = shown[0]
     subnetworks, elements = list_subnetworks(shown), list_elements(shown)
     ratios = {name: height for name, height in ROWS.items() if name in _rows_of(shown)}
+    ratios["subnetwork"] *= max(1.0, len(subnetworks) / 7)
     taller = sum(ratios.values()) / 10.9
     figure = Figure(figsize=(WIDTH, HEIGHT * taller), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -104,9 +105,8 @@ def _draw_head(figure: Figure, top: Axes, shown: Sequence[ShownRun], taller: flo
     if shown[0].results.limits is not None:
         handles.append(top.plot([], [], color=FAINT, linewidth=1, linestyle=(0, (4, 3)),
                                 label="limits that the manager keeps to")[0])
-    # As many columns as fit; more rows than two find no room above the first row's phases.
-    widest = max(len(handle.get_label()) for handle in handles)
-    columns = max(-(-len(handles) // 2), min(len(handles), int(WIDTH / (CHARACTER * widest + 0.6))))
+    needed = sum(CHARACTER * len(handle.get_label()) + 0.55 for handle in handles)  # [inch]
+    columns = len(handles) if needed <= WIDTH else -(-len(handles) // 2)  # three rows find no room above the phases
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.006, 1 - 0.034 / taller), ncols=columns,
                   frameon=False, fontsize=FONT["text"], columnspacing=1.8, handlelength=1.8)
 
@@ -151,8 +151,9 @@ def _draw_choice(axes: Axes, shown: Sequence[ShownRun], attribute: str, names: S
 
 def _draw_reasons(axes: Axes, run: RecordedRun, levels: int) -> None:
     """A line for every change of the point, and the reason beside the first of a series where there is room."""
-    axes.set_ylim(-0.45, levels + 0.75)
-    lanes = {levels + 0.35: -math.inf, levels - 0.3: -math.inf}  # height of a row of text -> [s] taken up to there
+    line = 0.65 * max(1.0, levels / 7)  # as the text is high, in levels
+    axes.set_ylim(-0.45, levels - 0.3 + 1.6 * line)
+    lanes = {levels - 0.3 + line: -math.inf, levels - 0.3: -math.inf}  # height of a row of text -> [s] taken up to
     end = axes.get_xlim()[1]
     per_inch = end / (WIDTH * axes.get_position().width)  # [s/inch]
     last = ("", "")

@@ -12,23 +12,31 @@ from dynamic_perception.report.recorded_run import RECENT, Answer, PhaseSpan, Re
 from dynamic_perception.report.shown_run import ShownRun, clock_of, list_elements, list_subnetworks
 from dynamic_perception.report.timeline import BANDS, FAINT, INK, REASON_COLOURS
 
-WIDTH = 1080  # [pixel] that labels are placed for
-ROW = {"latency": 210, "subnetwork": 130, "changes": 70, "element": 70, "clock": 100, "temperature": 110,
+PLOT_WIDTH = 930  # [pixel] that the reasons are placed for
+ORDER = ("latency", "subnetwork", "changes", "element", "clock", "temperature", "battery", "power", "iou")
+ROW = {"latency": 210, "subnetwork": 130, "element": 64, "clock": 100, "temperature": 110,
        "battery": 100, "power": 100, "iou": 100}  # [pixel]
 GAP = 16  # [pixel] between rows
 CHARACTER = 6.6  # [pixel] of the mean character of a label
+LONGEST_NAME = 18  # [character] beside a row
 MANY_POINTS = 20_000  # beyond it WebGL draws the frames: SVG takes seconds
 READINGS = {"temperature": ("temperatures", 1.0, "°C"), "battery": ("charges", 100.0, "%"), "power": ("powers", 1.0, "W")}
 
 
 def timeline(shown: Sequence[ShownRun]) -> Figure:
     """Everything over time, one row above the other, with one axis of time for all."""
-    rows = [name for name in ROW if _row_is_known(name, shown)]
+    rows = [name for name in ORDER if _row_is_known(name, shown)]
     # A source for itself: what is measured and what is modelled is never in one row.
     panels = [(name, source) for name in rows for source in _sources_of(name, shown)]
-    height = MARGIN["t"] + MARGIN["b"] + sum(ROW[name] for name, _ in panels) + GAP * (len(panels) - 1)
+    heights = {**ROW, "subnetwork": max(ROW["subnetwork"], 17 * len(list_subnetworks(shown))),
+               "element": max(ROW["element"], 20 * len(list_elements(shown))),
+               "changes": 30 + 26 * sum(bool(list_changes(one.run)) for one in shown)}
+    height = MARGIN["t"] + MARGIN["b"] + sum(heights[name] for name, _ in panels) + GAP * (len(panels) - 1)
     inner = height - MARGIN["t"] - MARGIN["b"]
-    layout: dict[str, Any] = {**base_layout(height), "hovermode": "closest"}
+    names = (*list_subnetworks(shown), *list_elements(shown), *map(_lane_name, shown))
+    left = round(56 + CHARACTER * max(map(len, names)))
+    layout: dict[str, Any] = {**base_layout(height), "hovermode": "closest", "annotations": [],
+                              "margin": {**MARGIN, "l": left}}
     traces: list[dict[str, Any]] = []
     top = float(inner)
     for number, (name, source) in enumerate(panels, start=1):
@@ -37,8 +45,14 @@ def timeline(shown: Sequence[ShownRun]) -> Figure:
         for trace in of_row:
             traces.append({**trace, "xaxis": "x", "yaxis": axis})
         layout[axis.replace("y", "yaxis")] = {
-            **base_axis(), "domain": [max(0.0, (top - ROW[name]) / inner), top / inner], "anchor": "x", **settings}
-        top -= ROW[name] + GAP
+            **base_axis(), "domain": [max(0.0, (top - heights[name]) / inner), top / inner], "anchor": "x",
+            **settings, "title": None}
+        # Not the axis' own title, which would stand at another distance in every row.
+        layout["annotations"].append({
+            "xref": "paper", "x": 0, "xanchor": "left", "xshift": 6 - left, "yref": "paper", "yanchor": "middle",
+            "y": (top - heights[name] / 2) / inner, "text": settings["title"]["text"], "textangle": -90,
+            "showarrow": False, "align": "center"})
+        top -= heights[name] + GAP
     ticks = f"y{len(panels)}" if len(panels) > 1 else "y"
     end = max(one.end for one in shown)
     layout["xaxis"] = {**base_axis(), "title": {"text": "time since the start [s]"}, "anchor": ticks, "range": [0, end],
@@ -147,7 +161,7 @@ def _changes_row(shown: Sequence[ShownRun]) -> tuple[list[dict[str, Any]], dict[
     managed = [one for one in shown if list_changes(one.run)]
     traces = []
     end = max(one.end for one in shown)
-    per_pixel = end / (WIDTH - MARGIN["l"] - MARGIN["r"])
+    per_pixel = end / PLOT_WIDTH
     for lane, one in enumerate(managed):
         changes = list_changes(one.run)
         answers = {answer.sequence: answer for answer in one.run.answers}
@@ -168,9 +182,14 @@ def _changes_row(shown: Sequence[ShownRun]) -> tuple[list[dict[str, Any]], dict[
                            for c in changes],
             "hovertemplate": "%{x:.2f} s: <b>%{customdata[0]}</b>: %{customdata[1]}%{customdata[3]}<br>"
                              f"%{{customdata[2]}}<br>%{{customdata[4]}}<extra>{one.label}</extra>"})
-    return traces, {"title": {"text": "reason of<br>a change"}, "range": [0.4 - len(managed), 0.9], "showgrid": False,
+    return traces, {"title": {"text": "reason"}, "range": [0.4 - len(managed), 0.9], "showgrid": False,
                     "tickmode": "array", "tickvals": [-lane for lane in range(len(managed))], "fixedrange": True,
-                    "ticktext": [one.label if len(one.label) < 18 else f"run {1 + shown.index(one)}" for one in managed]}
+                    "ticktext": list(map(_lane_name, managed))}
+
+
+def _lane_name(one: ShownRun) -> str:
+    """The label, or its end where it is long."""
+    return one.label if len(one.label) <= LONGEST_NAME else f"…{one.label[1 - LONGEST_NAME:]}"
 
 
 def _answer_in_words(answer: Answer | None) -> str:
@@ -260,9 +279,9 @@ def _add_phases(layout: dict[str, Any], shown: Sequence[ShownRun]) -> None:
     layout["shapes"] = [{"type": "rect", "xref": "x", "yref": "paper", "x0": phase.start, "x1": phase.end, "y0": 0,
                          "y1": 1, "layer": "below", "line": {"width": 0}, "fillcolor": BANDS[number % 2]}
                         for number, phase in enumerate(phases)]
-    layout["annotations"] = [{"xref": "x", "yref": "paper", "x": (phase.start + phase.end) / 2, "y": 1.0,
-                              "yanchor": "bottom", "yshift": 2, "text": f"<b>{phase.name}</b>", "showarrow": False,
-                              "font": {"size": 12}, "hovertext": _folded(phase.text)} for phase in phases]
+    layout["annotations"] += [{"xref": "x", "yref": "paper", "x": (phase.start + phase.end) / 2, "y": 1.0,
+                               "yanchor": "bottom", "yshift": 2, "text": f"<b>{phase.name}</b>", "showarrow": False,
+                               "font": {"size": 12}, "hovertext": _folded(phase.text)} for phase in phases]
 
 
 def _add_legend(traces: list[dict[str, Any]], layout: dict[str, Any], shown: Sequence[ShownRun]) -> None:
