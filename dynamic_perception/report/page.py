@@ -64,7 +64,7 @@ def write_page(path: Path, all_results: Sequence[Results]) -> None:
         ("The machine", _pairs(all_results, "machine")),
     ]
     body = "\n".join(f"<section><h2>{heading}</h2>{content}</section>" for heading, content in sections if content)
-    write_document(path, f"Dynamic Perception: {title}", f'<p class="lead">{_lead(shown)}</p>{body}')
+    write_document(path, f"Dynamic Perception: {title}", f'<p class="lead">{"<br>".join(map(escape, lead_sentences(shown)))}</p>{body}')
 
 
 def write_document(path: Path, title: str, body: str, style: str = "") -> None:
@@ -102,16 +102,16 @@ def headline(managed: RecordedRun, fixed: RecordedRun) -> str:
             f"{100 * b.accuracy:.1f} %{energy}.{iou}")
 
 
-def _lead(shown: Sequence[ShownRun]) -> str:
+def lead_sentences(shown: Sequence[ShownRun]) -> list[str]:
     """A sentence about a pair with and without the manager, or one about every run."""
     if len(shown) == 2 and [one.run.managed for one in shown] == [True, False]:
-        return escape(headline(shown[0].run, shown[1].run))
+        return [headline(shown[0].run, shown[1].run)]
     sentences = []
     for one in shown:
         whole = summarise(one.run)[-1]
-        sentences.append(f"{_name(one)}: {_number(100 * whole.miss_rate, 1)} % of {whole.frames} frames missed their "
+        sentences.append(f"{one.label}: {_number(100 * whole.miss_rate, 1)} % of {whole.frames} frames missed their "
                          f"deadline, p95 latency {milliseconds(whole.latency_p95)}.")
-    return "<br>".join(sentences)
+    return sentences
 
 
 def _name(one: ShownRun) -> str:
@@ -147,7 +147,7 @@ def _side_by_side(shown: Sequence[ShownRun]) -> str:
     for source in dict.fromkeys(one.run.iou_source for one in shown if one.run.iou_source):
         add(f"mean IoU on these frames [%], {source}",
             lambda one, whole: 100 * whole.mean_iou if one.run.iou_source == source else math.nan, 1)
-    for source in _energy_sources(shown):
+    for source in plots.energy_sources(shown):
         add(f"energy per frame, {source} [mJ]",
             lambda one, whole: 1e3 * whole.energy if one.run.energy_source == source else math.nan, 2)
     for source in dict.fromkeys(one.run.temperature_source for one in shown):
@@ -222,14 +222,8 @@ def _points(shown: Sequence[ShownRun]) -> str:
     return f'<div class="scroll long"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
-def _energy_sources(shown: Sequence[ShownRun]) -> list[str]:
-    """How energies of frames are known; without those of runs that know none."""
-    return list(dict.fromkeys(one.run.energy_source for one in shown
-                              if any(not math.isnan(frame.energy) for frame in one.run.frames)))
-
-
 def _energy(shown: Sequence[ShownRun]) -> str:
-    sources = _energy_sources(shown)
+    sources = plots.energy_sources(shown)
     if not sources:
         return '<p class="note">No energy is known of these frames.</p>'
     parts = []

@@ -107,6 +107,12 @@ def energy(shown: Sequence[ShownRun], source: str) -> Figure:
     return Figure(data=[*bars, *lines], layout=layout)
 
 
+def energy_sources(shown: Sequence[ShownRun]) -> list[str]:
+    """How energies of frames are known; without those of runs that know none."""
+    return list(dict.fromkeys(one.run.energy_source for one in shown
+                              if any(not math.isnan(frame.energy) for frame in one.run.frames)))
+
+
 def points_used(shown: Sequence[ShownRun]) -> Figure | None:
     """Accuracy over latency of a table's points; those that frames ran at have a ring as large as their share.
 
