@@ -83,7 +83,7 @@ def run_explore(arguments: argparse.Namespace) -> int:
     file = read_table(find_shipped(arguments.table))
     out = arguments.out or Path(f"explore_{file.model}.html")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_explorer(out, file)
+    write_explorer(out, file, arguments.table)
     Console().print(f"page     {out}", markup=False, highlight=False, soft_wrap=True)
     return 0
 

@@ -122,7 +122,7 @@ def points_used(shown: Sequence[ShownRun]) -> Figure | None:
     if first is None:
         return None
     table = first.results.table
-    words = [_point_in_words(table, row) for row in range(len(table))]
+    words = [point_in_words(table, row) for row in range(len(table))]
     traces: list[dict[str, Any]] = [{
         "type": "scatter", "mode": "markers", "name": "in the table", "x": 1e3 * table.latency[rows],
         "y": 100 * table.accuracy[rows], "customdata": [words[row] for row in rows], "legendgroup": element,
@@ -169,7 +169,7 @@ def _break_words(bars: list[dict[str, Any]], axis: dict[str, Any]) -> None:
                 categoryorder="array", categoryarray=names)
 
 
-def _point_in_words(table: OperatingPointTable, row: int) -> str:
+def point_in_words(table: OperatingPointTable, row: int) -> str:
     point, source = table[row], table.provenance
     parts = [f"<b>{point}</b>", f"latency {1e3 * point.latency:.3g} ms, {source['latency']}"]
     for name, scale, unit in (("energy", 1e3, "mJ"), ("power", 1.0, "W")):
