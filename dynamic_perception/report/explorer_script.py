@@ -180,20 +180,29 @@ function update() {
   }));
   element("command").textContent = `dynamic-perception plan ${data.source}` + LIMITS.map(name => wanted[name] === null ? "" :
     ` --${name} ${Number((WORDS[name].scale * wanted[name]).toPrecision(12))}`).join("") + ` --objective ${wanted.objective}`;
-  draw(choice);
+  drawSoon(choice);
+}
+
+// Drawn once per frame of the screen, however fast a slider moves.
+let waiting = null;
+function drawSoon(choice) {
+  if (waiting === null) requestAnimationFrame(() => { const newest = waiting; waiting = null; draw(newest); });
+  waiting = choice;
 }
 
 function draw(choice) {
-  const traces = element("plot").data.map((trace, number) => [trace, number]).filter(([trace]) => trace.meta !== undefined);
-  const lit = traces.map(([trace]) => trace.meta.rows.map(row => choice.met[row] ? 0.95 : 0.13));
-  Plotly.restyle("plot", {"marker.opacity": lit}, traces.map(([, number]) => number));
-  data.panels.forEach((panel, number) => {
-    const chosen = element("plot").data.length - data.panels.length + number;
-    Plotly.restyle("plot", {x: [[1000 * COLUMNS.latency[choice.row]]], y: [[panel.scale * COLUMNS[panel.name][choice.row]]]},
-                   [chosen]);
+  const traces = element("plot").data, style = {"marker.opacity": [], x: [], y: []}, numbers = [];
+  const rings = traces.length - data.panels.length;
+  traces.forEach((trace, number) => {
+    if (trace.meta === undefined && number < rings) return;
+    const panel = data.panels[number - rings];
+    numbers.push(number);
+    style["marker.opacity"].push(panel ? 1 : trace.meta.rows.map(row => choice.met[row] ? 0.95 : 0.13));
+    style.x.push(panel ? [1000 * COLUMNS.latency[choice.row]] : trace.x);
+    style.y.push(panel ? [panel.scale * COLUMNS[panel.name][choice.row]] : trace.y);
   });
   const line = {color: "#333", width: 1.4, dash: "dash"}, shapes = [];
-  const deadline = choice.limits.deadline, last = data.panels.length;
+  const deadline = choice.limits.deadline;
   if (deadline) shapes.push({type: "line", xref: "x", yref: "paper", x0: 1000 * deadline.asked, x1: 1000 * deadline.asked,
                              y0: 0, y1: 1, line});
   data.panels.forEach((panel, number) => {
@@ -201,7 +210,7 @@ function draw(choice) {
     if (limit) shapes.push({type: "line", xref: "paper", x0: 0, x1: 1, yref: axis, y0: panel.scale * limit.asked,
                             y1: panel.scale * limit.asked, line});
   });
-  Plotly.relayout("plot", {shapes});
+  Plotly.update("plot", style, {shapes}, numbers);
 }
 
 window.explorer = {choose, target};
