@@ -122,8 +122,8 @@ class _Run:
             "battery_state", lambda m: m.percentage if m.present and 0 <= m.percentage <= 1 else math.nan)
         run.powers, _ = self._readings("power", lambda m: m.power)
         run.energy_source = "unknown" if self._table is None else self._table.provenance.get("energy", "unknown")
-        end = max(frame.time for frame in run.frames)
-        run.phases = (PhaseSpan("recording", "As it was recorded.", 0.0, max(end, 1e-3)),)
+        end = max(frame.time + frame.latency for frame in run.frames)  # until the last answer
+        run.phases = (PhaseSpan("recording", "As it was recorded.", 0.0, end),)
         run.title = "with the manager" if run.managed else "recorded"
         return run
 
