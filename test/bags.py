@@ -14,15 +14,21 @@ SOURCE = Path(__file__).parents[1]
 START = 1_700_000_000_000_000_000  # [ns]
 
 
+def make_typestore() -> Any:
+    """Every message of ROS 2 and of this package."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types: dict[str, Any] = {}
+    for path in sorted((SOURCE / "msg").glob("*.msg")):
+        types |= get_types_from_msg(path.read_text(), f"dynamic_perception/msg/{path.stem}")
+    store.register(types)
+    return store
+
+
 class BagWriter:
     """Writes messages by keyword; `header` may be a stamp [s] since START, `frame_id` beside it."""
 
     def __init__(self, folder: Path):
-        self._store = get_typestore(Stores.ROS2_HUMBLE)
-        types: dict[str, Any] = {}
-        for path in sorted((SOURCE / "msg").glob("*.msg")):
-            types |= get_types_from_msg(path.read_text(), f"dynamic_perception/msg/{path.stem}")
-        self._store.register(types)
+        self._store = make_typestore()
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._connections: dict[str, Any] = {}
         self._writer.open()
