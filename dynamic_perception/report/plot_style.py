@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from dynamic_perception.report.timeline import INK
 
-MARGIN = {"l": 120, "r": 16, "t": 64, "b": 44}  # [pixel]
+MARGIN = {"l": 64, "r": 16, "t": 60, "b": 60}  # [pixel]
+BUTTONS, LEGEND_LINE = 30, 21  # [pixel] what plotly's buttons take at the top, and a line of the legend below them
+ENTRY, CHARACTER = 52, 6.6  # [pixel] of an entry of the legend beside its name, and of a mean character
+NARROWEST = 800  # [pixel] of a plot that the legend has room in
 FONT = {"family": "system-ui, sans-serif", "size": 12, "color": INK}
 GRID, EDGE = "#E2E2E0", "#AAAAAA"
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon")
@@ -20,6 +23,12 @@ def base_layout(height: int) -> dict[str, Any]:
             "hoverlabel": {"align": "left", "namelength": -1, "font": {"size": 12}}, "showlegend": True,
             "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom",
                        "groupclick": "togglegroup"}}
+
+
+def top_margin(names: Iterable[str]) -> int:
+    """[pixel] for the buttons and below them a legend with these names; nothing lies on anything else."""
+    width = sum(ENTRY + CHARACTER * len(name) for name in names)
+    return BUTTONS + LEGEND_LINE * (1 + int(width / NARROWEST)) + 6
 
 
 def base_axis() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from plotly.graph_objects import Figure
 
 from dynamic_perception.management.operating_points import OperatingPointTable
-from dynamic_perception.report.plot_style import MARGIN, SYMBOLS, base_axis, base_layout, log_axis
+from dynamic_perception.report.plot_style import MARGIN, SYMBOLS, base_axis, base_layout, log_axis, top_margin
 from dynamic_perception.report.recorded_run import summarise
 from dynamic_perception.report.shown_run import ShownRun, used_rows
 from dynamic_perception.report.timeline import FAINT
@@ -39,14 +39,15 @@ def latencies(shown: Sequence[ShownRun]) -> Figure:
             "hovertemplate": "%{y}<br>%{customdata[6]} frames<br>5 %%: %{customdata[0]:.2f} ms<br>25 %%: "
             "%{customdata[1]:.2f} ms<br>median: %{customdata[2]:.2f} ms<br>75 %%: %{customdata[3]:.2f} ms<br>95 %%: "
             "%{customdata[4]:.2f} ms<br>99 %%: %{customdata[5]:.2f} ms".replace("%%", "%")})
-    height = 110 + len(points) * max(44, 24 * len(shown))
+    top = top_margin(one.label for one in shown)
+    height = top + 70 + len(points) * max(44, 24 * len(shown))
     layout = {**base_layout(height), "boxmode": "group", "barmode": "group", "boxgap": 0.25, "bargap": 0.25,
               "xaxis": {**base_axis(), **log_axis(traces, ("lowerfence", "upperfence")),
                         "title": {"text": "latency from stamp to answer [ms]; box: 25 to 75 %, line: median, "
                                           "whiskers: 5 to 95 %"}},
               "yaxis": {**base_axis(), "automargin": True, "showgrid": False, "type": "category",
                         "categoryorder": "array", "categoryarray": _wrapped(reversed(points))}}
-    layout["margin"] = {**MARGIN, "t": 40}
+    layout["margin"] = {**MARGIN, "t": top}
     return Figure(data=[*traces, *medians], layout=layout)
 
 
@@ -69,13 +70,14 @@ def misses(shown: Sequence[ShownRun]) -> Figure:
             "x": one.times, "y": missed, "xaxis": "x2", "yaxis": "y2", "customdata": one.points,
             "line": {"color": one.colour, "width": 2, "dash": one.dash, "shape": "hv"},
             "hovertemplate": "%{x:.2f} s: %{y} missed so far<br>%{customdata}"})
-    layout = {**base_layout(340), "barmode": "group", "bargap": 0.25,
+    top = top_margin(one.label for one in shown)
+    layout = {**base_layout(280 + top), "barmode": "group", "bargap": 0.25,
               "xaxis": {**base_axis(), "domain": [0, 0.53], "showgrid": False, "tickangle": 0, "automargin": True},
               "yaxis": {**base_axis(), "title": {"text": "missed deadlines [%]"}, "rangemode": "tozero"},
               "xaxis2": {**base_axis(), "domain": [0.63, 1], "anchor": "y2", "title": {"text": "time [s]"}},
               "yaxis2": {**base_axis(), "anchor": "x2", "title": {"text": "missed frames so far"}, "rangemode": "tozero"}}
     _break_words(bars, layout["xaxis"])
-    layout["margin"] = {**MARGIN, "l": 64, "t": 40, "b": 60}
+    layout["margin"] = {**MARGIN, "t": top}
     return Figure(data=[*bars, *lines], layout=layout)
 
 
@@ -96,14 +98,15 @@ def energy(shown: Sequence[ShownRun], source: str) -> Figure:
             "x": one.times, "y": total, "xaxis": "x2", "yaxis": "y2", "customdata": one.points,
             "line": {"color": one.colour, "width": 2, "dash": one.dash},
             "hovertemplate": "%{x:.2f} s: %{y:.4g} J so far<br>%{customdata}"})
-    layout = {**base_layout(340), "barmode": "group", "bargap": 0.25,
+    top = top_margin(one.label for one in shown)
+    layout = {**base_layout(280 + top), "barmode": "group", "bargap": 0.25,
               "xaxis": {**base_axis(), "domain": [0, 0.53], "showgrid": False, "tickangle": 0, "automargin": True},
               "yaxis": {**base_axis(), "title": {"text": f"energy per frame, {source} [mJ]"}, "rangemode": "tozero"},
               "xaxis2": {**base_axis(), "domain": [0.63, 1], "anchor": "y2", "title": {"text": "time [s]"}},
               "yaxis2": {**base_axis(), "anchor": "x2", "title": {"text": f"energy so far, {source} [J]"},
                          "rangemode": "tozero"}}
     _break_words(bars, layout["xaxis"])
-    layout["margin"] = {**MARGIN, "l": 64, "t": 40, "b": 60}
+    layout["margin"] = {**MARGIN, "t": top}
     return Figure(data=[*bars, *lines], layout=layout)
 
 
@@ -141,10 +144,11 @@ def points_used(shown: Sequence[ShownRun]) -> Figure | None:
                        "line": {"color": one.colour, "width": 2.4}},
             "hovertemplate": f"%{{text}} of the frames<br>%{{customdata}}<extra>{one.label}</extra>"})
     source = table.provenance
-    layout = {**base_layout(400), "xaxis": {
+    top = top_margin([*table.elements, *(one.label for one in shown)])
+    layout = {**base_layout(340 + top), "xaxis": {
         **base_axis(), **log_axis(traces, ("x",)), "title": {"text": f"latency of the network alone, {source['latency']} [ms]"}},
         "yaxis": {**base_axis(), "title": {"text": f"{first.results.metric}, {source['accuracy']} [%]"}}}
-    layout["margin"] = {**MARGIN, "l": 64, "t": 40}
+    layout["margin"] = {**MARGIN, "t": top}
     return Figure(data=traces, layout=layout)
 
 

@@ -99,13 +99,16 @@ def show_runs(all_results: Sequence[Results]) -> list[ShownRun]:
 
 
 def list_subnetworks(shown: Sequence[ShownRun]) -> list[str]:
-    """Every subnetwork of the tables, in their order, and those that ran besides, by their median inference."""
+    """Every subnetwork of the tables, in their order, and those that ran besides, by median inference and accuracy."""
     listed = [name for one in shown if one.results.table is not None for name in one.results.table.subnetwork]
     durations: dict[str, list[float]] = {}
+    accuracies: dict[str, float] = {}
     for one in shown:
         for frame in one.run.frames:
             durations.setdefault(frame.subnetwork, []).append(frame.inference)
-    return list(dict.fromkeys([*listed, *sorted(durations, key=lambda name: float(np.median(durations[name])))]))
+            accuracies[frame.subnetwork] = frame.accuracy
+    used = sorted(durations, key=lambda name: (float(np.median(durations[name])), accuracies[name]))
+    return list(dict.fromkeys([*listed, *used]))
 
 
 def list_elements(shown: Sequence[ShownRun]) -> list[str]:

@@ -112,7 +112,7 @@ def _draw_head(figure: Figure, top: Axes, shown: Sequence[ShownRun], taller: flo
 
 
 def _title(shown: Sequence[ShownRun]) -> str:
-    names = ", and ".join(dict.fromkeys(one.results.name for one in shown))
+    names = " and ".join(dict.fromkeys(one.results.name for one in shown))
     if len(shown) == 2 and [one.run.managed for one in shown] == [True, False]:
         return "Perception under changing limits: with the manager, and at the fixed largest subnetwork"
     return f"Perception over time: {names}" if len(names) < 60 else f"Perception over time: {len(shown)} runs"

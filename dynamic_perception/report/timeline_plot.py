@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 from plotly.graph_objects import Figure
 
-from dynamic_perception.report.plot_style import MARGIN, base_axis, base_layout, log_axis
+from dynamic_perception.report.plot_style import CHARACTER, MARGIN, base_axis, base_layout, log_axis, top_margin
 from dynamic_perception.report.recorded_run import RECENT, Answer, PhaseSpan, RecordedRun, iou_series, list_changes
 from dynamic_perception.report.shown_run import ShownRun, clock_of, list_elements, list_subnetworks
 from dynamic_perception.report.timeline import BANDS, FAINT, INK, REASON_COLOURS
@@ -17,7 +17,7 @@ ORDER = ("latency", "subnetwork", "changes", "element", "clock", "temperature", 
 ROW = {"latency": 210, "subnetwork": 130, "element": 64, "clock": 100, "temperature": 110,
        "battery": 100, "power": 100, "iou": 100}  # [pixel]
 GAP = 16  # [pixel] between rows
-CHARACTER = 6.6  # [pixel] of the mean character of a label
+PHASES = 20  # [pixel] for the names of the phases
 LONGEST_NAME = 18  # [character] beside a row
 MANY_POINTS = 20_000  # beyond it WebGL draws the frames: SVG takes seconds
 READINGS = {"temperature": ("temperatures", 1.0, "°C"), "battery": ("charges", 100.0, "%"), "power": ("powers", 1.0, "W")}
@@ -31,12 +31,13 @@ def timeline(shown: Sequence[ShownRun]) -> Figure:
     heights = {**ROW, "subnetwork": max(ROW["subnetwork"], 17 * len(list_subnetworks(shown))),
                "element": max(ROW["element"], 20 * len(list_elements(shown))),
                "changes": 30 + 26 * sum(bool(list_changes(one.run)) for one in shown)}
-    height = MARGIN["t"] + MARGIN["b"] + sum(heights[name] for name, _ in panels) + GAP * (len(panels) - 1)
-    inner = height - MARGIN["t"] - MARGIN["b"]
+    margin = {**MARGIN, "t": top_margin([*(one.label for one in shown), "deadline", "missed frame"]) + PHASES}
+    height = margin["t"] + margin["b"] + sum(heights[name] for name, _ in panels) + GAP * (len(panels) - 1)
+    inner = height - margin["t"] - margin["b"]
     names = (*list_subnetworks(shown), *list_elements(shown), *map(_lane_name, shown))
     left = round(56 + CHARACTER * max(map(len, names)))
     layout: dict[str, Any] = {**base_layout(height), "hovermode": "closest", "annotations": [],
-                              "margin": {**MARGIN, "l": left}}
+                              "margin": {**margin, "l": left}}
     traces: list[dict[str, Any]] = []
     top = float(inner)
     for number, (name, source) in enumerate(panels, start=1):
@@ -188,8 +189,8 @@ def _changes_row(shown: Sequence[ShownRun]) -> tuple[list[dict[str, Any]], dict[
 
 
 def _lane_name(one: ShownRun) -> str:
-    """The label, or its end where it is long."""
-    return one.label if len(one.label) <= LONGEST_NAME else f"…{one.label[1 - LONGEST_NAME:]}"
+    """The label, or its beginning where it is long."""
+    return one.label if len(one.label) <= LONGEST_NAME else f"{one.label[:LONGEST_NAME - 1]}…"
 
 
 def _answer_in_words(answer: Answer | None) -> str:
@@ -245,7 +246,7 @@ def _readings_row(name: str, source: str, shown: Sequence[ShownRun]) -> tuple[li
                     "line": {"color": FAINT, "width": 1, "dash": "dash"}, "name": "limit",
                     "hovertemplate": f"{word}: {level:g} {unit}<extra></extra>"} for level, word in levels]
     return traces, {"title": {"text": f"{name}<br>{source}<br>[{unit}]"}, **(
-        {"range": [0, 105]} if name == "battery" else {})}
+        {"range": [0, 105]} if name == "battery" else {"rangemode": "tozero"} if name == "power" else {})}
 
 
 def _iou_row(shown: Sequence[ShownRun]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -294,4 +295,5 @@ def _add_legend(traces: list[dict[str, Any]], layout: dict[str, Any], shown: Seq
                        "legendgroup": "deadline", "line": {"color": INK, "width": 1.8}})
     traces.append({"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": "missed frame",
                    "legendgroup": "missed", "marker": {"color": FAINT, "symbol": "x", "size": 6}})
-    layout["legend"] = {**layout["legend"], "yref": "container", "y": 0.995, "yanchor": "top"}
+    inner = layout["height"] - layout["margin"]["t"] - layout["margin"]["b"]
+    layout["legend"] = {**layout["legend"], "y": 1 + (PHASES + 2) / inner}
