@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Makes the figures of the README from the files of real runs, and checks the README's numbers against such files.
 
-Every figure has a result file, kept in the repository, and the command that made it.  Without its file, or with --again,
-that command runs first; it measures this machine.  `docs/figures.md` lists them with the machine.
+Every figure has a result file, kept in the repository, and the command that made it.  Without its file, or with
+--again, that command runs first; it measures this machine.  `docs/figures.md` lists them with the machine.
 
 A number of the README names where it comes from in a comment behind it, which no reader sees:
 
-    the manager missed 0.3 %<!-- docs/results/demo/results.json: summary.managed[-1].miss_rate * 100 --> of the deadlines
+    it missed 0.3 %<!-- docs/results/demo/results.json: summary.managed[-1].miss_rate * 100 --> of the deadlines
 
-File, then the place in it (keys and positions), and by what to multiply it for the unit that is written.  `--check` says
-which numbers are not, rounded as they are written, what their file holds; exit code 1 if there is one.
+File, then the place in it (keys and positions), and by what to multiply it for the unit that is written.  `--check`
+says which numbers are not, rounded as they are written, what their file holds; exit code 1 if there is one.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def write_list(root: Path) -> None:
         results = root / figure.results
         if (root / figure.path).exists() and results.exists():
             digest = hashlib.sha256(results.read_bytes()).hexdigest()[:12]
-            made_by = next((other.measure for other in FIGURES if other.measure and other.results == figure.results), ())
+            made_by = next((f.measure for f in FIGURES if f.measure and f.results == figure.results), ())
             command = f"`{COMMAND} {' '.join(made_by)}`" if made_by else "shipped"
             rows.append(f"| `{figure.path}` | `{figure.results}` | `{digest}` | {command} | {_machine(results)} |")
     path = root / LIST
@@ -142,7 +142,8 @@ def check_numbers(text: Path, root: Path) -> list[str]:
             try:
                 value = find(_load(root / match["file"]), match["place"]) * float(match["factor"] or 1.0)
             except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-                faults.append(f"{text.name}:{number}: {written}: {match['file']}: {match['place']} cannot be read: {error!r}")
+                faults.append(f"{text.name}:{number}: {written}: {match['file']}: {match['place']} cannot be read: "
+                              f"{error!r}")
                 continue
             decimals = len(written.partition(".")[2])
             if f"{value:,.{decimals}f}".replace(",", "") != written.replace(",", ""):

@@ -81,9 +81,9 @@ def write_run(folder: Path, prefix: str = "/", frames: int = 60, with_images: bo
         bag.write("/deadline", "builtin_interfaces/msg/Duration", 0.0, sec=0, nanosec=20_000_000)
         for number, (time, reason) in enumerate([(0.0, 0), (3.0, 3)], start=1):
             for repeated in (0.0, 1.0):
-                bag.write(f"{prefix}operating_point/command", f"{kind}OperatingPointCommand", time + repeated, stamp=time,
-                          sequence=number, operating_point=points[number - 1], reason=reason, feasible=number == 1,
-                          detail="hot" if number == 2 else "start")
+                bag.write(f"{prefix}operating_point/command", f"{kind}OperatingPointCommand", time + repeated,
+                          stamp=time, sequence=number, operating_point=points[number - 1], reason=reason,
+                          feasible=number == 1, detail="hot" if number == 2 else "start")
             bag.write(f"{prefix}operating_point/state", f"{kind}OperatingPointState", time + 0.002, stamp=time + 0.001,
                       sequence=number, result=0, message="", requested=points[number - 1], actual=points[number - 1],
                       switch_duration=1e-3)

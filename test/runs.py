@@ -63,6 +63,6 @@ def make_results(*runs: RecordedRun, name: str = "demo") -> Results:
                    deadlines=[("tight", 0.005, "measured & computed")])
 
 
-def shown(*runs: RecordedRun) -> Sequence[ShownRun]:
+def as_shown(*runs: RecordedRun) -> Sequence[ShownRun]:
     """Those runs as they are shown."""
     return show_runs([make_results(*runs)])

@@ -121,7 +121,8 @@ def test_an_impossible_limit_is_refused_at_its_field_and_limits_nothing(browser,
     write_explorer(tmp_path / "page.html", file_of(board()), "table.yaml")
     browser.open(tmp_path / "page.html")
     browser.wait_for("document.getElementById('chosen').dataset.row !== undefined")
-    browser.evaluate(SET % (json.dumps({"objective": "max_accuracy", name: ("number", text)}), json.dumps(list(LIMITS))))
+    wish = {"objective": "max_accuracy", name: ("number", text)}
+    browser.evaluate(SET % (json.dumps(wish), json.dumps(list(LIMITS))))
     assert browser.evaluate(f"explorer.target().{name}") is None
     assert "expected" in browser.evaluate(f"document.getElementById('{name}-number').validationMessage")
 

@@ -20,7 +20,8 @@ _spec.loader.exec_module(figures)
 
 @pytest.fixture
 def check(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"summary": {"managed": [{"rate": 1}, {"rate": 0.00318, "n": 12345}]}}))
+    content = {"summary": {"managed": [{"rate": 1}, {"rate": 0.00318, "n": 12345}]}}
+    (tmp_path / "run.json").write_text(json.dumps(content))
 
     def faults_of(text):
         (tmp_path / "README.md").write_text(text)
@@ -29,7 +30,8 @@ def check(tmp_path):
 
 
 @pytest.mark.parametrize("text", [
-    "missed 0.3 %<!-- run.json: summary.managed[-1].rate * 100 --> of", "0.32 %<!--run.json:summary.managed[1].rate*100-->",
+    "missed 0.3 %<!-- run.json: summary.managed[-1].rate * 100 --> of",
+    "0.32 %<!--run.json:summary.managed[1].rate*100-->",
     "12,345<!-- run.json: summary.managed[1].n --> frames", "no comment, no claim: 0.9 %"])
 def test_a_number_that_is_rounded_rightly_is_right(check, text):
     assert check(text) == []
@@ -40,7 +42,8 @@ def test_a_wrong_number_is_told_with_its_line_and_what_the_file_holds(check):
     assert fault == "README.md:2: 0.4 %: run.json holds 0.318"
 
 
-@pytest.mark.parametrize("place", ["none.json: a", "run.json: summary.fixed[0].rate", "run.json: summary.managed[7].rate"])
+@pytest.mark.parametrize("place", [
+    "none.json: a", "run.json: summary.fixed[0].rate", "run.json: summary.managed[7].rate"])
 def test_a_place_that_is_not_there_is_told(check, place):
     (fault,) = check(f"0.4 %<!-- {place} -->")
     assert "cannot be read" in fault
@@ -57,7 +60,8 @@ def test_a_figure_is_drawn_from_its_file_and_listed_with_it(tmp_path):
     assert cv2.imread(str(tmp_path / "docs" / "timeline.png")).shape[1] == 2000
     figures.write_list(tmp_path)
     (row,) = [line for line in (tmp_path / "docs" / "figures.md").read_text().splitlines() if "timeline.png" in line]
-    assert "docs/results/demo/results.json" in row and "dynamic-perception demo --headless" in row and "a <fast> one" in row
+    assert "docs/results/demo/results.json" in row and "dynamic-perception demo --headless" in row
+    assert "a <fast> one" in row
 
 
 def test_a_figure_without_its_file_and_a_command_for_it_is_an_error(tmp_path):

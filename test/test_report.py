@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import re
 from dataclasses import replace
 from itertools import combinations
 
@@ -11,15 +10,16 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from runs import (ELEMENTS, LIMITS, PHASES, SUBNETWORKS, make_clocked_run, make_frame, make_run, make_scored_run, shown)
+from runs import (ELEMENTS, LIMITS, PHASES, SUBNETWORKS, as_shown, make_clocked_run, make_frame, make_run,
+                  make_scored_run)
 
 from dynamic_perception.report.live_table import EventLog, LiveTable, make_table, take_snapshot
 from dynamic_perception.report.page import headline
-from dynamic_perception.report.recorded_run import (Answer, Command, DeadlineChange, Frame, Limits, PhaseSpan, Picture,
-                                                    Reading, RecordedRun, Score, iou_series, list_changes, summarise)
+from dynamic_perception.report.recorded_run import Command, Reading, RecordedRun, iou_series, list_changes, summarise
 from dynamic_perception.report.results_file import Results, to_plain
 from dynamic_perception.report.shown_run import show_runs
 from dynamic_perception.report.timeline import DPI, WIDTH, draw_timeline, make_timeline
+
 
 def print_to_text(renderable) -> str:
     console = Console(file=io.StringIO(), width=120)
@@ -117,16 +117,17 @@ def test_the_event_log_has_one_line_per_phase_and_change():
 
 
 def test_the_timeline_is_a_picture_of_the_promised_size(tmp_path):
-    draw_timeline(shown(make_run(), make_run(managed=False)), tmp_path / "timeline.png")
+    draw_timeline(as_shown(make_run(), make_run(managed=False)), tmp_path / "timeline.png")
     image = cv2.imread(str(tmp_path / "timeline.png"))
     assert image.shape[1] == WIDTH * DPI
     assert len(np.unique(image[::10, ::10].reshape(-1, 3), axis=0)) > 20  # not blank
 
 
 def make_long_run(managed: bool = True) -> RecordedRun:
-    """Of a network with twelve subnetworks."""
+    """Of a network with eight subnetworks."""
     run = make_run(managed)
-    run.frames = [replace(frame, subnetwork=f"{frame.subnetwork} of {number % 8}") for number, frame in enumerate(run.frames)]
+    run.frames = [replace(frame, subnetwork=f"{frame.subnetwork} of {number % 8}")
+                  for number, frame in enumerate(run.frames)]
     return run
 
 
@@ -138,7 +139,7 @@ def test_no_two_texts_of_the_timeline_overlap(changes, make):
                 for i in range(changes)]
     managed = make()
     managed.commands = commands
-    figure = make_timeline(shown(managed, make(managed=False)))
+    figure = make_timeline(as_shown(managed, make(managed=False)))
     figure.canvas.draw()
     texts = [*figure.texts, *figure.legends[0].get_texts()]
     for axes in figure.axes:
@@ -173,9 +174,9 @@ def test_the_headline_compares_both_runs():
 def test_the_timeline_has_a_row_only_for_what_is_known():
     bare = make_run()
     bare.temperatures, bare.charges = [], []
-    labels = [axes.get_ylabel() for axes in make_timeline(shown(bare)).figure.axes]
+    labels = [axes.get_ylabel() for axes in make_timeline(as_shown(bare)).axes]
     assert not any("temperature" in label or "battery" in label or "clock" in label for label in labels)
-    labels = [axes.get_ylabel() for axes in make_timeline(shown(make_clocked_run())).axes]
+    labels = [axes.get_ylabel() for axes in make_timeline(as_shown(make_clocked_run())).axes]
     assert "CPU clock\n[GHz]" in labels and "power\nmeasured [W]" in labels
 
 

@@ -1,4 +1,4 @@
-"""The page opens in a browser without a network, without an error, with every plot, and tells what it knows on hover."""
+"""The page opens in a browser without a network and without an error, and tells what it knows under the cursor."""
 
 import re
 from dataclasses import replace
@@ -58,8 +58,9 @@ def test_every_plot_is_drawn_without_an_error_or_a_request(opened):
 def test_a_frame_tells_all_that_is_known_of_it(opened):
     page = opened(make_results())
     text = hover(page, "timeline", ("xaxis", "yaxis"), 2.8, 3.0)
-    for known in ("2.80 s: 3.00 ms of 33.30 ms", "met", "100% on cpu:2", "inference 1.50 ms", "0 skipped", "energy 10.0 mJ, "
-                  "modelled", "top-1 of the subnetwork 85.0 %", "temperature 59.8 °C, modelled", "battery 43.0 %, measured"):
+    for known in ("2.80 s: 3.00 ms of 33.30 ms", "met", "100% on cpu:2", "inference 1.50 ms", "0 skipped",
+                  "energy 10.0 mJ, modelled", "top-1 of the subnetwork 85.0 %", "temperature 59.8 °C, modelled",
+                  "battery 43.0 %, measured"):
         assert known in text, f"{known} in {text}"
 
 
@@ -139,7 +140,8 @@ def test_the_command_writes_page_and_pictures(tmp_path, capsys):
     assert "with clocks: 25.0 % of 100 frames missed their deadline" in said and "index.html" in said
 
 
-@pytest.mark.parametrize(("name", "words"), [("nothing", "there is no run at"), ("table.yaml", "dynamic-perception explore"),
+@pytest.mark.parametrize(("name", "words"), [("nothing", "there is no run at"),
+                                             ("table.yaml", "dynamic-perception explore"),
                                              ("folder", "is no run: expected a folder with results.json, or a bag")])
 def test_what_is_no_run_is_refused_with_what_was_expected(tmp_path, capsys, name, words):
     (tmp_path / "table.yaml").write_text("a: b")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 import cv2
 import numpy as np
@@ -71,7 +71,7 @@ def read_bag(path: Path, profile: ProfileFile | None = None) -> Results:
         machine={} if profile is None else {key: str(value) for key, value in profile.platform.items()})
 
 
-def _read(path: Path, wanted: Any) -> Iterator[_Recorded]:
+def _read(path: Path, wanted: Callable[[str, str], bool]) -> Iterator[_Recorded]:
     """Messages of the topics for which `wanted(topic, type)` holds, in the order of recording."""
     inside = path
     if path.is_dir() and not (path / "metadata.yaml").exists():
@@ -176,7 +176,7 @@ class _Run:
         for time, deadline in sorted(changes, key=lambda change: change[0]):
             self.run.deadlines.append(DeadlineChange(time, deadline if deadline > 0 else math.nan))
 
-    def _readings(self, name: str, value: Any) -> tuple[list[Reading], str]:
+    def _readings(self, name: str, value: Callable[[Any], float]) -> tuple[list[Reading], str]:
         """Readings, and whether they are measured or modelled."""
         readings = [Reading(self._time(one), one.message.header.frame_id, float(value(one.message)))
                     for one in self._of[name]]
@@ -205,13 +205,13 @@ def _reason(number: int) -> str:
 
 
 def _sources(run: RecordedRun, profile: ProfileFile | None) -> dict[str, str]:
-    energy = ("as the inference reports say it, or the table where they do not; not known how it was found: the bag does "
-              "not say, name the operating points with --table" if profile is None else
+    energy = ("as the inference reports say it; the bag does not say how it was found: name the operating points with "
+              "--table" if profile is None else
               f"{run.energy_source}: of a frame's operating point, as the table has it")
     return {"latency, misses": "measured: from a frame's stamp to its published answer, by the perception node",
             "energy": energy,
-            "temperature, battery": "as recorded; those of a zone or a battery whose name begins with 'modelled' come from "
-                                    "a model",
+            "temperature, battery": "as recorded; those of a zone or a battery whose name begins with 'modelled' come "
+                                    "from a model",
             "accuracy": "as commands and operating points say it, per subnetwork; not on the frames of this run"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def latency_chart(shown: Sequence[ShownRun]) -> Figure:
     return figure
 
 
-def bar_chart(shown: Sequence[ShownRun], label: str, value_of: object) -> Figure:
+def bar_chart(shown: Sequence[ShownRun], label: str, value_of: Callable[[PhaseSummary], float]) -> Figure:
     """One bar per run for every phase and for the whole run; `value_of`: from a summary to its number."""
     figure, axes = _figure(3.4, shown)
     summaries: list[list[PhaseSummary]] = [of_run if len(of_run := summarise(one.run)) > 2 else of_run[-1:]

@@ -5,20 +5,25 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from dynamic_perception.report.progress import progress_bar
+
+if TYPE_CHECKING:
+    from dynamic_perception.profiling.table_file import ProfileFile
+    from dynamic_perception.report.results_file import Results
 
 
 def add_report(commands: argparse._SubParsersAction) -> None:
     """Add the `report` command."""
     parser = commands.add_parser(
         "report", help="make a page and pictures of one run or several, side by side",
-        description="Make one HTML page, which opens without a network, and PNG pictures: everything over time, latencies "
-                    "by operating point, missed deadlines, energy and how it is known, the operating points that were "
-                    "used, why they changed, and frames with their answers. A run is a folder with results.json, as demo "
-                    "and simulate leave it, or a bag (.mcap, .db3, or its folder).",
+        description="Make one HTML page, which opens without a network, and PNG pictures: everything over time, "
+                    "latencies by operating point, missed deadlines, energy and how it is known, the operating points "
+                    "that were used, why they changed, and frames with their answers. A run is a folder with "
+                    "results.json, as demo and simulate leave it, or a bag (.mcap, .db3, or its folder).",
         epilog="Exit code: 0; 2 for a run that cannot be read, with a sentence.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="results or a bag")
     parser.add_argument("--table", metavar="TABLE", help="operating points that bags were recorded with: a file, or "
@@ -88,8 +93,8 @@ def run_explore(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def read_run(path: Path, profile: object = None):
-    """The results of a folder, a `results.json` or a bag.
+def read_run(path: Path, profile: ProfileFile | None = None) -> Results:
+    """The results of a folder, a `results.json` or a bag; `profile`: operating points of a bag.
 
     Raises:
         ValueError: it is none of these.

@@ -1,4 +1,4 @@
-"""The trade-off explorer: a page with sliders for the limits, on which the points of a table that meet them light up."""
+"""The trade-off explorer: a page with sliders for the limits; the points of a table that meet them light up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dynamic_perception.report.explorer_script import SCRIPT
 from dynamic_perception.report.page import write_document
 from dynamic_perception.report.plot_style import SYMBOLS, base_axis, base_layout, log_axis
 from dynamic_perception.report.plots import point_in_words
-from dynamic_perception.report.timeline import FAINT, INK
+from dynamic_perception.report.timeline import FAINT
 
 HEIGHT = 600  # [pixel] of all panels
 PANELS = (("energy", 1e3, "energy [mJ]", 0.4), ("power", 1.0, "power [W]", 0.3), ("accuracy", 1.0, "accuracy", 0.3))
@@ -66,11 +66,12 @@ def write_explorer(path: Path, file: ProfileFile, source: str, settings: Manager
                            if name in table.provenance)
     body = (f'<p class="note">{len(table)} operating points; {escape(provenance)}. The choice is that of the resource '
             "manager on an undisturbed machine: as it was profiled, with nothing around the inference, no heat and no "
-            f"battery that limits; the deadline is to be met with a probability of {settings.deadline_probability:g}.</p>"
+            "battery that limits; the deadline is to be met with a probability of "
+            f"{settings.deadline_probability:g}.</p>"
             f'<div class="explorer"><div>{_controls()}</div><div id="plot"></div></div>'
             f"<script>{{const data = {text};\nconst figure = {figure.to_json()};\n{SCRIPT}}}</script>")
-    write_document(path, f"{file.model} on {file.platform.get('cpu_model', 'a machine')}: operating points to choose from",
-                   body, STYLE)
+    machine = file.platform.get("cpu_model", "a machine")
+    write_document(path, f"{file.model} on {machine}: operating points to choose from", body, STYLE)
 
 
 def make_columns(table: OperatingPointTable, probability: float) -> dict[str, list[Any]]:

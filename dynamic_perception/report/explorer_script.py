@@ -1,8 +1,8 @@
 """What the trade-off explorer does in the reader's browser.
 
 `choose` is the rule of `management.selection.Selector` on an undisturbed machine, line by line; everything that it
-depends on, the assured latencies and the order of giving limits up, comes from Python.  A test drives the page and holds
-every choice against the Selector's.
+depends on, the assured latencies and the order of giving limits up, comes from Python.  A test drives the page and
+holds every choice against the Selector's.
 """
 
 SCRIPT = r"""
@@ -61,7 +61,8 @@ const WORDS = {
   power: {shown: value => `power ${show(value)} W`, scale: 1},
   accuracy: {shown: value => `accuracy ${show(value)}`, scale: 1},
 };
-const OBJECTIVES = {max_accuracy: "the most accurate", min_energy: "the one of least energy", min_latency: "the fastest"};
+const OBJECTIVES = {max_accuracy: "the most accurate", min_energy: "the one of least energy",
+                    min_latency: "the fastest"};
 const LIMITS = Object.keys(WORDS);
 const element = id => document.getElementById(id);
 
@@ -71,8 +72,9 @@ function ends(name) {
   const known = COLUMNS[name === "deadline" ? "assured" : name].filter(Number.isFinite);
   if (!known.length) return null;
   const low = Math.min(...known), high = Math.max(...known);
-  return name === "accuracy" ? [Math.max(0, low - 0.05 * (high - low + 0.01)), Math.min(1, high + 0.1 * (high - low + 0.01))]
-                             : [0.8 * low, 1.25 * high];
+  if (name !== "accuracy") return [0.8 * low, 1.25 * high];
+  const room = 0.1 * (high - low + 0.01);
+  return [Math.max(0, low - room), Math.min(1, high + room)];
 }
 
 // A place 0..1 of a slider is a value on a logarithmic scale, of accuracies on a linear one.
@@ -123,7 +125,8 @@ function addControls() {
       update();
     });
   }
-  for (const objective of document.querySelectorAll("input[name=objective]")) objective.addEventListener("input", update);
+  for (const objective of document.querySelectorAll("input[name=objective]"))
+    objective.addEventListener("input", update);
   for (const name of ["deadline", "energy"]) if (!element(`${name}-on`).disabled) element(`${name}-on`).checked = true;
 }
 
@@ -156,7 +159,7 @@ function explain(choice, wanted) {
   const ties = choice.kept.filter(row => best[row] === best[choice.row]).length;
   if (!choice.missed.length && ties > 1)
     parts.push(`${ties} points are equal in that; of these it takes the least energy, then the least latency.`);
-  const unlimited = choose({deadline: null, energy: null, power: null, accuracy: null, objective: wanted.objective}).row;
+  const unlimited = choose({...Object.fromEntries(LIMITS.map(name => [name, null])), objective: wanted.objective}).row;
   if (unlimited !== choice.row && misses(choice, unlimited))
     parts.push(`Without limits it would take ${COLUMNS.name[unlimited]}, which has ${misses(choice, unlimited)}.`);
   const excluded = asked.map(name => `${name} ${choice.limits[name].excess.filter(value => value > 0).length}`);
@@ -178,8 +181,10 @@ function update() {
     line.textContent = text;
     return line;
   }));
-  element("command").textContent = `dynamic-perception plan ${data.source}` + LIMITS.map(name => wanted[name] === null ? "" :
-    ` --${name} ${Number((WORDS[name].scale * wanted[name]).toPrecision(12))}`).join("") + ` --objective ${wanted.objective}`;
+  const options = LIMITS.filter(name => wanted[name] !== null).map(name =>
+    ` --${name} ${Number((WORDS[name].scale * wanted[name]).toPrecision(12))}`);
+  element("command").textContent =
+    `dynamic-perception plan ${data.source}${options.join("")} --objective ${wanted.objective}`;
   drawSoon(choice);
 }
 
@@ -203,8 +208,8 @@ function draw(choice) {
   });
   const line = {color: "#333", width: 1.4, dash: "dash"}, shapes = [];
   const deadline = choice.limits.deadline;
-  if (deadline) shapes.push({type: "line", xref: "x", yref: "paper", x0: 1000 * deadline.asked, x1: 1000 * deadline.asked,
-                             y0: 0, y1: 1, line});
+  if (deadline) shapes.push({type: "line", xref: "x", yref: "paper", x0: 1000 * deadline.asked,
+                             x1: 1000 * deadline.asked, y0: 0, y1: 1, line});
   data.panels.forEach((panel, number) => {
     const limit = choice.limits[panel.name], axis = number ? `y${number + 1}` : "y";
     if (limit) shapes.push({type: "line", xref: "paper", x0: 0, x1: 1, yref: axis, y0: panel.scale * limit.asked,

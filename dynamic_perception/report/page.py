@@ -64,7 +64,8 @@ def write_page(path: Path, all_results: Sequence[Results]) -> None:
         ("The machine", _pairs(all_results, "machine")),
     ]
     body = "\n".join(f"<section><h2>{heading}</h2>{content}</section>" for heading, content in sections if content)
-    write_document(path, f"Dynamic Perception: {title}", f'<p class="lead">{"<br>".join(map(escape, lead_sentences(shown)))}</p>{body}')
+    lead = "<br>".join(map(escape, lead_sentences(shown)))
+    write_document(path, f"Dynamic Perception: {title}", f'<p class="lead">{lead}</p>{body}')
 
 
 def write_document(path: Path, title: str, body: str, style: str = "") -> None:
@@ -73,18 +74,18 @@ def write_document(path: Path, title: str, body: str, style: str = "") -> None:
     try:
         partial.write_text("\n".join([
             "<!doctype html>", '<html lang="en">', '<head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">', '<link rel="icon" href="data:,">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title><style>{STYLE}{style}</style>",
-            f"<script>{get_plotlyjs()}</script></head>", f"<body><h1>{escape(title)}</h1>", body, "</body></html>", ""]),
-            encoding="utf-8")
+            f"<script>{get_plotlyjs()}</script></head>", f"<body><h1>{escape(title)}</h1>", body, "</body></html>",
+            ""]), encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 NOTE = (
-    '<p class="note">A missed frame was answered after its deadline, or not at all because newer frames came first. The '
-    "accuracy is that of the executed subnetworks on the test images of the model bundle, not on these frames.</p>")
+    '<p class="note">A missed frame was answered after its deadline, or not at all because newer frames came first. '
+    "The accuracy is that of the executed subnetworks on the test images of the model bundle, not on these frames.</p>")
 TIMELINE_NOTE = (
     '<p class="note">Drag to zoom, double-click to see all again; the cursor on a frame or a change tells all that is '
     "known of it. A click in the legend hides a run and shows it again.</p>")
@@ -250,15 +251,16 @@ def _table_of_points(of_results: Sequence[ShownRun]) -> str:
     source = {name: table.provenance.get(name, "not known") for name in ("latency", "power", "energy", "accuracy")}
     clocks = any(value > 0 for value in (*table.cpu_frequency, *table.gpu_frequency))
     heads = ["subnetwork", "compute element", *(["clocks"] if clocks else []), f"latency, {source['latency']} [ms]",
-             f"p95 of it, {source['latency']} [ms]", f"power, {source['power']} [W]", f"energy, {source['energy']} [mJ]",
-             f"accuracy, {source['accuracy']} [%]"]
+             f"p95 of it, {source['latency']} [ms]", f"power, {source['power']} [W]",
+             f"energy, {source['energy']} [mJ]", f"accuracy, {source['accuracy']} [%]"]
     shares = [used_rows(one) for one in of_results]
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     head += "".join(f'<th class="n">{_name(one)}: share of the frames [%]</th>' for one in of_results)
     rows = []
     for row in range(len(table)):
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in _point_cells(table[row], clocks))
-        used = "".join(f'<td class="n">{100 * share[row]:.1f}</td>' if row in share else "<td></td>" for share in shares)
+        used = "".join(f'<td class="n">{100 * share[row]:.1f}</td>' if row in share else "<td></td>"
+                       for share in shares)
         rows.append(f'<tr{" class=used" if any(row in share for share in shares) else ""}>{cells}{used}</tr>')
     return f'<div class="scroll long"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
@@ -282,7 +284,8 @@ def _commands_of(run: RecordedRun) -> str:
     rows = []
     for command in changes:
         answer = answers.get(command.sequence)
-        switch = "" if answer is None or math.isnan(answer.switch_duration) else f", {1e3 * answer.switch_duration:.2f} ms"
+        known = answer is not None and not math.isnan(answer.switch_duration)
+        switch = f", {1e3 * answer.switch_duration:.2f} ms" if known else ""
         rows.append((f"{command.time:.1f} s", str(command.sequence), command.reason,
                      f"{command.subnetwork} on {command.element}", "yes" if command.feasible else "no",
                      "none" if answer is None else f"{answer.result}{switch}", command.detail))
@@ -304,8 +307,8 @@ def _pairs(all_results: Sequence[Results], name: str) -> str:
         pairs = {"": next(iter(pairs.values()))}
     return "".join(
         (f"<h3>{escape(title)}</h3>" if title else "") + '<table class="pairs">'
-        + "".join(f"<tr><th>{escape(key)}</th><td>{escape(text)}</td></tr>" for key, text in of_one.items()) + "</table>"
-        for title, of_one in pairs.items() if of_one)
+        + "".join(f"<tr><th>{escape(key)}</th><td>{escape(text)}</td></tr>" for key, text in of_one.items())
+        + "</table>" for title, of_one in pairs.items() if of_one)
 
 
 def _rows(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:

@@ -34,8 +34,9 @@ def latencies(shown: Sequence[ShownRun]) -> Figure:
         # The box has no hover of its own that names the percentiles: bars that cannot be seen have.
         medians.append({
             "type": "bar", "orientation": "h", "y": label, "x": high, "name": one.label, "legendgroup": one.label,
-            "showlegend": False, "marker": {"color": "rgba(0,0,0,0)", "line": {"width": 0}}, "customdata": np.column_stack(
-                [low, q1, median, q3, high, p99, [len(values) for values in boxes.values()]]),
+            "showlegend": False, "marker": {"color": "rgba(0,0,0,0)", "line": {"width": 0}},
+            "customdata": np.column_stack([
+                low, q1, median, q3, high, p99, [len(values) for values in boxes.values()]]),
             "hovertemplate": "%{y}<br>%{customdata[6]} frames<br>5 %%: %{customdata[0]:.2f} ms<br>25 %%: "
             "%{customdata[1]:.2f} ms<br>median: %{customdata[2]:.2f} ms<br>75 %%: %{customdata[3]:.2f} ms<br>95 %%: "
             "%{customdata[4]:.2f} ms<br>99 %%: %{customdata[5]:.2f} ms".replace("%%", "%")})
@@ -75,7 +76,8 @@ def misses(shown: Sequence[ShownRun]) -> Figure:
               "xaxis": {**base_axis(), "domain": [0, 0.53], "showgrid": False, "tickangle": 0, "automargin": True},
               "yaxis": {**base_axis(), "title": {"text": "missed deadlines [%]"}, "rangemode": "tozero"},
               "xaxis2": {**base_axis(), "domain": [0.63, 1], "anchor": "y2", "title": {"text": "time [s]"}},
-              "yaxis2": {**base_axis(), "anchor": "x2", "title": {"text": "missed frames so far"}, "rangemode": "tozero"}}
+              "yaxis2": {**base_axis(), "anchor": "x2", "title": {"text": "missed frames so far"},
+                         "rangemode": "tozero"}}
     _break_words(bars, layout["xaxis"])
     layout["margin"] = {**MARGIN, "t": top}
     return Figure(data=[*bars, *lines], layout=layout)
@@ -146,7 +148,8 @@ def points_used(shown: Sequence[ShownRun]) -> Figure | None:
     source = table.provenance
     top = top_margin([*table.elements, *(one.label for one in shown)])
     layout = {**base_layout(340 + top), "xaxis": {
-        **base_axis(), **log_axis(traces, ("x",)), "title": {"text": f"latency of the network alone, {source['latency']} [ms]"}},
+        **base_axis(), **log_axis(traces, ("x",)),
+        "title": {"text": f"latency of the network alone, {source['latency']} [ms]"}},
         "yaxis": {**base_axis(), "title": {"text": f"{first.results.metric}, {source['accuracy']} [%]"}}}
     layout["margin"] = {**MARGIN, "t": top}
     return Figure(data=traces, layout=layout)

@@ -1,6 +1,6 @@
 """Runs as a folder: `results.json` with every series by column, and the frames that were kept as pictures beside it.
 
-    runs: [{title, managed, temperature_source, ..., phases: {...}, frames: {time_s: [...], latency_s: [...], ...}, ...}]
+    runs: [{title, managed, temperature_source, ..., phases: {...}, frames: {time_s: [...], latency_s: [...]}, ...}]
     operating_points: {provenance: {...}, columns: {subnetwork: [...], latency_s: [...], ...}}
     limits: {switch_on, control, critical: °C, battery_thresholds: [0..1]}
     metric: what the accuracies mean
@@ -115,7 +115,8 @@ def read_results(path: Path) -> Results:
             table=_read_table(content["operating_points"]) if "operating_points" in content else None,
             limits=_read_limits(content["limits"]) if "limits" in content else None,
             metric=content.get("metric", "accuracy"), sources=content.get("sources", {}),
-            machine=content.get("machine", {}), deadlines=[tuple(row) for row in content.get("deadlines_explained", ())],
+            machine=content.get("machine", {}),
+            deadlines=[tuple(row) for row in content.get("deadlines_explained", ())],
             overlay=overlay.read_bytes() if overlay.exists() else None)
     except KeyError as error:
         raise ValueError(f"{file}: expected the key {error.args[0]!r}") from error

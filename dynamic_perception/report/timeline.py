@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -95,7 +94,8 @@ def _label(axes: Axes, text: str) -> None:
 
 
 def _draw_head(figure: Figure, top: Axes, shown: Sequence[ShownRun], taller: float) -> None:
-    figure.text(0.012, 1 - 0.017 / taller, _title(shown), fontsize=FONT["title"], fontweight="bold", color=INK, va="top")
+    figure.text(0.012, 1 - 0.017 / taller, _title(shown), fontsize=FONT["title"], fontweight="bold", color=INK,
+                va="top")
     for phase in shown[0].run.phases if len(shown[0].run.phases) > 1 else ():
         top.text((phase.start + phase.end) / 2, 1.03, phase.name, transform=top.get_xaxis_transform(), ha="center",
                  fontsize=FONT["text"], fontweight="bold", color=INK)

@@ -20,7 +20,8 @@ GAP = 16  # [pixel] between rows
 PHASES = 20  # [pixel] for the names of the phases
 LONGEST_NAME = 18  # [character] beside a row
 MANY_POINTS = 20_000  # beyond it WebGL draws the frames: SVG takes seconds
-READINGS = {"temperature": ("temperatures", 1.0, "°C"), "battery": ("charges", 100.0, "%"), "power": ("powers", 1.0, "W")}
+READINGS = {"temperature": ("temperatures", 1.0, "°C"), "battery": ("charges", 100.0, "%"),
+            "power": ("powers", 1.0, "W")}  # attribute of a run, what to multiply it by, and then its unit
 
 
 def timeline(shown: Sequence[ShownRun]) -> Figure:
@@ -102,7 +103,8 @@ def _latency_row(shown: Sequence[ShownRun]) -> tuple[list[dict[str, Any]], dict[
     for one in shown:
         times, values = _steps([(change.time, 1e3 * change.deadline) for change in one.run.deadlines], one.end)
         traces.append({"type": "scatter", "mode": "lines", "name": "deadline", "legendgroup": "deadline",
-                       "x": times, "y": values, "line": {"color": INK, "width": 1.8, "shape": "hv"}, "showlegend": False,
+                       "x": times, "y": values, "line": {"color": INK, "width": 1.8, "shape": "hv"},
+                       "showlegend": False,
                        "hovertemplate": f"deadline %{{y:.2f}} ms<extra>{one.label}</extra>"})
     return traces, {**log_axis(traces, ("y",)), "title": {"text": "latency<br>[ms]"}}
 
@@ -153,7 +155,7 @@ def _choice_row(shown: Sequence[ShownRun], attribute: str, names: Sequence[str]
             "customdata": [levels[number] for number in changed],
             "line": {"color": one.colour, "width": 2.2, "dash": one.dash, "shape": "hv"},
             "hovertemplate": f"from %{{x:.2f}} s: %{{customdata}}<extra>{one.label}</extra>"})
-    return traces, {"title": {"text": "element" if attribute == "element" else attribute}, "range": [-0.5, len(names) - 0.5],
+    return traces, {"title": {"text": attribute}, "range": [-0.5, len(names) - 0.5],
                     "tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(names)}
 
 
@@ -221,7 +223,8 @@ def _clock_row(shown: Sequence[ShownRun]) -> tuple[list[dict[str, Any]], dict[st
                 "line": {"color": one.colour, "width": 2, "dash": one.dash if kind == "cpu" else "dot", "shape": "hv"},
                 "hovertemplate": f"{kind.upper()} at %{{y:.3f}} GHz from %{{x:.2f}} s<extra>{one.label}</extra>"})
     both = len({kind for one in shown for kind in one.clocks}) > 1
-    return traces, {"title": {"text": "clock [GHz]<br>GPU: dotted" if both else "clock<br>[GHz]"}, "rangemode": "tozero"}
+    return traces, {"title": {"text": "clock [GHz]<br>GPU: dotted" if both else "clock<br>[GHz]"},
+                    "rangemode": "tozero"}
 
 
 def _readings_row(name: str, source: str, shown: Sequence[ShownRun]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
