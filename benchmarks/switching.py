@@ -80,7 +80,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     table = Table(title=f"{arguments.switches} switches in random order between all subnetworks and thread counts")
-    for heading in ("bundle", "engine", "switch p50 [ms]", "switch p99 [ms]", "first / steady, p95",
+    for heading in ("bundle", "engine", "switch p50 \\[ms]", "switch p99 \\[ms]", "first / steady, p95",
                     "worst point's", "bytes per switch"):
         table.add_column(heading, justify="left" if heading in ("bundle", "engine") else "right")
     results = []
