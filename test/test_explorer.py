@@ -14,6 +14,7 @@ from dynamic_perception.management.planning import make_plan
 from dynamic_perception.management.target import Objective, Target
 from dynamic_perception.profiling.table_choice import find_shipped
 from dynamic_perception.profiling.table_file import ProfileFile, read_table
+from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.report.explorer import make_columns, write_explorer
 
 LIMITS = {"deadline": 1000, "energy": 1000, "power": 1, "accuracy": 1}  # and what a shown value is of one in SI units
@@ -152,9 +153,9 @@ def test_a_table_without_energy_has_no_slider_for_it(browser, tmp_path):
 
 def test_the_page_knows_the_latency_that_is_kept_with_the_asked_probability():
     points = table([point(latency=2e-3, latency_p95=3e-3), point("50%", latency=4e-3)])
-    assured = make_columns(points, 0.95)["assured"]
+    assured = make_columns(points, ManagerSettings())["assured"]
     assert assured == pytest.approx([3e-3, 4e-3])
-    assert make_columns(points, 0.5)["assured"] == pytest.approx([2e-3, 4e-3])
+    assert make_columns(points, ManagerSettings(deadline_probability=0.5))["assured"] == pytest.approx([2e-3, 4e-3])
 
 
 def test_names_cannot_end_the_script(tmp_path):

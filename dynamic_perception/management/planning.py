@@ -79,6 +79,11 @@ def make_plan(table: OperatingPointTable, target: Target, settings: ManagerSetti
     )
 
 
+def assured_latencies(table: OperatingPointTable, settings: ManagerSettings = ManagerSettings()) -> np.ndarray:
+    """[n] latency [s] that every point keeps on the undisturbed machine with the probability that deadlines are met with."""
+    return _Chooser(table, Target(), settings).assured_latencies
+
+
 class _Chooser:
     """The manager's rules on the undisturbed machine."""
 
@@ -87,6 +92,11 @@ class _Chooser:
         self._target = target
         self._selector = Selector(table, settings.relax, settings.deadline_probability, np.empty(0, dtype=np.intp))
         self._prediction = self._selector.predict(self._situation(target, np.ones(len(table), dtype=bool)))
+
+    @property
+    def assured_latencies(self) -> np.ndarray:
+        """[n] [s]"""
+        return self._prediction.assured
 
     def best(self, target: Target, among: np.ndarray) -> int:
         """The point that the manager would take if only those in `among` ([n] bool) were available."""

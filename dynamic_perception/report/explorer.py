@@ -14,8 +14,8 @@ import matplotlib.colors
 import numpy as np
 from plotly.graph_objects import Figure
 
-from dynamic_perception.management.environment import predict_latency
 from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.management.planning import assured_latencies
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Objective
 from dynamic_perception.profiling.table_file import ProfileFile
@@ -57,7 +57,7 @@ def write_explorer(path: Path, file: ProfileFile, source: str, settings: Manager
     """
     table = file.table
     panels = [panel for panel in PANELS if not np.isnan(getattr(table, panel[0])).all()]
-    data = {"columns": make_columns(table, settings.deadline_probability), "relax": list(settings.relax),
+    data = {"columns": make_columns(table, settings), "relax": list(settings.relax),
             "source": shlex.quote(source), "panels": [{"name": name, "scale": scale} for name, scale, *_ in panels]}
     figure = _figure(table, panels)
     # As plotly does with its own JSON, so that no name in it can end the script.
@@ -74,16 +74,13 @@ def write_explorer(path: Path, file: ProfileFile, source: str, settings: Manager
     write_document(path, f"{file.model} on {machine}: operating points to choose from", body, STYLE)
 
 
-def make_columns(table: OperatingPointTable, probability: float) -> dict[str, list[Any]]:
+def make_columns(table: OperatingPointTable, settings: ManagerSettings) -> dict[str, list[Any]]:
     """What the rule compares, by column: SI units, None: not known; `assured`: latency kept with the probability."""
-    elements = len(table.elements)
-    latency = predict_latency(table, (np.ones(elements), np.zeros(elements)), (0.0, 0.0))
-
     def plain(values: np.ndarray) -> list[float | None]:
         return [None if math.isnan(value) else float(value) for value in values]
 
-    return {"name": [str(table[row]) for row in range(len(table))], "latency": plain(latency.inference),
-            "assured": plain(latency.quantile(probability)), "energy": plain(table.energy), "power": plain(table.power),
+    return {"name": [str(table[row]) for row in range(len(table))], "latency": plain(table.latency),
+            "assured": plain(assured_latencies(table, settings)), "energy": plain(table.energy), "power": plain(table.power),
             "accuracy": plain(table.accuracy)}
 
 
