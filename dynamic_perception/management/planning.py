@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynamic_perception.management.operating_points import OperatingPointTable
-from dynamic_perception.management.selection import Relaxed, Selector, Situation
+from dynamic_perception.management.selection import Prediction, Relaxed, Selector, Situation
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Target
 
@@ -91,7 +91,8 @@ class _Chooser:
         self._table = table
         self._target = target
         self._selector = Selector(table, settings.relax, settings.deadline_probability, np.empty(0, dtype=np.intp))
-        self._prediction = self._selector.predict(self._situation(target, np.ones(len(table), dtype=bool)))
+        self._prediction = self._predict(target)
+        self._without_limits = self._predict(Target(objective=target.objective))
 
     @property
     def assured_latencies(self) -> np.ndarray:
@@ -99,8 +100,12 @@ class _Chooser:
         return self._prediction.assured
 
     def best(self, target: Target, among: np.ndarray) -> int:
-        """The point that the manager would take if only those in `among` ([n] bool) were available."""
-        return self._selector.select(self._situation(target, among), self._prediction).index
+        """The point that the manager would take if only those in `among` ([n] bool) were available.
+
+        `target` is the chooser's own, or one with its objective alone.
+        """
+        prediction = self._prediction if target is self._target else self._without_limits
+        return self._selector.select(self._situation(target, among), prediction).index
 
     def missed(self, index: int) -> tuple[Relaxed, ...]:
         """The target's limits that a point misses."""
@@ -133,6 +138,10 @@ class _Chooser:
         alike = np.zeros(len(self._table), dtype=bool)
         alike[self._table.matching(self._table.subnetwork[index], self._table.compute_element[index])] = True
         return alike
+
+    def _predict(self, target: Target) -> Prediction:
+        """With the limits of that target."""
+        return self._selector.predict(self._situation(target, np.ones(len(self._table), dtype=bool)))
 
     def _situation(self, target: Target, available: np.ndarray) -> Situation:
         elements = len(self._table.elements)
