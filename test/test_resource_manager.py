@@ -14,51 +14,11 @@ from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
 from dynamic_perception.management.manager import Decision, ManagerSettings, Reason, ResourceManager
 from dynamic_perception.management.target import Objective, Target
 from tables import board, point, table
+from virtual_robot import FRAME, Robot, name
 
-FRAME = 1 / 30  # [s]
 ZONE = ThermalZone("cpu", sustainable_power=1.6, switch_on=60.0, control=75.0, critical=100.0)
 BATTERY = (BatteryThreshold(0.2, max_power=2.1),)
 ALL_INPUTS = ManagerSettings(thermal=(ZONE,), battery=BATTERY)
-
-
-class Robot:
-    """A manager and a perception that runs what it decides, frame by frame, on a machine that can be disturbed."""
-
-    def __init__(self, settings: ManagerSettings = ManagerSettings(), points=None, noise: float = 0.0, seed: int = 1):
-        self.manager = ResourceManager(board() if points is None else points, settings)
-        self.time = 0.0
-        self.slow_down: dict[str, float] = {}
-        self.overhead = 2e-3
-        self.decision: Decision | None = None
-        self.changes: list[Decision] = []
-        self._noise = noise
-        self._random = np.random.default_rng(seed)
-
-    def run(self, seconds: float, report: bool = True) -> Decision:
-        for _ in range(round(seconds / FRAME)):
-            self.decide()
-            if report:
-                self.report()
-            self.time += FRAME
-        return self.decision
-
-    def decide(self) -> Decision:
-        self.decision = self.manager.decide(self.time)
-        if self.decision.changed:
-            self.changes.append(self.decision)
-        return self.decision
-
-    def report(self, factor: float | None = None) -> None:
-        running = self.decision.point
-        if factor is None:
-            noise = self._noise * self._random.standard_normal()
-            factor = self.slow_down.get(running.compute_element, 1.0) * (1 + noise)
-        self.manager.observe_report(self.time, running.subnetwork, running.compute_element,
-                                    running.latency * factor, self.overhead)
-
-
-def name(decision: Decision) -> str:
-    return str(decision.point)
 
 
 # ---- limits and objectives

@@ -63,19 +63,34 @@ class BatteryBudget:
         """`greatest_power` [W] of the table, which the fractions are fractions of."""
         if not 0 <= hysteresis < 1:
             raise ValueError(f"battery: hysteresis is {hysteresis:g}: expected 0 to below 1")
-        if math.isnan(greatest_power) and any(math.isnan(threshold.max_power) for threshold in thresholds):
-            raise ValueError("battery: a threshold is a fraction of the greatest power, but the table knows no power")
         self._below = np.array([threshold.below for threshold in thresholds])
         self._lift = np.minimum(self._below + hysteresis, 1.0)
-        self._watts = np.array([greatest_power * threshold.max_power_fraction if math.isnan(threshold.max_power)
-                                else threshold.max_power for threshold in thresholds])
+        self._thresholds = tuple(thresholds)
         self._active = np.zeros(len(self._below), dtype=bool)
+        self.watts = math.inf  # cap in force; inf: none
+        self.set_greatest_power(greatest_power)
         self.percentage = math.nan
         self.condition = BatteryCondition.NOT_HEARD
         self.fault = ""  # why the last reading could not be used
 
+    def set_greatest_power(self, greatest_power: float) -> None:
+        """[W] that the fractions are fractions of; ValueError for NaN where there are some."""
+        if math.isnan(greatest_power) and any(math.isnan(threshold.max_power) for threshold in self._thresholds):
+            raise ValueError("battery: a threshold is a fraction of the greatest power, but the table knows no power")
+        self._watts = np.array([greatest_power * threshold.max_power_fraction if math.isnan(threshold.max_power)
+                                else threshold.max_power for threshold in self._thresholds])
+        self._update()
+
     def observe(self, percentage: float, present: bool) -> bool:
         """Take a state of charge (0..1); not `present` means mains power.  False, and a `fault`, if it has no use."""
+        usable = self._take(percentage, present)
+        self._update()
+        return usable
+
+    def _update(self) -> None:
+        self.watts = float(self._watts[self._active].min(initial=math.inf))
+
+    def _take(self, percentage: float, present: bool) -> bool:
         self.fault = ""
         if not present:
             self.condition, self.percentage = BatteryCondition.MAINS, math.nan
@@ -99,7 +114,7 @@ class BatteryBudget:
         if not self._active.any():
             return None
         tightest = int(np.argmin(np.where(self._active, self._watts, np.inf)))
-        watts = float(self._watts[tightest])
+        watts = self.watts
         if self.condition is BatteryCondition.UNKNOWN:
             return PowerCap("battery", watts, f"battery unknown, taken as empty: cap {watts:.3g} W")
         fallen = self.percentage < self._below[tightest]
@@ -109,6 +124,63 @@ class BatteryBudget:
     def __str__(self) -> str:
         charge = f"{self.percentage:.2f}" if self.condition is BatteryCondition.DISCHARGING else self.condition.value
         return self.cap.text if self.cap else f"battery {charge}: no cap"
+
+
+class MissionBudget:
+    """The power that empties the battery, down to a reserve, just when the mission ends.
+
+        cap = (charge - reserve) x capacity / time left - other load
+
+    The cap is that of the newest reading; between two readings the energy used and the time gone by agree with it.
+    """
+
+    def __init__(self, capacity: float = math.nan, reserve: float = 0.0, other_load: float = 0.0):
+        """`capacity` [J] of the full battery, NaN: not known, no cap; `reserve` [0..1] that is to be left at the end;
+        `other_load` [W] that everything but the networks takes."""
+        if not (math.isnan(capacity) or 0 < capacity < math.inf):
+            raise ValueError(f"battery: capacity is {capacity:g} J: expected more than 0, or NaN for not known")
+        if not 0 <= reserve < 1:
+            raise ValueError(f"battery: reserve is {reserve:g}: expected 0 to below 1")
+        if not 0 <= other_load < math.inf:
+            raise ValueError(f"battery: other_load is {other_load:g} W: expected 0 or more")
+        self._capacity, self._reserve, self._other_load = capacity, reserve, other_load
+        self._end = math.nan         # [s]
+        self._percentage = math.nan  # of a battery that is in use
+        self._left = math.nan        # [s] of the mission, when the cap was computed
+        self.watts = math.inf        # cap in force; inf: none
+
+    def set_end(self, now: float, seconds: float) -> None:
+        """The mission ends in so many seconds; NaN or 0: there is none."""
+        if seconds < 0 or math.isinf(seconds):
+            raise ValueError(f"mission is {seconds:g} s: expected a positive number, or NaN or 0 for none")
+        if seconds > 0 and math.isnan(self._capacity):
+            raise ValueError("mission: the battery's capacity is not known: set battery_capacity [J]")
+        self._end = now + seconds if seconds > 0 else math.nan
+        self._update(now)
+
+    def observe(self, now: float, percentage: float, present: bool) -> None:
+        """Take a state of charge (0..1; NaN: unknown, the last one stays); not `present`: mains power."""
+        if not present:
+            self._percentage = math.nan
+        elif not math.isnan(percentage):
+            self._percentage = percentage
+        self._update(now)
+
+    def _update(self, now: float) -> None:
+        self._left = self._end - now
+        if not self._left > 0 or math.isnan(self._percentage):
+            self.watts = math.inf
+            return
+        energy = (self._percentage - self._reserve) * self._capacity
+        self.watts = max(0.0, energy / self._left - self._other_load)
+
+    @property
+    def cap(self) -> PowerCap | None:
+        """The cap in force; None: the mission does not limit the power."""
+        if math.isinf(self.watts):
+            return None
+        text = f"battery {self._percentage:.2f} for {self._left / 60:.0f} min of mission: cap {self.watts:.3g} W"
+        return PowerCap("mission", self.watts, text)
 
 
 @dataclass(frozen=True)
@@ -164,7 +236,7 @@ class ThermalBudget:
         self.celsius = math.nan     # last temperature that can be true
         self.watts = math.inf       # budget; inf below switch_on
         self.fault = ""             # why the last reading could not be used
-        self._greatest = greatest_power
+        self.greatest = greatest_power
         self._reset()
 
     def observe(self, time: float, celsius: float) -> bool:
@@ -214,12 +286,12 @@ class ThermalBudget:
         gain = zone.overshoot_gain if error < 0 else zone.undershoot_gain
         without_integral = zone.sustainable_power + gain * error + zone.derivative_gain * slope
         before = without_integral + zone.integral_gain * self._integral
-        saturated = (before <= 0 and error < 0) or (before >= self._greatest and error > 0)
+        saturated = (before <= 0 and error < 0) or (before >= self.greatest and error > 0)
         if error < zone.integral_cutoff and not saturated:
             self._integral += error * periods
         self._last_error = error
         self._last_time = time if first else max(time, self._last_time)
-        return min(max(0.0, without_integral + zone.integral_gain * self._integral), self._greatest)
+        return min(max(0.0, without_integral + zone.integral_gain * self._integral), self.greatest)
 
 
 def possible_temperature(celsius: float) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Sequence
+from typing import Iterable, Sequence
 
 import numpy as np
 
-from dynamic_perception.management.kalman import KalmanFilter, KalmanSettings
+from dynamic_perception.management.kalman import NO_HINT, Hint, KalmanFilter, KalmanSettings
 from dynamic_perception.management.operating_points import OperatingPointTable
 
 Gaussians = tuple[np.ndarray, np.ndarray]  # (means, variances)
@@ -24,20 +24,124 @@ Gaussian = tuple[float, float]             # (mean, variance)
 class EnvironmentSettings:
     """Filters of the slow-down [1] and of the overhead [s]; the start values hold until there are samples.
 
-    Tuned on synthetic traces: with 1 to 5 % noise a step to 1.36 is followed within 3 samples, and one sample of 3
-    changes nothing.
+    Tuned on synthetic traces: with 1 to 5 % noise a step to 1.36 is followed within 3 samples, one sample of 3
+    changes nothing, and an element that was slowed 3 times is tried again some ten seconds after it was left.
     """
 
-    slow_down: KalmanSettings = KalmanSettings(mean=1.0, deviation=0.1, noise=0.03, noise_floor=0.01, fade_time=30.0)
+    slow_down: KalmanSettings = KalmanSettings(mean=1.0, deviation=0.1, noise=0.03, noise_floor=0.01, fade_time=4.0,
+                                               grace=2.0)
     overhead: KalmanSettings = KalmanSettings(mean=2e-3, deviation=1e-3, noise=5e-4, noise_floor=1e-4)
 
 
-class Environment:
-    """The slow-down of every compute element and the overhead around inference, with their variances."""
+def cluster_of(element: str) -> str:
+    """The part of "<cluster>:<threads>" that elements on the same cores have in common."""
+    return element.partition(":")[0]
 
-    def __init__(self, elements: Sequence[str], settings: EnvironmentSettings = EnvironmentSettings()):
+
+class _Element:
+    """The slow-down of one compute element, and how it stands to those on the same cores."""
+
+    def __init__(self, settings: KalmanSettings, cluster: str):
+        self.filter = KalmanFilter(settings)
+        self.cluster = cluster
+        self.samples = 0    # since it was taken into use
+        self.left_at = 1.0  # its slow-down when it was last in use
+        self.peak = 1.0     # the greatest slow-down that another element of the cluster showed since it was heard
+
+
+class SlowDowns:
+    """Measured over profiled inference latency of every compute element; other work on its cores makes it rise.
+
+    An element that is not used fades to "as profiled", so that it is tried again.  If the trial shows that it is still
+    slow, it fades RELAPSE times as slowly from then on, up to SLOWEST_FADE.
+
+    Elements on the same cores (one cluster, other thread counts) know something of each other.  That one is slowed
+    does not say that the other is: two threads are where one was.  But if the one in use was slowed after the other
+    was left, and recovers, then the other has recovered by the same share; and the other does not fade below a
+    slow-down that the one in use still has.
+    """
+
+    SETTLED = 2          # [samples] of an element that was taken into use, after which the filter has followed a step
+    FELT = 0.15          # a slow-down by less than this says nothing about other elements, and is no new regime
+    RELAPSE = 1.5
+    SLOWEST_FADE = 60.0  # [s]
+
+    def __init__(self, elements: Iterable[str] = (), settings: KalmanSettings = EnvironmentSettings().slow_down):
+        self._settings = settings
+        self._unheard = KalmanFilter(settings).predict(0.0)
+        self._elements: dict[str, _Element] = {}
+        self._in_use: dict[str, _Element] = {}  # cluster -> the element that was heard last and is settled
+        self.regime = 0  # counts the steps that an estimate has made: other work came or went, which is no noise
+        self.add(elements)
+
+    def add(self, elements: Iterable[str]) -> None:
+        """Also track these; what is known about the others stays."""
+        for element in elements:
+            self._elements.setdefault(element, _Element(self._settings, cluster_of(element)))
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Every element that is tracked."""
+        return tuple(self._elements)
+
+    def observe(self, time: float, element: str, ratio: float) -> None:
+        """An inference at `time` [s] took `ratio` times its profiled latency; KeyError for an unknown element."""
+        tracked = self._elements[element]
+        if time - tracked.filter.heard_at > self._settings.grace:
+            tracked.samples, tracked.left_at = 0, tracked.filter.mean
+        hint = self._hint(tracked, time)
+        before = tracked.filter.predict(time, hint)[0]
+        tracked.filter.observe(time, ratio, hint)
+        self.regime += abs(tracked.filter.mean / before - 1.0) > self.FELT
+        tracked.samples += 1
+        tracked.peak = 1.0
+        if tracked.samples == self.SETTLED:
+            self._judge_trial(tracked)
+        if tracked.samples >= self.SETTLED:
+            self._in_use[tracked.cluster] = tracked
+            for other in self._elements.values():
+                if other is not tracked and other.cluster == tracked.cluster:
+                    other.peak = max(other.peak, tracked.filter.mean)
+
+    def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
+        """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`."""
+        tracked = [self._elements[element] for element in elements]
+        predictions = np.array([self._unheard if one.filter.heard_at == -math.inf
+                                else one.filter.predict(time, self._hint(one, time)) for one in tracked]).T
+        return predictions[0], predictions[1]
+
+    def _hint(self, tracked: _Element, time: float) -> Hint:
+        used = self._in_use.get(tracked.cluster)
+        if used is None or used is tracked or used.filter.heard_at < tracked.filter.heard_at:
+            return NO_HINT
+        level = used.filter.predict(time)[0]
+        left = 1.0
+        if tracked.peak > 1.0 + self.FELT:
+            left = min(1.0, max(0.0, (level - 1.0) / (tracked.peak - 1.0)))
+        if level < 1.0 + self.FELT:
+            return Hint(left=left)
+        return Hint(min(1.0 + left * (tracked.filter.mean - 1.0), level), left)
+
+    def _judge_trial(self, tracked: _Element) -> None:
+        """The element was taken into use again: had it recovered, as the fading said?"""
+        if tracked.left_at < 1.0 + self.FELT:
+            return
+        relapsed = tracked.filter.mean > (1.0 + tracked.left_at) / 2.0
+        slower = min(tracked.filter.fade_time * self.RELAPSE, max(self.SLOWEST_FADE, self._settings.fade_time))
+        tracked.filter.fade_time = slower if relapsed else self._settings.fade_time
+
+
+class Environment:
+    """The slow-down of every compute element and the overhead around inference, with their variances.
+
+    `slow_downs`: those of the machine, where other networks run on it too; the overhead is this network's own.
+    """
+
+    def __init__(self, elements: Sequence[str], settings: EnvironmentSettings = EnvironmentSettings(),
+                 slow_downs: SlowDowns | None = None):
         self.elements = tuple(elements)
-        self._slow_down = {element: KalmanFilter(settings.slow_down) for element in self.elements}
+        self._slow_downs = SlowDowns((), settings.slow_down) if slow_downs is None else slow_downs
+        self._slow_downs.add(self.elements)
         self._overhead = KalmanFilter(settings.overhead)
 
     def observe(self, time: float, element: str, inference: float, profiled: float, overhead: float) -> None:
@@ -45,13 +149,13 @@ class Environment:
 
         ValueError, and no change, for an unknown element or a duration that cannot be (NaN, infinite, not positive).
         """
-        if element not in self._slow_down:
+        if element not in self.elements:
             raise ValueError(f"environment: compute element is {element!r}: expected one of {', '.join(self.elements)}")
         for name, value, least in (("inference", inference, "more than"), ("profiled", profiled, "more than"),
                                    ("overhead", overhead, "at least")):
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "more than"):
                 raise ValueError(f"environment: {name} duration is {value:g} s: expected {least} 0 and finite")
-        self._slow_down[element].observe(time, inference / profiled)
+        self._slow_downs.observe(time, element, inference / profiled)
         self._overhead.observe(time, overhead)
 
     def slow_down(self, time: float) -> Gaussians:
@@ -59,9 +163,12 @@ class Environment:
 
         An element that is not used fades back to the start values: nobody knows how it would do now.
         """
-        predictions = [tracked.predict(time) for tracked in self._slow_down.values()]
-        mean, variance = np.array(predictions).T
-        return mean, variance
+        return self._slow_downs.predict(time, self.elements)
+
+    @property
+    def regime(self) -> int:
+        """Another number: other work came or went since, and what was learnt about how steady things are is past."""
+        return self._slow_downs.regime
 
     def overhead(self, time: float = 0.0) -> Gaussian:
         """Mean [s] and variance [s^2] of the next frame's overhead."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Iterable
+from typing import Iterable, Mapping
 
 import numpy as np
 
@@ -35,18 +35,14 @@ def explain_move(old: OperatingPoint, new: OperatingPoint) -> str:
     return f"{new} (was {old.subnetwork if same_place else old})"
 
 
-def explain_left_out(table: OperatingPointTable, situation: Situation, kept: np.ndarray) -> list[str]:
-    """Which points no limit could be held against, because their power or energy is not known."""
+def explain_left_out(situation: Situation, kept: np.ndarray, unknown: Mapping[str, np.ndarray]) -> list[str]:
+    """Which points no limit could be held against; `unknown`: [n] bool for "power" and "energy", where any is unknown."""
     battery_cap = math.inf if situation.battery_ignored else situation.battery_cap
     power_caps = (situation.thermal_cap, battery_cap, situation.target.max_power)
     limited = {"power": any(math.isfinite(cap) for cap in power_caps),
                "energy": math.isfinite(situation.target.max_energy)}
-    notes = []
-    for name, values in (("power", table.power), ("energy", table.energy)):
-        unknown = np.isnan(values)
-        if limited[name] and unknown.any() and not kept[unknown].any():
-            notes.append(f"{np.count_nonzero(unknown)} of {len(table)} points left out: {name} not known")
-    return notes
+    return [f"{np.count_nonzero(rows)} of {len(rows)} points left out: {name} not known"
+            for name, rows in unknown.items() if limited[name] and not kept[rows].any()]
 
 
 def explain_stale(ages: Iterable[tuple[str, float]]) -> str:

@@ -5,10 +5,11 @@ The filter of ALERT (USENIX ATC 2020, arXiv 1911.00119): a random walk whose pro
     y = value - mean;  K = (P + Q) / (P + Q + R);  mean += K y;  P = (1 - K)(P + Q)
     Q = max(Q0, alpha Q + (1 - alpha)(K y)^2)
 
-With ALERT's published numbers (Q0 0.1, R 0.001) the gain is 0.99 and the estimate is simply the last sample.  Two
+With ALERT's published numbers (Q0 0.1, R 0.001) the gain is 0.99 and the estimate is simply the last sample.  Three
 things are different here, so that it can be smooth and quick at once:
 
 * R is learnt, so that 90 % of the innovations are within their predicted 90 % interval, and Q0 is a fraction of R.
+* An estimate that is not heard of fades, after a grace, to where the quantity lies while nothing is known.
 * An innovation test: a sample outside the gate is held back.  If the very next one is outside on the same side, the
   quantity has jumped and the filter restarts from the two.  If it stays alone for `confirmation` samples, it was an
   outlier and never counts.  If others follow, but not at once, the quantity really varies that much, and they count.
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dynamic_perception.management.operating_points import Z_95
 
@@ -38,14 +40,27 @@ class KalmanSettings:
     confirmation: int = 20     # [samples] one outlier in so many is ignored: a deadline kept in 95 % allows for 5 %
     noise_rate: float = 0.05   # relative step of the quantile estimate per sample
     fade_time: float = math.inf  # [s] time constant of forgetting; inf: never
+    grace: float = 0.0         # [s] of silence before forgetting begins: the time between two samples is none
 
     def __post_init__(self):
         for name in ("deviation", "noise", "noise_floor", "process_ratio", "gate", "confirmation", "noise_rate",
                      "fade_time"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Kalman filter: {name} is {getattr(self, name):g}: expected more than 0")
+        if not self.grace >= 0:
+            raise ValueError(f"Kalman filter: grace is {self.grace:g}: expected 0 or more")
         if not 0 <= self.alpha < 1:
             raise ValueError(f"Kalman filter: alpha is {self.alpha:g}: expected 0 to below 1")
+
+
+class Hint(NamedTuple):
+    """What is known about a quantity that is not heard of, from one that moves with it."""
+
+    towards: float = math.nan  # what the estimate fades to; NaN: the start value
+    left: float = 1.0          # [0..1] of its distance from the start value when it was last heard
+
+
+NO_HINT = Hint()
 
 
 class KalmanFilter:
@@ -53,23 +68,30 @@ class KalmanFilter:
 
     def __init__(self, settings: KalmanSettings):
         self.settings = settings
+        self.fade_time = settings.fade_time       # [s] may be changed
+        self.heard_at = -math.inf                 # [s] time of the newest sample
         self._mean = settings.mean
         self._variance = settings.deviation ** 2  # P
         self._noise = settings.noise              # square root of R
         self._process = settings.process_ratio * settings.noise ** 2  # Q
-        self._time = -math.inf
         self._outlier = math.nan                  # the last sample outside the gate
         self._since_outlier = math.inf            # [samples]
 
-    def predict(self, time: float) -> tuple[float, float]:
-        """(mean, variance) of the next sample at `time` [s]: doubt about the estimate, and noise of the sample."""
-        mean, variance = self._faded(time)
-        return mean, variance + self._process + self._noise ** 2
+    @property
+    def mean(self) -> float:
+        """As of the newest sample."""
+        return self._mean
 
-    def observe(self, time: float, value: float) -> None:
-        """Take the sample `value`, measured at `time` [s]."""
-        self._mean, self._variance = self._faded(time)
-        self._time = max(self._time, time)
+    def predict(self, time: float, hint: Hint = NO_HINT) -> tuple[float, float]:
+        """(mean, variance) of the next sample at `time` [s]: doubt about the estimate, and noise of the sample."""
+        mean, variance = self._faded(time, hint)
+        scale = mean / self._mean if mean < self._mean else 1.0  # the noise shrinks with the quantity
+        return mean, variance + scale * scale * (self._process + self._noise ** 2)
+
+    def observe(self, time: float, value: float, hint: Hint = NO_HINT) -> None:
+        """Take the sample `value`, measured at `time` [s]; `hint`: what was known before it."""
+        self._mean, self._variance = self._faded(time, hint)
+        self.heard_at = max(self.heard_at, time)
         self._since_outlier += 1
         innovation = value - self._mean
         if abs(innovation) > self.settings.gate * math.sqrt(self._variance + self._process + self._noise ** 2):
@@ -82,15 +104,24 @@ class KalmanFilter:
                 return
         self._update(innovation)
 
-    def _faded(self, time: float) -> tuple[float, float]:
-        """Mean and variance of the estimate after hearing nothing until `time`: back towards the start values."""
-        elapsed = max(0.0, time - self._time) if math.isfinite(self._time) else 0.0
-        kept = math.exp(-elapsed / self.settings.fade_time)
-        mean = self.settings.mean + kept * (self._mean - self.settings.mean)
-        return mean, kept * self._variance + (1.0 - kept) * self.settings.deviation ** 2
+    def _faded(self, time: float, hint: Hint) -> tuple[float, float]:
+        """Mean and variance of the estimate after hearing nothing until `time`."""
+        start, doubt = self.settings.mean, self.settings.deviation ** 2
+        mean, variance = self._mean, self._variance
+        if hint.left < 1.0:  # half the doubt of the start: something vouches for it
+            mean, variance = start + hint.left * (mean - start), variance + (1.0 - hint.left) * doubt / 4.0
+        silence = time - self.heard_at - self.settings.grace
+        if silence <= 0.0 or silence == math.inf:
+            return mean, variance
+        kept = math.exp(-silence / self.fade_time)
+        towards = start if math.isnan(hint.towards) else hint.towards
+        return towards + kept * (mean - towards), kept * variance + (1.0 - kept) * doubt
 
     def _restart(self, mean: float) -> None:
+        if 0.0 < mean < self._mean:  # noise is a share of what is measured
+            self._noise = max(self.settings.noise_floor, self._noise * mean / self._mean)
         self._mean = mean
+        self._since_outlier = math.inf         # the next one is judged by the new mean
         self._variance = self._noise ** 2 / 2  # the mean of two samples
         # The jump is over: it must not make the samples to come look uncertain, so Q forgets it.
         self._process = self.settings.process_ratio * self._noise ** 2

@@ -15,19 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from dynamic_perception.management.budgets import BatteryBudget, BatteryCondition, PowerCap, ThermalBudget, ThermalZone
+from dynamic_perception.management.budgets import PowerCap
 from dynamic_perception.management.dwell import Dwell
-from dynamic_perception.management.environment import Environment
+from dynamic_perception.management.environment import Environment, cluster_of
 from dynamic_perception.management.explanation import explain_change, explain_left_out, explain_move, explain_stale
-from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
+from dynamic_perception.management.machine import Machine
+from dynamic_perception.management.operating_points import FREQUENCY_TOLERANCE, OperatingPoint, OperatingPointTable
 from dynamic_perception.management.selection import Prediction, Relaxed, Selection, Selector, Situation, known
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Target
 from dynamic_perception.management.watchdog import Watchdog
 
 __all__ = ["Decision", "ManagerSettings", "Reason", "ResourceManager"]
-
-ANY_ZONE = "*"
 
 
 class Reason(IntEnum):
@@ -82,26 +81,29 @@ class ResourceManager:
     Times are seconds of any one clock, given by the caller.  One that is older than the newest so far counts as that.
     """
 
-    def __init__(self, table: OperatingPointTable, settings: ManagerSettings = ManagerSettings()):
+    def __init__(self, table: OperatingPointTable, settings: ManagerSettings = ManagerSettings(),
+                 machine: Machine | None = None):
+        """`machine`: the one that other networks share; None: the network has it for itself."""
         self.table = table
         self.settings = settings
-        power = table.power[~np.isnan(table.power)]
-        self._greatest_power = float(power.max()) if len(power) else math.nan
+        self.greatest_power = float(np.nanmax(table.power)) if not np.isnan(table.power).all() else math.nan
+        self.machine = Machine(settings, self.greatest_power) if machine is None else machine
         self._selector = Selector(table, settings.relax, settings.deadline_probability, self._fallback_rows())
-        self._environment = Environment(table.elements, settings.environment)
-        self._battery = BatteryBudget(settings.battery, self._greatest_power, settings.battery_hysteresis)
-        self._zones = {zone.name: self._thermal_budget(zone) for zone in settings.thermal if zone.name != ANY_ZONE}
-        self._any_zone = next((zone for zone in settings.thermal if zone.name == ANY_ZONE), None)
+        self._prediction = Prediction(len(table))
+        self._environment = Environment(table.elements, settings.environment, self.machine.slow_downs)
         self._dwell = Dwell(settings.dwell, settings.longest_dwell)
         self._target = Target()
         self._deadline = math.nan                          # of the `deadline` topic
-        self._rejected_until = np.full(len(table), -math.inf)
+        self._rejections: dict[int, float] = {}            # row -> until when [s]
+        self._all_rows = np.ones(len(table), dtype=bool)
+        self.sharing: dict[str, float] = {}                # element -> slowed so much by the machine's other networks
         self._now = -math.inf
-        self._watchdog = Watchdog()
-        self._faults: dict[str, str] = {}                  # input -> why its last value could not be used
+        self._watchdog = Watchdog()                        # of this network's own inputs
         self._current: int | None = None
+        self._point = table[0]                             # the row of `_current`
         self._settled: Situation | None = None             # the last one in which the current point was the right one
         self._reason = Reason.STARTUP
+        self._field = ""                                   # of the situation, that moved the point
         self._sentence = ""
 
     # ---- what is heard
@@ -125,39 +127,38 @@ class ResourceManager:
         ValueError, and no change, for a point that is not in the table or a duration that cannot be.
         """
         self._advance(time)
-        rows = self.table.matching(subnetwork, compute_element, cpu_frequency, gpu_frequency)
-        if not len(rows):
+        profiled = self.table.latency_at(subnetwork, compute_element, cpu_frequency, gpu_frequency, self._current)
+        if math.isnan(profiled):
             raise ValueError(f"report of {subnetwork} on {compute_element}: there is no such operating point")
-        row = self._current if self._current is not None and self._current in rows else rows[0]
-        self._environment.observe(self._now, compute_element, inference, float(self.table.latency[row]), overhead)
+        profiled *= self.sharing.get(compute_element, 1.0)
+        self._environment.observe(self._now, compute_element, inference, profiled, overhead)
+        running = self._point
+        if cpu_frequency > 0 and (running.subnetwork, running.compute_element) == (subnetwork, compute_element):
+            self.observe_clock(time, compute_element, running.cpu_frequency, cpu_frequency)
         self._watchdog.heard("report", self._now, self.settings.report_timeout)
+
+    def observe_clock(self, time: float, compute_element: str, asked: float, actual: float) -> None:
+        """Take the CPU clock [Hz] that was asked for on the element's cluster and the one that it has (0, NaN: unknown).
+
+        While it stays below what was asked for, points of that cluster with a faster clock are left out.
+        """
+        self._advance(time)
+        self.machine.observe_clock(self._now, cluster_of(compute_element), asked, actual)
 
     def observe_battery(self, time: float, percentage: float, present: bool) -> bool:
         """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used."""
         self._advance(time)
-        usable = self._battery.observe(percentage, present)
-        self._faults["battery"] = self._battery.fault
-        if self.settings.battery and usable:
-            self._watchdog.heard("battery", self._now, self.settings.battery_timeout)
-        elif self.settings.battery and self._battery.condition is BatteryCondition.UNKNOWN:
-            self._watchdog.lost("battery", self._now)
-        return usable
+        return self.machine.observe_battery(self._now, percentage, present)
 
     def observe_temperature(self, time: float, zone: str, celsius: float) -> bool:
         """Take the temperature of a zone.  False if it has no use: impossible, or of a zone that is not configured."""
         self._advance(time)
-        budget = self._zones.get(zone)
-        if budget is None and self._any_zone is not None:
-            budget = self._thermal_budget(replace(self._any_zone, name=zone))
-        if budget is None:
-            return False
-        usable = budget.observe(self._now, celsius)
-        self._faults[f"temperature {zone}"] = budget.fault
-        if usable:
-            self._zones[zone] = budget
-            self._watchdog.forget("temperature")
-            self._watchdog.heard(f"temperature {zone}", self._now, self.settings.temperature_timeout)
-        return usable
+        return self.machine.observe_temperature(self._now, zone, celsius)
+
+    def set_mission(self, time: float, seconds: float) -> None:
+        """Let the battery last for so long (NaN or 0: no mission); ValueError without a battery_capacity."""
+        self._advance(time)
+        self.machine.mission.set_end(self._now, seconds)
 
     def reject(self, time: float, point: int | OperatingPoint, for_seconds: float) -> None:
         """Leave a point out for a while, because a command for it was rejected."""
@@ -170,125 +171,192 @@ class ResourceManager:
             raise ValueError(f"rejected point {point}: there is no such operating point")
         if not for_seconds > 0:
             raise ValueError(f"rejected point {point}: for_seconds is {for_seconds:g}: expected more than 0")
-        self._rejected_until[row] = self._now + for_seconds
+        self._rejections[row] = self._now + for_seconds
 
     # ---- what is decided
 
     def decide(self, time: float) -> Decision:
         """The point to run at `time` [s]; never None, whatever is not known."""
         self._advance(time)
-        situation = self._situation()
-        prediction = self._selector.predict(situation)
+        situation = self.situation()
+        prediction = self._selector.predict(situation, self._prediction)
+        if self._current is not None and self._selector.admits(situation, prediction, self._current):
+            better = self._selector.select(situation, prediction, self._current, self.settings.margin)
+            changed = self._improve(situation, prediction, better)
+            return self._decision(situation, prediction, better, changed)
         exact = self._selector.select(situation, prediction)
         changed = True
         if self._current is None:
             self._take(exact.index, Reason.STARTUP, f"start: {self.table[exact.index]}", situation)
         elif not exact.kept[self._current]:
             self._move(exact.index, situation, forced=True)
-        else:
+        elif exact.index == self._current:
             changed = self._improve(situation, prediction, exact)
+        else:
+            better = self._selector.select(situation, prediction, self._current, self.settings.margin)
+            changed = self._improve(situation, prediction, better)
         return self._decision(situation, prediction, exact, changed)
 
-    def _improve(self, situation: Situation, prediction: Prediction, exact: Selection) -> bool:
+    def _improve(self, situation: Situation, prediction: Prediction, better: Selection) -> bool:
         """The current point may stay.  Leave it for a clearly better one: down at once, up after the dwell."""
-        better = exact
-        if exact.index != self._current:
-            better = self._selector.select(situation, prediction, self._current, self.settings.margin)
         if better.index == self._current:
             self._dwell.stop_waiting()
             self._settled = situation
             return False
         if self._is_down(prediction, better):
-            self._move(better.index, situation, forced=False)
-            return True
-        waited = self._dwell.waited(self._now, better.kept)
-        waited[self._current] = True
-        patient = replace(situation, available=situation.available & waited)
-        index = self._selector.select(patient, prediction, self._current, self.settings.margin).index
+            return self._move(better.index, situation, forced=False)
+        waited, index = self._dwell.waited(self._now, better.kept), better.index
+        if not waited[index]:
+            if not np.count_nonzero(waited):
+                return False
+            waited[self._current] = True
+            patient = replace(situation, available=situation.available & waited)
+            index = self._selector.select(patient, prediction, self._current, self.settings.margin).index
         if index == self._current:
             return False
-        self._move(index, situation, forced=False, up=True)
-        return True
+        return self._move(index, situation, forced=False, up=True)
 
     def _is_down(self, prediction: Prediction, better: Selection) -> bool:
         """Cheaper and faster, or closer to a limit that cannot be met: nothing to wait for."""
         new, old = better.index, self._current
-        faster = prediction.latency.inference[new] <= prediction.latency.inference[old]
+        faster = prediction.inference[new] <= prediction.inference[old]
         cheaper = prediction.power[new] <= prediction.power[old]
         saves = prediction.energy[new] <= prediction.energy[old]
         missed = better.given_up
-        return bool((faster and cheaper) or (faster and "deadline" in missed) or (saves and "energy" in missed)
+        return bool((faster and cheaper) or (faster and ("deadline" in missed or "rate" in missed)) or (saves and "energy" in missed)
                     or (cheaper and ("battery" in missed or "power" in missed)))
 
-    def _move(self, index: int, situation: Situation, forced: bool, up: bool = False) -> None:
+    def _move(self, index: int, situation: Situation, forced: bool, up: bool = False) -> bool:
+        """Take point `index`; False if it is one step up too many."""
         reason, field = self._cause(situation, forced)
+        asked = reason in USER_REASONS
+        if up and not asked and not self._dwell.may_step_up(self._now):
+            return False
         cause = self._explain(field, situation, self._current if forced else index)
+        self._field = field
         self._take(index, reason, cause + explain_move(self.table[self._current], self.table[index]), situation)
         if up:
-            self._dwell.step_up(self._now, reason)
-        elif reason in USER_REASONS:
+            self._dwell.step_up(self._now, self._edge(reason), asked)
+        elif asked:
             self._dwell.stop_waiting()
         else:
-            self._dwell.step_down(self._now, reason)
+            self._dwell.step_down(self._now, self._edge(reason))
+        return True
+
+    def _edge(self, reason: Reason) -> tuple[Reason, int]:
+        """What a step up and its taking back have in common where an input is at the edge between two points."""
+        return reason, self._environment.regime if reason is Reason.CONTENTION else 0
 
     def _explain(self, field: str, situation: Situation, row: int) -> str:
         """What happened to `field`, ready to be followed by what was done; `row`: the point that it concerns."""
         if field == "thermal_cap":
-            cap = self._thermal_cap()
+            cap = self.machine.thermal_cap
             return f"{cap.text}; " if cap else "temperatures: no cap; "
         if field == "battery_cap":
-            return f"{self._battery}; "
+            return f"{self.machine.battery_text}; "
         if field == "available":
-            return f"{self.table[row]} {'is available again' if situation.available[row] else 'was rejected'}: "
+            return f"{self._explain_available(row, bool(situation.available[row]))}: "
         if field == "battery_ignored":
-            stale = self._watchdog.stale(self._now)
-            acted_on = [name for name in stale if self._falls_back(name) or self._ignores(name)]
-            return f"{explain_stale((name, self._watchdog.silence(name, self._now)) for name in acted_on)}: "
+            acted_on = [name for name in self._stale() if self.machine.falls_back(name) or self.machine.ignores(name)]
+            return f"{explain_stale((name, self._silence(name)) for name in acted_on)}: "
         return f"{explain_change(field, self._settled, situation, self.table, self.table.compute_element[row])}: "
+
+    def _explain_available(self, row: int, available: bool) -> str:
+        point = self.table[row]
+        ceiling = self.machine.ceilings.get(cluster_of(point.compute_element))
+        if available or ceiling is None or not point.cpu_frequency > ceiling[0]:
+            return f"{point} {'is available again' if available else 'was rejected'}"
+        return (f"{cluster_of(point.compute_element)} clock throttled to {ceiling[0] / 1e6:.0f} MHz "
+                f"({point.cpu_frequency / 1e6:.0f} MHz asked)")
 
     def _take(self, index: int, reason: Reason, sentence: str, situation: Situation) -> None:
         self._current, self._reason, self._sentence, self._settled = index, reason, sentence, situation
+        self._point = self.table[index]
 
     def _cause(self, situation: Situation, forced: bool) -> tuple[Reason, str]:
         """Which input moves the point: bring the new inputs into the settled situation one by one until it does."""
+        if self._moves(self._settled, forced):
+            return self._reason, self._field  # one more step of the same move: this point has just waited longer
         trial = self._settled
         for reason, names in CAUSES:
             trial = replace(trial, **{name: getattr(situation, name) for name in names})
-            prediction = self._selector.predict(trial)
-            if forced:
-                moves = not self._selector.select(trial, prediction).kept[self._current]
-            else:
-                better = self._selector.select(trial, prediction, self._current, self.settings.margin)
-                moves = better.index != self._current
-            if moves:
+            if self._moves(trial, forced):
                 break
         return reason, names[0]
 
+    def _moves(self, situation: Situation, forced: bool) -> bool:
+        """Whether the current point would be left in this situation."""
+        prediction = self._selector.predict(situation)
+        if forced:
+            return not self._selector.select(situation, prediction).kept[self._current]
+        return self._selector.select(situation, prediction, self._current, self.settings.margin).index != self._current
+
     def _decision(self, situation: Situation, prediction: Prediction, exact: Selection, changed: bool) -> Decision:
-        index = self._current
+        index, point = self._current, self._point
         missed = self._selector.missed(situation, prediction, index)
         too_hot = prediction.power[index] > situation.thermal_cap
-        notes = [self._sentence, *(str(relaxed) for relaxed in missed)]
-        notes += explain_left_out(self.table, situation, exact.kept)
-        if too_hot:
-            notes.append(f"no point is within the thermal limit: {self._thermal_cap().text}")
-        if (self._now < self._rejected_until).all():
-            notes.append("every point was rejected lately")
+        detail = self._sentence
+        if missed or too_hot or self._selector.unknown or len(self._rejections):
+            detail = "; ".join([detail, *map(str, missed), *self._notes(situation, exact, too_hot)])
+        inference = float(prediction.inference[index])
         return Decision(
             index=index,
-            point=self.table[index],
-            expected_latency=float(prediction.latency.inference[index]),
-            expected_end_to_end=float(prediction.latency.mean[index]),
+            point=point,
+            expected_latency=inference,
+            expected_end_to_end=inference + situation.overhead[0],
             expected_power=known(prediction.power[index]),
-            expected_energy=known(prediction.energy[index]),
-            expected_accuracy=float(self.table.accuracy[index]),
-            deadline_probability=float(prediction.latency.within(situation.deadline)[index]),
+            expected_energy=known(prediction.energy_of(index)),
+            expected_accuracy=point.accuracy,
+            deadline_probability=self._selector.within_deadline(situation, prediction, index),
             reason=self._reason,
             feasible=not missed and not too_hot,
             relaxed=missed,
-            detail="; ".join(notes),
+            detail=detail,
             changed=changed,
         )
+
+    def _notes(self, situation: Situation, exact: Selection, too_hot: bool) -> list[str]:
+        """What else people should know about the choice."""
+        notes = explain_left_out(situation, exact.kept, self._selector.unknown)
+        if too_hot:
+            notes.append(f"no point is within the thermal limit: {self.machine.thermal_cap.text}")
+        if len(self._rejections) == len(self.table):
+            notes.append("every point was rejected lately")
+        return notes
+
+    # ---- what is decided elsewhere, for several networks together
+
+    @property
+    def current(self) -> int | None:
+        """Row of the point that was decided last; None: nothing was yet."""
+        return self._current
+
+    def advance(self, time: float) -> None:
+        """Nothing was heard up to `time`."""
+        self._advance(time)
+
+    def possible(self, situation: Situation) -> np.ndarray:
+        """[n] bool, never empty: what may run, the fallback point alone if that is asked for."""
+        fallback = situation.available & self._selector.fallback
+        return fallback if situation.fallback and fallback.any() else situation.available
+
+    def stay(self, situation: Situation) -> None:
+        """The current point is the right one in this situation."""
+        self._settled = situation
+
+    def adopt(self, index: int, reason: Reason, cause: str, situation: Situation) -> None:
+        """Take point `index`; `cause`: why, ready to be followed by what is done."""
+        move = str(self.table[index]) if self._current is None else explain_move(self._point, self.table[index])
+        self._take(index, reason, cause + move, situation)
+
+    def describe(self, situation: Situation, changed: bool) -> Decision:
+        """The current point as a decision."""
+        prediction = self._selector.predict(situation, self._prediction)
+        return self._decision(situation, prediction, Selection(self._current, situation.available, ()), changed)
+
+    def explain(self, field: str, situation: Situation, row: int) -> str:
+        """What happened to this field of the situation, ready to be followed by what is done; `row`: for which point."""
+        return self._explain(field, situation, row)
 
     # ---- what is known
 
@@ -297,81 +365,87 @@ class ResourceManager:
 
         `stale`: input -> seconds since it went stale.  `faults`: input -> why its last value could not be used.
         `caps`: the PowerCaps in force, with their source.  `slow_down`: compute element -> (mean, standard deviation).
-        `overhead`: (mean, standard deviation) [s].  `rejected`: point -> seconds left.  `dwell`: [s] before a step up.
+        `overhead`: (mean, standard deviation) [s].  `rejected`: point -> seconds left.  `throttled`: cluster -> [Hz].
+        `dwell`: [s] before a step up.
         """
         self._advance(time)
         mean, variance = self._environment.slow_down(self._now)
         overhead, overhead_variance = self._environment.overhead(self._now)
         return {
-            "stale": self._watchdog.stale(self._now),
-            "faults": {name: fault for name, fault in self._faults.items() if fault},
+            "stale": self._stale(),
+            "faults": {name: fault for name, fault in self.machine.faults.items() if fault},
             "caps": self._caps(),
             "slow_down": {element: (float(mean[i]), math.sqrt(variance[i]))
                           for i, element in enumerate(self.table.elements)},
             "overhead": (overhead, math.sqrt(overhead_variance)),
-            "rejected": {str(self.table[row]): float(self._rejected_until[row] - self._now)
-                         for row in np.flatnonzero(self._now < self._rejected_until)},
+            "rejected": {str(self.table[row]): until - self._now
+                         for row, until in sorted(self._rejections.items()) if self._now < until},
+            "throttled": {cluster: clock for cluster, (clock, until) in self.machine.ceilings.items()
+                          if self._now < until},
             "dwell": self._dwell.seconds,
         }
 
-    def _situation(self) -> Situation:
-        stale = self._watchdog.stale(self._now)
-        thermal, battery = self._thermal_cap(), self._battery.cap
+    def situation(self) -> Situation:
+        """Everything that a choice depends on, as of the newest time."""
+        stale = self._stale()
         deadline = self._deadline if not math.isnan(self._deadline) else self._target.max_latency
-        available = self._now >= self._rejected_until
         return Situation(
             target=self._target,
             deadline=deadline if not math.isnan(deadline) else math.inf,
-            thermal_cap=thermal.watts if thermal else math.inf,
-            battery_cap=battery.watts if battery else math.inf,
-            battery_ignored="battery" in stale and self._ignores("battery"),
-            fallback=any(self._falls_back(name) for name in stale),
+            thermal_cap=self.machine.thermal_watts,
+            battery_cap=self.machine.battery_watts,
+            battery_ignored="battery" in stale and self.machine.ignores("battery"),
+            fallback=any(self.machine.falls_back(name) for name in stale),
             slow_down=self._environment.slow_down(self._now),
             overhead=self._environment.overhead(self._now),
-            available=available if available.any() else np.ones_like(available),
+            available=self._available(),
         )
 
-    def _falls_back(self, name: str) -> bool:
-        """Whether this stale input calls for the fallback point."""
-        kind, _, zone = name.partition(" ")
-        policy = getattr(self.settings, f"{kind}_stale_policy")
-        nothing_to_keep = zone in self._zones and math.isnan(self._zones[zone].celsius)
-        return policy == "fallback" or (policy == "keep" and nothing_to_keep)
+    def _available(self) -> np.ndarray:
+        """[n] bool, never empty: not rejected lately, and the clock not throttled."""
+        self._end_rejections()
+        self.machine.end_ceilings(self._now)
+        if not self._rejections and not self.machine.ceilings:
+            return self._all_rows
+        accepted = np.ones(len(self.table), dtype=bool)
+        accepted[list(self._rejections)] = False
+        if not accepted.any():
+            accepted[:] = True
+        available = accepted & ~self._throttled()
+        return available if available.any() else accepted
 
-    def _ignores(self, name: str) -> bool:
-        """Whether this stale input is ignored; the policies allow that for the battery alone."""
-        return name == "battery" and self.settings.battery_stale_policy == "ignore"
+    def _end_rejections(self) -> None:
+        for row in [row for row, until in self._rejections.items() if self._now >= until]:
+            del self._rejections[row]
 
-    def _thermal_cap(self) -> PowerCap | None:
-        """The tightest thermal cap in force."""
-        caps = [zone.cap for zone in self._zones.values() if zone.cap]
-        return min(caps, key=lambda cap: cap.watts, default=None)
+    def _throttled(self) -> np.ndarray:
+        """[n] bool: asks for a clock that its cluster did not reach when it was last asked for that much."""
+        ceilings = [self.machine.ceilings.get(cluster_of(element), (math.inf,))[0] for element in self.table.elements]
+        most = np.array(ceilings)[self.table.element_index] * (1.0 + FREQUENCY_TOLERANCE)
+        return self.table.cpu_frequency > most
+
+    def _stale(self) -> dict[str, float]:
+        return {**self.machine.watchdog.stale(self._now), **self._watchdog.stale(self._now)}
+
+    def _silence(self, name: str) -> float:
+        watchdog = self._watchdog if name == "report" else self.machine.watchdog
+        return watchdog.silence(name, self._now)
 
     def _caps(self) -> tuple[PowerCap, ...]:
-        caps = [zone.cap for zone in self._zones.values()] + [self._battery.cap]
+        caps = self.machine.caps
         if not math.isnan(self._target.max_power):
             caps.append(PowerCap("target", self._target.max_power, f"target: cap {self._target.max_power:.3g} W"))
-        return tuple(cap for cap in caps if cap)
+        return tuple(caps)
 
     def _advance(self, time: float) -> None:
         """Never back; the timeouts of all inputs start with the first call."""
         started = math.isfinite(self._now)
         if math.isfinite(time) and time > self._now:
             self._now = time
-        if started:
-            return
-        self._now = self._now if math.isfinite(self._now) else 0.0
-        self._watchdog.heard("report", self._now, self.settings.report_timeout)
-        if self.settings.battery:
-            self._watchdog.heard("battery", self._now, self.settings.battery_timeout)
-        for zone in self.settings.thermal:
-            name = "temperature" if zone.name == ANY_ZONE else f"temperature {zone.name}"
-            self._watchdog.heard(name, self._now, self.settings.temperature_timeout)
-
-    def _thermal_budget(self, zone: ThermalZone) -> ThermalBudget:
-        # With the margin, or the most demanding point could never come back while the budget is at its ceiling.
-        greatest = self._greatest_power * (1.0 + self.settings.margin)
-        return ThermalBudget(zone, math.inf if math.isnan(greatest) else greatest)
+        if not started:
+            self._now = self._now if math.isfinite(self._now) else 0.0
+            self._watchdog.heard("report", self._now, self.settings.report_timeout)
+            self.machine.start(self._now)
 
     def _fallback_rows(self) -> np.ndarray:
         if self.settings.fallback is None:

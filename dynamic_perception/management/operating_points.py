@@ -6,6 +6,7 @@ the chosen row is ever turned into an :class:`OperatingPoint`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
@@ -22,6 +23,7 @@ UNITS: Mapping[str, str] = MappingProxyType({
 COLUMNS = (*TEXT_COLUMNS, *UNITS)
 PROVENANCE_REQUIRED = ("latency", "power", "energy", "accuracy")
 FREQUENCY_TOLERANCE = 1e-3  # kernels list clocks rounded to kHz or MHz: nearer than this is the same clock
+_NO_ROWS = np.empty(0, dtype=np.intp)
 Z_95 = 1.6448536269514722  # 95 % quantile of the standard normal distribution
 
 
@@ -136,15 +138,42 @@ class OperatingPointTable:
         A clock of NaN matches every row.  A given clock matches rows with this clock, and after them rows that leave
         the clock alone (0 or NaN): under a governor it reads back as anything.
         """
-        rows = self._rows.get((subnetwork, compute_element), np.empty(0, dtype=np.intp))
-        exact = np.zeros(len(self), dtype=int)
+        rows = self._rows.get((subnetwork, compute_element), _NO_ROWS)
+        exact = np.zeros(len(rows), dtype=int)
+        possible = np.ones(len(rows), dtype=bool)
         for column, wanted in ((self.cpu_frequency, cpu_frequency), (self.gpu_frequency, gpu_frequency)):
-            if np.isnan(wanted):
-                continue
-            same = np.isclose(column, wanted, rtol=FREQUENCY_TOLERANCE, atol=0.0)
-            rows = rows[(same | np.isnan(column) | (column == 0))[rows]]
-            exact += same
-        return rows[np.argsort(-exact[rows], kind="stable")]
+            if not math.isnan(wanted):
+                clocks = column[rows]
+                same = np.isclose(clocks, wanted, rtol=FREQUENCY_TOLERANCE, atol=0.0)
+                possible &= same | np.isnan(clocks) | (clocks == 0)
+                exact += same
+        rows, exact = rows[possible], exact[possible]
+        return rows[np.argsort(-exact, kind="stable")] if exact.any() else rows
+
+    def latency_at(self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan,
+                   gpu_frequency: float = np.nan, running: int | None = None) -> float:
+        """Profiled latency [s] at these actual clocks [Hz]; NaN: there is no such subnetwork on this element.
+
+        That of row `running` where the clocks can mean it, else that of another row with these clocks, else between the
+        rows with the next clocks: linear in the clock's period, as work of a fixed number of cycles beside memory
+        accesses of fixed time is; beyond the rows, along the last two, or in proportion to the period if there is one.
+        """
+        rows = self._rows.get((subnetwork, compute_element), _NO_ROWS)
+        if math.isnan(cpu_frequency) and math.isnan(gpu_frequency):
+            return self._latency_of(rows, running)
+        matching = self.matching(subnetwork, compute_element, cpu_frequency, gpu_frequency)
+        if running is None and len(matching) or running is not None and running in matching:
+            return self._latency_of(matching, running)
+        for column, actual in ((self.gpu_frequency, gpu_frequency), (self.cpu_frequency, cpu_frequency)):
+            clocked = rows[column[rows] > 0]
+            if actual > 0 and len(clocked):
+                return _along_period(1.0 / column[clocked], self.latency[clocked], 1.0 / actual)
+        return self._latency_of(rows, running)
+
+    def _latency_of(self, rows: np.ndarray, running: int | None) -> float:
+        if running is not None and running in rows:
+            return float(self.latency[running])
+        return float(self.latency[rows[0]]) if len(rows) else math.nan
 
     def find(self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan,
              gpu_frequency: float = np.nan) -> int | None:
@@ -195,3 +224,15 @@ class OperatingPointTable:
         for name in PROVENANCE_REQUIRED:
             if name not in self.provenance and not np.isnan(getattr(self, name)).all():
                 raise ValueError(f"operating points: {name} has no provenance: expected {' or '.join(PROVENANCES)}")
+
+
+def _along_period(periods: np.ndarray, latencies: np.ndarray, period: float) -> float:
+    """Latency [s] at `period` [s] on the line through the two nearest of these points; one point: in proportion."""
+    periods, first = np.unique(periods, return_index=True)
+    latencies = latencies[first]
+    if len(periods) == 1:
+        return float(latencies[0] * period / periods[0])
+    right = min(max(int(np.searchsorted(periods, period)), 1), len(periods) - 1)
+    share = (period - periods[right - 1]) / (periods[right] - periods[right - 1])
+    latency = latencies[right - 1] + share * (latencies[right] - latencies[right - 1])
+    return float(max(latency, latencies.min() * min(1.0, period / periods[0])))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
 from dynamic_perception.management.environment import EnvironmentSettings
 
-RELAXABLE = ("accuracy", "energy", "power", "battery", "deadline")
+RELAXABLE = ("accuracy", "energy", "power", "battery", "rate", "deadline")
 
 # A temperature that is not heard of any more cannot be ignored: the thermal limit is never relaxed.
 # Reports have nothing to ignore: without them the slow-down fades back to "as profiled" anyway.
@@ -40,12 +41,17 @@ class ManagerSettings:
     report_stale_policy: str = "keep"
 
     # Given up in this order when no point meets every limit; one not named here ("power", the user's cap) never is.
-    relax: tuple[str, ...] = ("accuracy", "energy", "battery", "deadline")
+    relax: tuple[str, ...] = ("accuracy", "energy", "battery", "rate", "deadline")
     fallback: tuple[str, str] | None = None  # (subnetwork, compute element); None: the point of least power
 
     thermal: tuple[ThermalZone, ...] = ()        # no zones: temperatures do not limit anything
     battery: tuple[BatteryThreshold, ...] = ()   # no thresholds: the battery does not limit anything
     battery_hysteresis: float = 0.02             # [0..1] a threshold is lifted this far above itself
+    battery_capacity: float = math.nan           # [J] of the full battery, for missions; NaN: not known
+    battery_reserve: float = 0.05                # [0..1] charge that is to be left when a mission ends
+    other_load: float = 0.0                      # [W] that everything but the networks takes from the battery
+    clock_tolerance: float = 0.01                # [share] below what was asked for, from which a clock is throttled
+    throttle_hold: float = 10.0                  # [s] after which a clock that was throttled is tried again
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
 
     def __post_init__(self):
@@ -56,8 +62,11 @@ class ManagerSettings:
         for name in ("dwell", "longest_dwell"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"manager: {name} is {getattr(self, name):g} s: expected 0 or more")
-        if not 0 <= self.margin < 1:
-            raise ValueError(f"manager: margin is {self.margin:g}: expected 0 to below 1")
+        if not self.throttle_hold > 0:
+            raise ValueError(f"manager: throttle_hold is {self.throttle_hold:g} s: expected more than 0")
+        for name in ("margin", "clock_tolerance"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"manager: {name} is {getattr(self, name):g}: expected 0 to below 1")
         for name, accepted in STALE_POLICIES.items():
             timeout, policy = getattr(self, f"{name}_timeout"), getattr(self, f"{name}_stale_policy")
             if not timeout > 0:

@@ -24,9 +24,10 @@ class Target:
     max_power: float = math.nan     # [W] while an inference runs
     min_accuracy: float = math.nan  # [0..1]
     objective: Objective = Objective.MAX_ACCURACY
+    min_rate: float = math.nan      # [Hz] answers per second that the network could give, from mean latency
 
     def __post_init__(self):
-        for name in ("max_latency", "max_energy", "max_power"):
+        for name in ("max_latency", "max_energy", "max_power", "min_rate"):
             value = getattr(self, name)
             if not math.isnan(value) and not 0 < value < math.inf:
                 raise ValueError(f"target: {name} is {value:g}: expected a positive number, or NaN for none")
@@ -41,5 +42,6 @@ class Target:
     def __str__(self) -> str:
         limits = [f"{label} {value:.3g} {unit}".rstrip() for label, value, unit in (
             ("deadline", self.max_latency * 1e3, "ms"), ("energy up to", self.max_energy, "J"),
-            ("power up to", self.max_power, "W"), ("accuracy from", self.min_accuracy, "")) if not math.isnan(value)]
+            ("power up to", self.max_power, "W"), ("accuracy from", self.min_accuracy, ""),
+            ("rate from", self.min_rate, "Hz")) if not math.isnan(value)]
         return ", ".join([self.objective.name.lower().replace("_", " "), *limits])

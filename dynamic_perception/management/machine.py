@@ -1,0 +1,144 @@
+"""What is known about the machine that every network on it shares: its speed, its heat, its battery."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from dynamic_perception.management.budgets import (BatteryBudget, BatteryCondition, MissionBudget, PowerCap,
+                                                   ThermalBudget, ThermalZone)
+from dynamic_perception.management.environment import SlowDowns
+from dynamic_perception.management.settings import ManagerSettings
+from dynamic_perception.management.watchdog import Watchdog
+
+ANY_ZONE = "*"
+
+
+class Machine:
+    """Thermal and battery budgets, clock ceilings, and the slow-down of every compute element.
+
+    Times are seconds of any one clock, rising; :class:`ResourceManager` sees to that.
+    """
+
+    def __init__(self, settings: ManagerSettings, greatest_power: float):
+        """`greatest_power` [W] that all networks together can take; NaN: not known; 0: there is none yet."""
+        self.settings = settings
+        self.slow_downs = SlowDowns((), settings.environment.slow_down)
+        self.watchdog = Watchdog()
+        self.battery = BatteryBudget(settings.battery, greatest_power, settings.battery_hysteresis)
+        self.mission = MissionBudget(settings.battery_capacity, settings.battery_reserve, settings.other_load)
+        self.faults: dict[str, str] = {}  # input -> why its last value could not be used
+        self.ceilings: dict[str, tuple[float, float]] = {}  # cluster -> (clock [Hz] that it does not exceed, until [s])
+        self._started = False
+        self._greatest_power = greatest_power
+        self._zones = {zone.name: self._thermal_budget(zone) for zone in settings.thermal if zone.name != ANY_ZONE}
+        self._any_zone = next((zone for zone in settings.thermal if zone.name == ANY_ZONE), None)
+
+    def start(self, now: float) -> None:
+        """Begin to expect the inputs that are configured; once."""
+        if self._started:
+            return
+        self._started = True
+        if self._uses_battery:
+            self.watchdog.heard("battery", now, self.settings.battery_timeout)
+        for zone in self.settings.thermal:
+            name = "temperature" if zone.name == ANY_ZONE else f"temperature {zone.name}"
+            self.watchdog.heard(name, now, self.settings.temperature_timeout)
+
+    def set_greatest_power(self, watts: float) -> None:
+        """Networks came or went: all together can take so much [W] now."""
+        self._greatest_power = watts
+        self.battery.set_greatest_power(watts)
+        for budget in self._zones.values():
+            budget.greatest = self._ceiling_of_budgets
+
+    def observe_battery(self, now: float, percentage: float, present: bool) -> bool:
+        """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used."""
+        usable = self.battery.observe(percentage, present)
+        empty = self.battery.condition is BatteryCondition.UNKNOWN
+        self.mission.observe(now, percentage if usable else 0.0 if empty else math.nan, present)
+        self.faults["battery"] = self.battery.fault
+        if self._uses_battery and usable:
+            self.watchdog.heard("battery", now, self.settings.battery_timeout)
+        elif self._uses_battery and self.battery.condition is BatteryCondition.UNKNOWN:
+            self.watchdog.lost("battery", now)
+        return usable
+
+    def observe_temperature(self, now: float, zone: str, celsius: float) -> bool:
+        """Take the temperature of a zone.  False if it has no use: impossible, or of a zone that is not configured."""
+        budget = self._zones.get(zone)
+        if budget is None and self._any_zone is not None:
+            budget = self._thermal_budget(replace(self._any_zone, name=zone))
+        if budget is None:
+            return False
+        usable = budget.observe(now, celsius)
+        self.faults[f"temperature {zone}"] = budget.fault
+        if usable:
+            self._zones[zone] = budget
+            self.watchdog.forget("temperature")
+            self.watchdog.heard(f"temperature {zone}", now, self.settings.temperature_timeout)
+        return usable
+
+    def observe_clock(self, now: float, cluster: str, asked: float, actual: float) -> None:
+        """Clock [Hz] that a cluster was asked for and has: one that stays below is throttled, and learnt as that."""
+        if asked > 0 and actual > 0:
+            if actual < asked * (1.0 - self.settings.clock_tolerance):
+                self.ceilings[cluster] = (actual, now + self.settings.throttle_hold)
+            elif cluster in self.ceilings and asked > self.ceilings[cluster][0]:
+                del self.ceilings[cluster]
+
+    def end_ceilings(self, now: float) -> None:
+        """Let the clocks be tried again that were last seen throttled long ago."""
+        for cluster in [cluster for cluster, (_, until) in self.ceilings.items() if now >= until]:
+            del self.ceilings[cluster]
+
+    @property
+    def thermal_watts(self) -> float:
+        """[W] the tightest thermal cap; inf: none."""
+        return min((0.0 if zone.critical else zone.watts for zone in self._zones.values()), default=math.inf)
+
+    @property
+    def thermal_cap(self) -> PowerCap | None:
+        """The tightest thermal cap in force."""
+        caps = [zone.cap for zone in self._zones.values() if zone.cap]
+        return min(caps, key=lambda cap: cap.watts, default=None)
+
+    @property
+    def battery_watts(self) -> float:
+        """[W] the cap of thresholds and mission; inf: none."""
+        return min(self.battery.watts, self.mission.watts)
+
+    @property
+    def battery_text(self) -> str:
+        """What the battery says, in words."""
+        return self.mission.cap.text if self.mission.watts < self.battery.watts else str(self.battery)
+
+    @property
+    def caps(self) -> list[PowerCap]:
+        """Every cap in force."""
+        caps = [zone.cap for zone in self._zones.values()] + [self.battery.cap, self.mission.cap]
+        return [cap for cap in caps if cap]
+
+    def falls_back(self, name: str) -> bool:
+        """Whether this stale input calls for the fallback point."""
+        kind, _, zone = name.partition(" ")
+        policy = getattr(self.settings, f"{kind}_stale_policy")
+        nothing_to_keep = zone in self._zones and math.isnan(self._zones[zone].celsius)
+        return policy == "fallback" or (policy == "keep" and nothing_to_keep)
+
+    def ignores(self, name: str) -> bool:
+        """Whether this stale input is ignored; the policies allow that for the battery alone."""
+        return name == "battery" and self.settings.battery_stale_policy == "ignore"
+
+    @property
+    def _uses_battery(self) -> bool:
+        return bool(self.settings.battery) or not math.isnan(self.settings.battery_capacity)
+
+    @property
+    def _ceiling_of_budgets(self) -> float:
+        # With the margin, or the most demanding point could never come back while the budget is at its ceiling.
+        greatest = self._greatest_power * (1.0 + self.settings.margin)
+        return greatest if greatest > 0 else math.inf
+
+    def _thermal_budget(self, zone: ThermalZone) -> ThermalBudget:
+        return ThermalBudget(zone, self._ceiling_of_budgets)

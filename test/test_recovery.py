@@ -1,0 +1,66 @@
+"""After a phase of contention the manager is soon back at the point that it had before."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dynamic_perception.management.manager import ManagerSettings
+from tables import board, point, table
+from virtual_robot import FRAME, Robot, name
+
+CONTENTION = 20.0  # [s]
+FEW_SECONDS = 6.5  # the dwell of 5 s, and what it takes to notice
+
+
+def seconds_to_return(robot: Robot, before: str, limit: float = 120.0) -> float:
+    """How long the robot runs until it is at the point `before` again [s]; inf after `limit`."""
+    start = robot.time
+    while robot.time - start < limit:
+        if name(robot.run(FRAME)) == before:
+            return robot.time - start
+    return math.inf
+
+
+def contended(slow_down: dict[str, float], deadline: float = 15e-3, points=None, noise: float = 0.02,
+              seconds: float = CONTENTION) -> tuple[Robot, str]:
+    """A robot whose elements were slowed by other work, which has just ended, and its point before that."""
+    robot = Robot(ManagerSettings(report_timeout=math.inf), points=points, noise=noise)
+    robot.manager.set_deadline(0.0, deadline)
+    before = name(robot.run(10.0))
+    robot.slow_down = slow_down
+    assert name(robot.run(seconds)) != before
+    robot.slow_down = {}
+    return robot, before
+
+
+@pytest.mark.parametrize("deadline", [14.5e-3, 15e-3, 20e-3, 28e-3])
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.05])
+def test_when_a_whole_cluster_was_slowed_the_earlier_point_is_back_within_seconds(deadline, noise):
+    robot, before = contended({"cpu:1": 3.0, "cpu:2": 3.0}, deadline, noise=noise)
+    assert seconds_to_return(robot, before) < FEW_SECONDS
+
+
+def test_while_a_whole_cluster_is_slowed_nothing_is_tried_that_cannot_work():
+    robot, _ = contended({"cpu:1": 3.0, "cpu:2": 3.0}, seconds=300.0)
+    moves = [change for change in robot.changes if "was" in change.detail]
+    assert len(moves) <= 6
+
+
+def test_when_one_element_was_slowed_it_is_tried_again_about_as_long_after_as_the_contention_lasted():
+    robot, before = contended({"cpu:2": 3.0})
+    assert seconds_to_return(robot, before) < 0.75 * CONTENTION
+
+
+def test_a_single_element_that_recovers_is_back_within_seconds():
+    points = table([point(subnetwork, "cpu:2", latency, accuracy=accuracy) for subnetwork, latency, accuracy
+                    in (("25%", 2e-3, 0.78), ("50%", 4e-3, 0.81), ("100%", 11e-3, 0.85))])
+    robot, before = contended({"cpu:2": 3.0}, points=points)
+    assert seconds_to_return(robot, before) < FEW_SECONDS
+
+
+def test_an_element_that_stays_slow_is_tried_less_and_less_often():
+    robot, _ = contended({"cpu:2": 3.0}, seconds=600.0)
+    trials = [change for change in robot.changes if "on cpu:2" in name(change)][1:]
+    assert 2 <= len(trials) <= 16
