@@ -1,0 +1,58 @@
+"""The resource manager of this package, as the simulated machine drives it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from dynamic_perception.management.environment import EnvironmentSettings
+from dynamic_perception.management.manager import ManagerSettings, ResourceManager
+from dynamic_perception.management.target import Target
+from dynamic_perception.simulation.boards import BATTERY_POLICY, ZONE, Board
+from dynamic_perception.simulation.manager import Manager
+
+# Tuned on the tuning seeds of benchmarks/control.py.
+TUNED = ManagerSettings(deadline_probability=0.99, dwell=0.5, longest_dwell=4.0, margin=0.02,
+                        environment=EnvironmentSettings())
+
+
+class Ours(Manager):
+    """ResourceManager with the board's thermal zone and the battery's policy; `settings`: the rest."""
+
+    def __init__(self, board: Board, settings: ManagerSettings = TUNED, name: str = "ours"):
+        super().__init__(board)
+        self.name = name
+        thermal = () if board.zone is None else (board.zone,)
+        battery = () if math.isnan(board.table.power.sum()) else BATTERY_POLICY
+        self._manager = ResourceManager(board.table, replace(settings, thermal=thermal, battery=battery))
+        table = board.table
+        self._names = list(zip(table.subnetwork, table.compute_element, table.cpu_frequency.tolist(),
+                               table.gpu_frequency.tolist()))
+        self._cpu = [not math.isnan(clock) for clock in table.cpu_frequency.tolist()]
+        self._detail = ""
+        celsius = board.temperature().celsius
+        if board.zone is not None:
+            self._manager.observe_temperature(0.0, ZONE, celsius)
+
+    def set_target(self, time: float, target: Target) -> None:
+        self._manager.set_target(time, target)
+
+    def decide(self, time: float, frame: int) -> int:
+        decision = self._manager.decide(time)
+        if decision.changed:
+            self._detail = f"{decision.reason.name.lower().replace('_', ' ')}: {decision.detail}"
+        return decision.index
+
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float) -> None:
+        """As the node does: subnetwork and element that were asked for, clocks as they were."""
+        subnetwork, element, _, _ = self._names[row]
+        _, _, cpu, gpu = self._names[ran]
+        self._manager.observe_report(time, subnetwork, element, inference, overhead, cpu, gpu)
+
+    def hear(self, time: float, celsius: float, charge: float) -> None:
+        if self.board.zone is not None:
+            self._manager.observe_temperature(time, ZONE, celsius)
+        self._manager.observe_battery(time, charge, True)
+
+    def explanation(self) -> str:
+        return self._detail
