@@ -65,7 +65,8 @@ class Alert(Manager):
         else:
             self._best_first = np.lexsort((self._latency, self._energy, -self._accuracy))
 
-    def report(self, time: float, row: int, ran: int, inference: float, overhead: float) -> None:
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
+               waited: float) -> None:
         """One step of the filter; the profiled latency is that of the point that was asked for."""
         settings = self._settings
         error = inference / self._latency[row] - self.mean

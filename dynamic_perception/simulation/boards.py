@@ -23,6 +23,11 @@ SHIPPED = {"odroid_xu3": "odroid_xu3/group_cnn_cifar10", "jetson_xavier_nx": "je
 BATTERY_POLICY = (BatteryThreshold(0.2, max_power_fraction=0.5), BatteryThreshold(0.1, max_power_fraction=0.25))
 
 
+# Linux's default gains, 0.87 W/K and up here, are for a board that takes minutes: with a core that settles 7.7 K/W within
+# 2 s and a sensor that is read every second, they make the cap swing between nothing and everything.
+XU3_GAINS = {"overshoot_gain": 0.12, "undershoot_gain": 0.12, "integral_gain": 0.05, "integral_cutoff": 10.0}
+
+
 @dataclass(frozen=True, eq=False)
 class Board:
     """A machine: its table, and what surrounds it.
@@ -115,7 +120,7 @@ def odroid_xu3(table: OperatingPointTable) -> Board:
         temperature=OdroidXu3Temperature,
         trips=(TripPoint(70.0, 10.0, {"a15": (0, 2), "a7": (0, 2)}),
                TripPoint(85.0, 10.0, {"a15": (3, 11), "a7": (3, 7)})),
-        zone=ThermalZone(ZONE, sustainable_power=5.2, switch_on=76.0, control=82.0, critical=92.0),
+        zone=ThermalZone(ZONE, sustainable_power=5.2, switch_on=76.0, control=82.0, critical=92.0, **XU3_GAINS),
         sources={"temperature": "predictor fitted on the board (PRiME project, 2017)",
                  "trip points": "kernel's device tree: 70, 85 °C, hysteresis 10 K, every 250 ms",
                  "other work": "assumed: 0.6 W per busy core, an A15 at 1.2 GHz in the modelled table",

@@ -52,8 +52,9 @@ class NetworkOnly(Manager):
     def set_target(self, time: float, target: Target) -> None:
         self._deadline = target.max_latency
 
-    def report(self, time: float, row: int, ran: int, inference: float, overhead: float) -> None:
-        self._recent.append(inference + overhead)
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
+               waited: float) -> None:
+        self._recent.append(inference + overhead + waited)
 
     def decide(self, time: float, frame: int) -> int:
         if len(self._recent) == self.WINDOW:

@@ -69,6 +69,7 @@ class SchedutilSettings:
     headroom: float = 1.25
     half_life: float = 32e-3
     tick: float = 4e-3
+    util_est: bool = True          # since Linux 4.17
     estimate_weight: float = 0.25  # UTIL_EST_WEIGHT_SHIFT = 2
 
 
@@ -122,6 +123,8 @@ class Schedutil(LargestThatFits):
             energy += step * powers[index]
             decay = kept if step == settings.tick else 0.5 ** (step / settings.half_life)
             load = load * decay + (1.0 - decay) * shares[index]
-        self._load, self._ended, self._last = load, time + elapsed, load
-        self._estimate += settings.estimate_weight * (load - self._estimate)
+        self._load, self._ended = load, time + elapsed
+        if settings.util_est:
+            self._last = load
+            self._estimate += settings.estimate_weight * (load - self._estimate)
         return elapsed, energy / elapsed if elapsed > 0 else math.nan, int(rows[index])

@@ -34,8 +34,12 @@ class Manager:
         """The row that frame number `frame`, which starts at `time` [s], is to run at."""
         raise NotImplementedError
 
-    def report(self, time: float, row: int, ran: int, inference: float, overhead: float) -> None:
-        """A frame ended at `time`: asked for `row`, it ran as row `ran` (another where the clock was throttled)."""
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
+               waited: float) -> None:
+        """A frame ended at `time`: asked for `row`, it ran as row `ran` (another where the clock was throttled).
+
+        It took `inference` s and `overhead` s around that, after it had `waited` s for the frame before to end.
+        """
 
     def hear(self, time: float, celsius: float, charge: float) -> None:
         """Sensors, as read: late, rounded and noisy."""

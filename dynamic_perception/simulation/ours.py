@@ -43,11 +43,12 @@ class Ours(Manager):
             self._detail = f"{decision.reason.name.lower().replace('_', ' ')}: {decision.detail}"
         return decision.index
 
-    def report(self, time: float, row: int, ran: int, inference: float, overhead: float) -> None:
-        """As the node does: subnetwork and element that were asked for, clocks as they were."""
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
+               waited: float) -> None:
+        """As the node does: subnetwork and element that were asked for, clocks as they were, all that is no inference."""
         subnetwork, element, _, _ = self._names[row]
         _, _, cpu, gpu = self._names[ran]
-        self._manager.observe_report(time, subnetwork, element, inference, overhead, cpu, gpu)
+        self._manager.observe_report(time, subnetwork, element, inference, overhead + waited, cpu, gpu)
 
     def hear(self, time: float, celsius: float, charge: float) -> None:
         if self.board.zone is not None:

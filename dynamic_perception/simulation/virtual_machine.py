@@ -135,7 +135,7 @@ class _Running:
             asked[frame], ran[frame] = row, last
             columns["inference"][frame], columns["energy"][frame] = inference, inference * power
             columns["latency"][frame] = free_at - arrival[frame]
-            manager.report(free_at, row, last, inference, free_at - arrival[frame] - inference)
+            manager.report(free_at, row, last, inference, overhead, start - arrival[frame])
         rows = np.array(ran)
         accuracy = np.where(rows >= 0, machine.board.table.accuracy[rows], math.nan)
         return Run(manager.name, trace, np.array(asked), rows, **{name: np.array(values) for name, values in columns.items()},
