@@ -36,22 +36,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from typing import Callable
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from dynamic_perception.report.progress import progress_bar
-from dynamic_perception.simulation.alert import Alert, AlertSettings
 from dynamic_perception.simulation.boards import Board, find_board, knows_energy
+from dynamic_perception.simulation.catalogue import MANAGERS
 from dynamic_perception.simulation.comparison import (against_governor, against_shared_governor, recovery_frames,
                                                       step_trace)
 from dynamic_perception.simulation.families import FAMILIES, make_trace
-from dynamic_perception.simulation.fixed import FixedNetwork, NetworkOnly
-from dynamic_perception.simulation.governors import Performance, Powersave, Schedutil, SchedutilSettings
-from dynamic_perception.simulation.manager import Manager
-from dynamic_perception.simulation.oracle import Oracle
+from dynamic_perception.simulation.governors import Schedutil, SchedutilSettings
 from dynamic_perception.simulation.ours import Ours
 from dynamic_perception.simulation.summary import energy_ratio, error_ratio, keeps_limits, summarise
 from dynamic_perception.simulation.two_networks import make_shared_trace
@@ -60,11 +57,8 @@ from dynamic_perception.simulation.virtual_machine import Run, VirtualMachine
 TUNING_SEEDS = range(0, 12)
 FIRST_REPORT_SEED = 1000
 STEPS_PER_SEED = 4
-COMPARED: dict[str, Callable[[Board], Manager]] = {
-    "oracle": Oracle, "ours": Ours, "ALERT": Alert,
-    "ALERT as published": lambda board: Alert(board, AlertSettings(), "ALERT as published"),
-    "network only": NetworkOnly, "schedutil": Schedutil, "performance": Performance, "powersave": Powersave,
-    "fixed largest": lambda board: FixedNetwork(board, True), "fixed smallest": lambda board: FixedNetwork(board, False)}
+COMPARED = {name: MANAGERS[name] for name in ("oracle", "ours", "ours-default", "alert", "alert-published", "network-only",
+                                              "schedutil", "performance", "powersave", "fixed-largest", "fixed-smallest")}
 OBJECTIVES = ("energy", "accuracy")
 RATIOS = {"energy": energy_ratio, "accuracy": error_ratio}
 
@@ -105,15 +99,13 @@ def compare(board: Board, family: str, seed: int, report: Report) -> None:
             report.add(f"{objective} misses: {name}", family, float(1 - run.met.mean()))
             report.add(f"{objective} limits: {name}", family, float((run.met & ~keeps_limits(run, objective)).mean()))
         if objective == "energy":
-            report.add("energy vs ALERT", family, energy_ratio(runs["ours"], runs["ALERT"]))
+            report.add("energy vs ALERT", family, energy_ratio(runs["ours"], runs["alert"]))
         else:
-            report.add("error vs network only", family, _at_same_energy(machine, runs["network only"]))
+            report.add("error vs network only", family, _at_same_energy(machine, runs["network-only"]))
 
 
 def _at_same_energy(machine: VirtualMachine, other: Run) -> float:
     """Error of ours over that of `other`, with its mean energy as the budget."""
-    from dataclasses import replace
-
     budget = summarise(other).energy
     if np.isnan(budget):
         return float("nan")
@@ -136,7 +128,7 @@ def compare_governors(board: Board, family: str, seed: int, report: Report) -> N
 def speeds(board: Board, seeds: range) -> dict[str, float]:
     """Decisions per second: of the machine alone, with the fixed network, and with ours and the oracle."""
     found = {}
-    for name in ("fixed largest", "ours", "ALERT", "oracle"):
+    for name in ("fixed-largest", "ours", "alert", "oracle"):
         machines = [VirtualMachine(board, make_trace(family, board, seeds[0]), 0) for family in FAMILIES]
         started = time.perf_counter()
         for machine in machines:
@@ -195,7 +187,7 @@ def print_report(console: Console, report: Report) -> None:
         ratios = [f"{report.mean(name, family):.3f} ({report.worst(name, family):.3f})" if len(report.of(name, family)) else ""
                   for name in columns.values()]
         misses = [f"{100 * report.mean(f'misses: {name}', family):.2f}" if len(report.of(f"misses: {name}", family)) else ""
-                  for name in ("ours", "oracle", "ALERT")]
+                  for name in ("ours", "oracle", "alert")]
         families.add_row(family, *ratios, *misses)
     console.print(families)
 
@@ -219,18 +211,18 @@ def figures(report: Report) -> dict[str, float]:
         "energy_vs_schedutil": mean(of_one("energy vs schedutil")),
         "latency_vs_schedutil": mean(of_one("latency vs schedutil")),
         "energy_vs_alert": report.mean("energy vs ALERT"),
-        "miss_vs_alert": report.mean("misses: ours") / max(report.mean("misses: ALERT"), 1e-12),
+        "miss_vs_alert": report.mean("misses: ours") / max(report.mean("misses: alert"), 1e-12),
         "error_vs_network_only": report.mean("error vs network only"),
         **two,
         "recovery_frames_after_step": float(np.quantile(report.of("recovery"), 0.95)),
         "energy_over_oracle_worst": report.worst("energy over oracle: ours"),
         "error_over_oracle_worst": report.worst("accuracy over oracle: ours"),
         "miss_rate_worst": report.worst("misses: ours"),
-        "miss_rate_alert": report.mean("misses: ALERT"),
+        "miss_rate_alert": report.mean("misses: alert"),
         "limits_rate": report.mean("limits: ours"), "limits_rate_oracle": report.mean("limits: oracle"),
-        "limits_rate_alert": report.mean("limits: ALERT"),
-        "alert_energy_over_oracle": report.mean("energy over oracle: ALERT"),
-        "alert_error_over_oracle": report.mean("accuracy over oracle: ALERT"),
+        "limits_rate_alert": report.mean("limits: alert"),
+        "alert_energy_over_oracle": report.mean("energy over oracle: alert"),
+        "alert_error_over_oracle": report.mean("accuracy over oracle: alert"),
         "accuracy_gain_vs_schedutil": mean(of_one("accuracy_gain vs schedutil")),
         "miss_gain_vs_schedutil": mean(of_one("miss_gain vs schedutil")),
         "board_power_vs_schedutil": report.mean("board_power vs schedutil"),
@@ -262,10 +254,10 @@ def main() -> None:
     rates = speeds(board, seeds)
     console.print(f"{board.name}: {len(board.table)} operating points; seeds {seeds[0]} to {seeds[-1]}, tuned on "
                   f"{TUNING_SEEDS[0]} to {TUNING_SEEDS[-1]}; decisions per second: machine with a fixed network "
-                  f"{rates['fixed largest']:,.0f}, with ours {rates['ours']:,.0f}, with ALERT {rates['ALERT']:,.0f}, with the "
+                  f"{rates['fixed-largest']:,.0f}, with ours {rates['ours']:,.0f}, with ALERT {rates['alert']:,.0f}, with the "
                   f"oracle {rates['oracle']:,.0f}", highlight=False)
     print(json.dumps({"platform": board.name, "seeds": arguments.seeds, **figures(report),
-                      "decisions_per_second_platform": round(rates["fixed largest"]),
+                      "decisions_per_second_platform": round(rates["fixed-largest"]),
                       "decisions_per_second_ours": round(rates["ours"])}))
 
 

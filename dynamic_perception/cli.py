@@ -11,6 +11,7 @@ from dynamic_perception.hardware.commands import add_hardware, add_restore
 from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
 from dynamic_perception.profiling.plan_command import add_plan
+from dynamic_perception.simulation.commands import add_simulate
 from dynamic_perception.training.commands import add_calibrate, add_evaluate, add_train
 from dynamic_perception.training.search_command import add_search
 
@@ -23,8 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="dynamic-perception",
         description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_demo, add_profile, add_plan, add_train, add_evaluate, add_calibrate, add_search, add_import_ofa,
-                add_export, add_hardware, add_restore):
+    for add in (add_demo, add_profile, add_plan, add_simulate, add_train, add_evaluate, add_calibrate, add_search,
+                add_import_ofa, add_export, add_hardware, add_restore):
         add(commands)
     chosen = parser.parse_args(arguments)
     try:
