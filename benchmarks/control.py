@@ -16,12 +16,13 @@ deadline and energy budget.
     miss_rate_oracle          the same of the oracle: what no choice could have answered in time
     energy_vs_schedutil       ours / schedutil's energy.  Schedutil: largest network that fits at full clock, fastest element,
                               with util_est (Linux since 4.17).  Ours has its accuracy as a floor that is never given up, and
-                              the longest deadline with which its mean latency is no more than schedutil's
+                              the longest deadline with which its mean latency is no more than schedutil's; it minds neither
+                              heat nor battery, as little as schedutil does, and the kernel throttles both
     latency_vs_schedutil      mean latency of the same runs, ours / schedutil's
     energy_vs_alert           least energy: ours / ALERT's, of the frames in which both are in time and at the floor
     miss_vs_alert             share of missed deadlines, ours / ALERT's, mean of both objectives (below 1: fewer)
     error_vs_network_only     ours / network only's error, of the frames in which both are in time; ours has the network
-                              only's mean energy as the budget of every frame
+                              only's mean energy as the budget of every frame, and minds neither heat nor battery
     two_networks_energy_vs_schedutil, two_networks_latency_vs_schedutil    as above, of two networks on one board
     recovery_frames_after_step   every element, or one cluster, is slowed 1.3 to 2 times: the number of the frame, that of the
                               step being 1, from which on 5 in a row are in time; 95th percentile over steps and objectives
@@ -110,7 +111,7 @@ def _at_same_energy(machine: VirtualMachine, other: Run) -> float:
     if np.isnan(budget):
         return float("nan")
     trace = replace(machine.trace, max_energy=budget)
-    ours = VirtualMachine(machine.board, trace, 0).run(Ours(machine.board), "accuracy")
+    ours = VirtualMachine(machine.board, trace, 0).run(Ours(machine.board, budgets=False), "accuracy")
     both = ours.met & other.met
     return float((1 - ours.accuracy[both]).sum() / (1 - other.accuracy[both]).sum()) if both.any() else float("nan")
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from dynamic_perception.report.timeline import DPI, FAINT, FONT, INK, LIMIT, REASON_COLOURS
 from dynamic_perception.simulation.boards import Board
 from dynamic_perception.simulation.summary import Summary, summarise
+from dynamic_perception.simulation.trace import slow_downs
 from dynamic_perception.simulation.virtual_machine import Run
 
 # Okabe and Ito's colours; ours keeps the manager's of the other pictures, the oracle is black.
@@ -187,8 +188,6 @@ def _draw_column(axes: Axes, shown: Sequence[Run], values, label: str, step: boo
 
 def _draw_machine(axes: Axes, board: Board, run: Run) -> None:
     """By how much the trace slows the fastest element, and other clusters where that differs."""
-    from dynamic_perception.simulation.trace import slow_downs
-
     _prepare(axes, "slowed\nby")
     factors = slow_downs(run.trace, board.clusters, board.element_cluster, board.threads, board.cores)
     colours = ("#444444", "#B0B0B0", "#888888")
@@ -309,7 +308,7 @@ def make_misses(board: Board, runs: Sequence[Run]) -> Figure:
         axes.text(late + never + 0.006 * max(longest, 1.0), number, f"{late + never:.2f} %{split}", va="center",
                   fontsize=FONT["small"], color=INK)
     axes.set_yticks(range(len(runs)), [run.manager for run in runs[::-1]], fontsize=FONT["text"])
-    axes.set_xlim(0, 1.32 * max(longest, 1.0))
+    axes.set_xlim(0, 1.5 * max(longest, 1.0))
     axes.set_xlabel("missed deadlines [% of all frames]", fontsize=FONT["text"], color=INK)
     _title(figure, board, runs[0], "Missed deadlines")
     return figure

@@ -89,10 +89,9 @@ def print_comparison(console: Console, board: Board, trace: Trace, runs: list[Ru
     wanted = {"energy": "least energy at the floor of accuracy", "accuracy": "most accuracy within the budget of energy"}
     ratio_name = {"energy": "energy /\noracle", "accuracy": "error /\noracle"}[objective]
     table = Table(title=f"{wanted[objective]}, deadline {_range(1e3 * trace.deadline)} ms", title_justify="left", box=None,
-                  padding=(0, 2, 0, 0))
-    for heading in ("manager", "energy\n[mJ]", "accuracy\n[%]", "latency\n[ms]", "missed\n[%]",
-                    {"energy": "below floor\n[%]", "accuracy": "over budget\n[%]"}[objective], ratio_name, "hottest\n[°C]",
-                    "board\n[W]", "moves"):
+                  padding=(0, 1, 0, 0))
+    for heading in ("manager", "mJ", "accuracy\n%", "ms", "missed\n%", {"energy": "below\nfloor %",
+                    "accuracy": "over\nbudget %"}[objective], ratio_name, "°C", "board\nW", "moves"):
         table.add_column(heading, justify="left" if heading == "manager" else "right", no_wrap=True)
     oracle = next((run for run in runs if run.manager == "oracle"), None)
     for run in runs:

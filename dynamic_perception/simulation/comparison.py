@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 
@@ -26,10 +26,7 @@ STEP_AT, STEP_FRAMES = 60, 160
 
 @dataclass(frozen=True)
 class Matched:
-    """Ours over the other: energy per answered frame, mean latency, board power; and the differences of accuracy and miss rate.
-
-    `energies`, `latencies`: ours and the other's, means.
-    """
+    """Ours over the other: energy per answered frame, mean latency, board power; differences of accuracy and miss rate."""
 
     energy: float
     latency: float
@@ -49,7 +46,8 @@ def against_governor(board: Board, trace: Trace, governor: LargestThatFits, seed
 
     Ours gets the accuracy of the governor's network as a floor that is never given up, and the longest deadline, as one
     factor of the trace's, with which its mean latency is no more than the governor's: what a user would set who wants to
-    keep exactly what the governor gave.  Both are judged by the trace's own deadlines.
+    keep exactly what the governor gave.  It minds neither heat nor battery, as little as the governor; the kernel throttles
+    both.  Both are judged by the trace's own deadlines.
     """
     other = VirtualMachine(board, trace, seed).run(governor)
     theirs = summarise(other)
@@ -57,21 +55,21 @@ def against_governor(board: Board, trace: Trace, governor: LargestThatFits, seed
 
     def run(factor: float) -> tuple[Run, bool]:
         asked = replace(trace, deadline=trace.deadline * factor, min_accuracy=floor)
-        mine = VirtualMachine(board, asked, seed).run(Ours(board, keep_accuracy(settings)))
+        mine = VirtualMachine(board, asked, seed).run(Ours(board, keep_accuracy(settings), budgets=False))
         return replace(mine, trace=trace), summarise(mine).latency <= theirs.latency
 
-    mine, _ = _longest(run)
+    mine = _longest(run)
     ours = summarise(mine)
     return Matched(ours.energy / theirs.energy, ours.latency / theirs.latency, ours.board_power / theirs.board_power,
                    ours.accuracy - theirs.accuracy, ours.miss_rate - theirs.miss_rate)
 
 
-def _longest(run: Callable[[float], tuple[object, bool]]) -> tuple[object, float]:
+def _longest(run: Callable[[float], tuple[Any, bool]]) -> Any:
     """The result at the greatest factor that is accepted, by bisection; at the least one if none is."""
     low, high = FACTORS
     result, accepted = run(high)
     if accepted:
-        return result, high
+        return result
     best, _ = run(low)
     for _ in range(STEPS):
         middle = (low + high) / 2
@@ -80,7 +78,7 @@ def _longest(run: Callable[[float], tuple[object, bool]]) -> tuple[object, float
             best, low = result, middle
         else:
             high = middle
-    return best, low
+    return best
 
 
 def against_shared_governor(board: Board, shared: SharedTrace, settings: ManagerSettings = TUNED) -> Matched:
@@ -96,7 +94,7 @@ def against_shared_governor(board: Board, shared: SharedTrace, settings: Manager
         mine = replace(machine.run_joint(asked, floors, keep_accuracy(settings)), shared=shared)
         return mine, float(np.nanmean(mine.latency)) <= latency
 
-    mine, _ = _longest(run)
+    mine = _longest(run)
     return Matched(float(np.nanmean(mine.energy) / np.nanmean(theirs.energy)), float(np.nanmean(mine.latency)) / latency,
                    math.nan, float(np.nanmean(mine.accuracy) - np.nanmean(theirs.accuracy)),
                    mine.miss_rate - theirs.miss_rate)

@@ -19,20 +19,18 @@ TUNED = ManagerSettings(deadline_probability=0.99, dwell=0.5, longest_dwell=4.0,
 class Ours(Manager):
     """ResourceManager with the board's thermal zone and the battery's policy; `settings`: the rest."""
 
-    def __init__(self, board: Board, settings: ManagerSettings = TUNED, name: str = "ours"):
+    def __init__(self, board: Board, settings: ManagerSettings = TUNED, name: str = "ours", budgets: bool = True):
+        """Without `budgets` it minds neither heat nor battery, like the managers that know of neither."""
         super().__init__(board)
         self.name = name
-        thermal = () if board.zone is None else (board.zone,)
-        battery = () if math.isnan(board.table.power.sum()) else BATTERY_POLICY
+        thermal = (board.zone,) if budgets and board.zone is not None else ()
+        battery = BATTERY_POLICY if budgets and not math.isnan(board.table.power.sum()) else ()
         self._manager = ResourceManager(board.table, replace(settings, thermal=thermal, battery=battery))
         table = board.table
         self._names = list(zip(table.subnetwork, table.compute_element, table.cpu_frequency.tolist(),
                                table.gpu_frequency.tolist()))
-        self._cpu = [not math.isnan(clock) for clock in table.cpu_frequency.tolist()]
         self._detail = ""
-        celsius = board.temperature().celsius
-        if board.zone is not None:
-            self._manager.observe_temperature(0.0, ZONE, celsius)
+        self._manager.observe_temperature(0.0, ZONE, board.temperature().celsius)
 
     def set_target(self, time: float, target: Target) -> None:
         self._manager.set_target(time, target)
@@ -51,8 +49,7 @@ class Ours(Manager):
         self._manager.observe_report(time, subnetwork, element, inference, overhead + waited, cpu, gpu)
 
     def hear(self, time: float, celsius: float, charge: float) -> None:
-        if self.board.zone is not None:
-            self._manager.observe_temperature(time, ZONE, celsius)
+        self._manager.observe_temperature(time, ZONE, celsius)
         self._manager.observe_battery(time, charge, True)
 
     def explanation(self) -> str:
