@@ -2,6 +2,8 @@
 
     .venv/bin/python benchmarks/switching.py [BUNDLE ...] [--engines NAME ...] [--switches N]
 
+Before every inference there is a pause, as between the frames of a camera, in which an engine's threads fall asleep.
+
 Definitions, so that nobody can misread them; of several bundles and engines each number is the greatest:
     switch_p50_ms, switch_p99_ms      one `activate` of another operating point, in random order over all of them
     first_inference_over_steady_p95   every inference counts as a multiple of its point's steady median; the 95th percentile of
@@ -30,7 +32,8 @@ from dynamic_perception.installation import share_folder
 from dynamic_perception.networks.bundle import MODEL_FILE, find_bundle, read_bundle
 from dynamic_perception.report.progress import progress_bar
 
-STEADY_RUNS = 5  # inferences after the first one on each point
+STEADY_RUNS = 3  # inferences after the first one on each point
+PAUSE = 5e-3  # [s]
 WARM_UP_SWITCHES = 50
 UNLIMITED = 2**62  # [byte] every point is ready
 
@@ -91,7 +94,7 @@ def main() -> None:
 
 def measure(engine: Engine, switches: int) -> dict[str, float]:
     """What the definitions say, of one engine and its bundle, and the ratio of the worst single point."""
-    elements, subnetworks = discover_elements(), engine.bundle.subnetworks
+    elements, subnetworks = discover_elements(), engine.subnetworks
     engine.prepare([s.name for s in subnetworks], elements, warm_up_runs=10)
     points = [(s.name, element) for element in elements for s in subnetworks]
     random = np.random.default_rng(1)
@@ -106,9 +109,9 @@ def measure(engine: Engine, switches: int) -> dict[str, float]:
             started = time.perf_counter()
             engine.activate(*points[current])
             switched = time.perf_counter()
-            engine.run(image)
-            runs = [time.perf_counter() - switched]
-            for _ in range(STEADY_RUNS):
+            runs = []
+            for _ in range(1 + STEADY_RUNS):
+                time.sleep(PAUSE)
                 started_run = time.perf_counter()
                 engine.run(image)
                 runs.append(time.perf_counter() - started_run)

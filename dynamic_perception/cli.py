@@ -7,14 +7,33 @@ import sys
 
 from dynamic_perception.demo.commands import add_demo
 from dynamic_perception.engines.commands import add_export
-from dynamic_perception.hardware.commands import add_hardware, add_restore
+from dynamic_perception.hardware.clock_commands import add_clock_helper, add_emulate_cpufreq, add_restore
+from dynamic_perception.hardware.commands import add_hardware
 from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
 from dynamic_perception.profiling.plan_command import add_plan
 from dynamic_perception.simulation.commands import add_simulate
 from dynamic_perception.training.commands import add_calibrate, add_evaluate, add_train
+from dynamic_perception.training.quantise_command import add_quantise
 from dynamic_perception.training.search_command import add_search
 
+COMMANDS = (
+    add_demo,
+    add_hardware,
+    add_profile,
+    add_plan,
+    add_simulate,
+    add_train,
+    add_evaluate,
+    add_calibrate,
+    add_quantise,
+    add_search,
+    add_import_ofa,
+    add_export,
+    add_restore,
+    add_clock_helper,
+    add_emulate_cpufreq,
+)
 INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 
 
@@ -24,8 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="dynamic-perception",
         description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (add_demo, add_profile, add_plan, add_simulate, add_train, add_evaluate, add_calibrate, add_search,
-                add_import_ofa, add_export, add_hardware, add_restore):
+    for add in COMMANDS:
         add(commands)
     chosen = parser.parse_args(arguments)
     try:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamic_perception.management.budgets import (BatteryBudget, BatteryCondition, BatteryThreshold, ThermalBudget,
-                                                   ThermalZone, possible_temperature, share_power)
+from dynamic_perception.management.budgets import (BatteryBudget, BatteryCondition, BatteryThreshold, MissionBudget,
+                                                   ThermalBudget, ThermalZone, possible_temperature, share_power)
 
 THRESHOLDS = (BatteryThreshold(0.5, max_power_fraction=0.8), BatteryThreshold(0.2, max_power=2.1))
 ZONE = ThermalZone("cpu", sustainable_power=2.5, switch_on=60.0, control=75.0, critical=100.0)  # Linux's worked example
@@ -130,6 +130,56 @@ def test_a_threshold_that_makes_no_sense_is_refused(settings, named):
 def test_a_fraction_of_an_unknown_power_is_refused():
     with pytest.raises(ValueError, match="the table knows no power"):
         BatteryBudget([BatteryThreshold(0.2, max_power_fraction=0.5)])
+
+
+# ---- a mission
+
+def mission(percentage: float = 0.5, seconds: float = 3600.0) -> MissionBudget:
+    """10 Wh of battery, of which 10 % are to be left, and 1 W for everything else."""
+    budget = MissionBudget(capacity=36_000.0, reserve=0.1, other_load=1.0)
+    budget.set_end(0.0, seconds)
+    budget.observe(0.0, percentage, present=True)
+    return budget
+
+
+def test_the_energy_that_is_left_is_spread_over_the_mission():
+    budget = mission()
+    assert budget.watts == pytest.approx(0.4 * 36_000 / 3600 - 1.0)
+    assert budget.cap.text == "battery 0.50 for 60 min of mission: cap 3 W"
+
+
+def test_who_draws_the_cap_still_has_the_same_cap_later():
+    budget = mission()
+    budget.observe(900.0, 0.5 - (3.0 + 1.0) * 900 / 36_000, present=True)
+    assert budget.watts == pytest.approx(3.0)
+
+
+def test_a_battery_at_its_reserve_leaves_nothing():
+    assert mission(percentage=0.05).watts == 0.0
+
+
+@pytest.mark.parametrize("end", [lambda b: b.set_end(0.0, 0.0), lambda b: b.set_end(0.0, math.nan),
+                                 lambda b: b.observe(4000.0, 0.5, True), lambda b: b.observe(0.0, 0.5, False)])
+def test_without_a_mission_or_after_it_or_on_mains_power_there_is_no_cap(end):
+    budget = mission()
+    end(budget)
+    assert budget.cap is None
+
+
+def test_an_unknown_charge_keeps_the_last_one():
+    budget = mission()
+    budget.observe(0.0, math.nan, present=True)
+    assert budget.watts == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("call, named", [
+    (lambda: MissionBudget(capacity=0.0), "capacity is 0"), (lambda: MissionBudget(reserve=1.0), "reserve is 1"),
+    (lambda: MissionBudget(other_load=-1.0), "other_load is -1"),
+    (lambda: mission().set_end(0.0, -1.0), "mission is -1"),
+    (lambda: MissionBudget().set_end(0.0, 60.0), "set battery_capacity")])
+def test_a_mission_that_makes_no_sense_is_refused(call, named):
+    with pytest.raises(ValueError, match=named):
+        call()
 
 
 # ---- temperature

@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sysfs_trees import CPUFREQ, XU3_BIG, XU3_LITTLE, container, laptop, odroid_xu3, policy_files
 
-from dynamic_perception.hardware import cpufreq
-from dynamic_perception.hardware.clocks import ClockControl, ClocksInUse, default_state_file, restore_saved
+from dynamic_perception.hardware import clock_files
+from dynamic_perception.hardware.clocks import (
+    ClockControl, ClocksInUse, FrequencyRange, default_state_folder, restore_saved)
 
 LITTLE, BIG = range(4), range(4, 8)
 NOBODY = 65534
@@ -29,7 +30,7 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from dynamic_perception.hardware.clocks import ClockControl
-clocks = ClockControl(Path(sys.argv[1]), Path(sys.argv[2]))
+clocks = ClockControl(Path(sys.argv[1]), Path(sys.argv[2]), cpus=range(4, 8))
 clocks.open()
 result = clocks.set_cpu_frequency(range(4, 8), 1.5e9)
 print(result.message or result.actual, flush=True)
@@ -43,22 +44,28 @@ def xu3(tmp_path):
 
 
 @pytest.fixture
-def state_file(tmp_path):
-    return tmp_path / "state" / "clocks.json"
+def state_folder(tmp_path):
+    return tmp_path / "state"
 
 
 @pytest.fixture
-def clocks(xu3, state_file):
-    control = ClockControl(xu3, state_file)
+def state_file(state_folder):
+    """Of the big cluster's clock."""
+    return state_folder / "cpufreq-policy4.json"
+
+
+@pytest.fixture
+def clocks(xu3, state_folder):
+    control = ClockControl(xu3, state_folder)
     control.open()
     yield control
     control.restore()
 
 
 @pytest.fixture
-def killed_owner(xu3, state_file):
+def killed_owner(xu3, state_folder):
     """A process that set the big cluster to 1.5 GHz, and a function that kills it."""
-    process = subprocess.Popen([sys.executable, "-c", OWNER, xu3, state_file], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", OWNER, xu3, state_folder], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "1500000000.0\n"
 
     def kill():
@@ -82,7 +89,7 @@ def limits(root, policy):
 def strict_kernel():
     """Refuse what a kernel refuses and a plain file takes; gives the list of what was written."""
     written = []
-    write_file = cpufreq.write_once
+    write_file = clock_files.write_once
 
     def write(path, text):
         folder, value = path.parent, text.strip()
@@ -96,7 +103,7 @@ def strict_kernel():
         written.append((path, number))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpufreq, "write_once", write)
+        patch.setattr(clock_files, "write_once", write)
         yield written
 
 
@@ -136,16 +143,16 @@ def test_an_unknown_frequency_becomes_the_nearest_and_the_message_says_so(clocks
     assert f"took {taken / 1e6:g} MHz, the nearest" in result.message
 
 
-def test_the_configured_limits_hold(xu3, state_file):
-    clocks = ClockControl(xu3, state_file, minimum_frequency=0.75e9, maximum_frequency=1.25e9)
+def test_the_configured_limits_hold(xu3, state_folder):
+    clocks = ClockControl(xu3, state_folder, FrequencyRange(0.75e9, 1.25e9))
     clocks.open()
     assert clocks.available(BIG) == (0.8e9, 0.9e9, 1.0e9, 1.1e9, 1.2e9)
     assert clocks.set_cpu_frequency(BIG, 2.0e9).actual == 1.2e9
     assert clocks.set_cpu_frequency(BIG, 0.2e9).actual == 0.8e9
 
 
-def test_limits_between_two_steps_leave_nothing_to_set(xu3, state_file):
-    clocks = ClockControl(xu3, state_file, minimum_frequency=1.01e9, maximum_frequency=1.09e9)
+def test_limits_between_two_steps_leave_nothing_to_set(xu3, state_folder):
+    clocks = ClockControl(xu3, state_folder, FrequencyRange(1.01e9, 1.09e9))
     clocks.open()
     before = policy_files(xu3)
     assert "has no frequency within 1010 MHz to 1090 MHz" in clocks.set_cpu_frequency(BIG, 1.0e9).message
@@ -153,14 +160,14 @@ def test_limits_between_two_steps_leave_nothing_to_set(xu3, state_file):
 
 
 @pytest.mark.parametrize("minimum, maximum", [(-1.0, 0.0), (math.nan, 0.0), (0.0, math.inf), (2e9, 1e9)])
-def test_impossible_limits_are_refused(xu3, minimum, maximum):
+def test_impossible_limits_are_refused(minimum, maximum):
     with pytest.raises(ValueError, match="frequency is"):
-        ClockControl(xu3, None, minimum, maximum)
+        FrequencyRange(minimum, maximum)
 
 
-def test_a_machine_without_steps_takes_any_frequency_of_its_range(tmp_path, state_file):
+def test_a_machine_without_steps_takes_any_frequency_of_its_range(tmp_path, state_folder):
     root = laptop(tmp_path / "sys")
-    clocks = ClockControl(root, state_file, maximum_frequency=2.5e9)
+    clocks = ClockControl(root, state_folder, FrequencyRange(highest=2.5e9))
     clocks.open()
     assert clocks.available(range(8)) == (0.4e9, 2.5e9)
     result = clocks.set_cpu_frequency(range(8), 1.234567e9)
@@ -193,13 +200,13 @@ def test_what_is_no_frequency_changes_nothing(xu3, clocks, hertz):
 
 
 def test_a_clock_that_the_kernel_does_not_follow_is_reported_as_it_is(xu3, clocks):
-    write_file = cpufreq.write_once
+    write_file = clock_files.write_once
 
     def throttled(path, text):
         write_file(path, f"{min(int(text), 1_200_000)}\n")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpufreq, "write_once", throttled)
+        patch.setattr(clock_files, "write_once", throttled)
         result = clocks.set_cpu_frequency(BIG, 1.8e9)
     assert result.actual == 1.2e9
     assert "was set to 1800 MHz but runs at 1200 MHz" in result.message
@@ -211,8 +218,8 @@ def test_limits_move_in_an_order_that_the_kernel_takes(clocks):
     assert messages == [""] * 5 and len(written) == 10
 
 
-def test_a_change_after_restore_is_refused(xu3, state_file):
-    clocks = ClockControl(xu3, state_file)
+def test_a_change_after_restore_is_refused(xu3, state_folder):
+    clocks = ClockControl(xu3, state_folder)
     clocks.open()
     clocks.restore()
     before = policy_files(xu3)
@@ -222,8 +229,8 @@ def test_a_change_after_restore_is_refused(xu3, state_file):
 
 # Refusals of the kernel ----------------------------------------------------------------------------------------------
 
-def test_a_machine_without_clock_control_gives_a_message(tmp_path, state_file):
-    clocks = ClockControl(container(tmp_path / "sys"), state_file)
+def test_a_machine_without_clock_control_gives_a_message(tmp_path, state_folder):
+    clocks = ClockControl(container(tmp_path / "sys"), state_folder)
     assert clocks.open() == ()
     result = clocks.set_cpu_frequency([0, 1], 1e9)
     assert math.isnan(result.actual) and "no policy for these CPUs" in result.message
@@ -254,7 +261,7 @@ def test_a_setting_without_permission_gives_the_fix_and_leaves_nothing_behind():
             path.chmod(0o755 if path.is_dir() else 0o444)
         (folder / "state").chmod(0o777)
         before = policy_files(root)
-        clocks = ClockControl(root, folder / "state" / "clocks.json")
+        clocks = ClockControl(root, folder / "state")
         if os.geteuid() == 0:
             os.seteuid(NOBODY)  # root may write everything
         try:
@@ -266,14 +273,14 @@ def test_a_setting_without_permission_gives_the_fix_and_leaves_nothing_behind():
                 os.seteuid(0)
         assert "no permission for" in message and "sudo chown $USER" in message
         assert faults == () and policy_files(root) == before
-        assert not (folder / "state" / "clocks.json").exists()
+        assert not any((folder / "state").iterdir())
     finally:
         shutil.rmtree(folder)
 
 
 def test_a_busy_file_is_tried_three_times(xu3, clocks, monkeypatch):
     tries = []
-    write_file = cpufreq.write_once
+    write_file = clock_files.write_once
 
     def write(path, text):
         tries.append(path.name)
@@ -281,30 +288,30 @@ def test_a_busy_file_is_tried_three_times(xu3, clocks, monkeypatch):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
         write_file(path, text)
 
-    monkeypatch.setattr(cpufreq, "write_once", write)
-    monkeypatch.setattr(cpufreq.time, "sleep", lambda pause: None)
+    monkeypatch.setattr(clock_files, "write_once", write)
+    monkeypatch.setattr(clock_files.time, "sleep", lambda pause: None)
     assert clocks.set_cpu_frequency(LITTLE, 1e9).message == ""
     assert tries == ["scaling_setspeed"] * 3
 
 
-def test_files_that_stay_busy_cost_at_most_50_ms_of_waiting(tmp_path, state_file, monkeypatch):
+def test_files_that_stay_busy_cost_at_most_50_ms_of_waiting(tmp_path, monkeypatch, state_folder):
     pauses = []
-    clocks = ClockControl(laptop(tmp_path / "sys"), state_file)
+    clocks = ClockControl(laptop(tmp_path / "sys"), state_folder)
     clocks.open()
     sleep = time.sleep
 
     def write(path, text):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
 
-    monkeypatch.setattr(cpufreq, "write_once", write)
-    monkeypatch.setattr(cpufreq.time, "sleep", lambda pause: (pauses.append(pause), sleep(pause)))
+    monkeypatch.setattr(clock_files, "write_once", write)
+    monkeypatch.setattr(clock_files.time, "sleep", lambda pause: (pauses.append(pause), sleep(pause)))
     result = clocks.set_cpu_frequency(range(8), 1e9)
     assert "is busy" in result.message and "(and 7 more like it)" in result.message
     assert 0 < sum(pauses) <= 0.050
 
 
-def test_nothing_is_changed_when_what_was_found_cannot_be_saved(xu3, state_file, clocks):
-    shutil.rmtree(state_file.parent)
+def test_nothing_is_changed_when_what_was_found_cannot_be_saved(xu3, clocks, state_folder):
+    shutil.rmtree(state_folder)
     before = policy_files(xu3)
     assert "cannot be saved" in clocks.set_cpu_frequency(BIG, 1e9).message
     assert policy_files(xu3) == before
@@ -314,9 +321,9 @@ def test_nothing_is_changed_when_what_was_found_cannot_be_saved(xu3, state_file,
 
 def test_what_was_found_is_on_disk_before_the_first_change(xu3, state_file, clocks, monkeypatch):
     seen = []
-    monkeypatch.setattr(cpufreq, "write_once", lambda path, text: seen.append(json.loads(state_file.read_text())))
+    monkeypatch.setattr(clock_files, "write_once", lambda path, text: seen.append(json.loads(state_file.read_text())))
     clocks.set_cpu_frequency(BIG, 1.5e9)
-    assert seen[0]["policies"]["policy4"] == {
+    assert seen[0]["found"] == {
         "scaling_governor": "ondemand\n", "scaling_min_freq": "200000\n", "scaling_max_freq": "2000000\n"}
     assert seen[0]["pid"] == os.getpid()
     assert seen[0]["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -341,7 +348,7 @@ def test_restore_brings_the_governor_back_that_somebody_changed(xu3, clocks):
     assert policy_files(xu3) == before
 
 
-def test_what_cannot_be_put_back_stays_saved_and_is_put_back_later(xu3, state_file, clocks):
+def test_what_cannot_be_put_back_stays_saved_and_is_put_back_later(xu3, state_file, clocks, state_folder):
     before = policy_files(xu3)
     clocks.set_cpu_frequency(BIG, 1.5e9)
     file = xu3 / CPUFREQ / "policy4/scaling_max_freq"
@@ -351,19 +358,19 @@ def test_what_cannot_be_put_back_stays_saved_and_is_put_back_later(xu3, state_fi
     assert len(faults) == 1 and str(file) in faults[0] and state_file.exists()
     file.rmdir()
     file.with_suffix(".away").rename(file)
-    assert restore_saved(state_file).complete
+    assert restore_saved(state_folder).complete
     assert policy_files(xu3) == before
 
 
 @pytest.mark.parametrize("hertz", [math.nan, 0.7e9])
-def test_the_next_owner_keeps_what_could_not_be_put_back(xu3, state_file, clocks, hertz):
+def test_the_next_owner_keeps_what_could_not_be_put_back(xu3, clocks, hertz, state_folder):
     before = policy_files(xu3)
     clocks.set_cpu_frequency(BIG, 1.5e9)
     file = xu3 / CPUFREQ / "policy4/scaling_max_freq"
     file.rename(file.with_suffix(".away"))
     file.mkdir()
     clocks.restore()
-    following = ClockControl(xu3, state_file)
+    following = ClockControl(xu3, state_folder)
     assert "not put back" in following.open()[0]
     file.rmdir()
     file.with_suffix(".away").rename(file)
@@ -396,7 +403,7 @@ def test_any_requests_stay_inside_and_are_undone_to_the_byte(shared_xu3, request
             (files / "scaling_min_freq").write_text(f"{min(found)}\n")
             (files / "scaling_max_freq").write_text(f"{max(found)}")  # without a line end: to the byte
         before = policy_files(root)
-        clocks = ClockControl(root, root / "clocks.json", low, high)
+        clocks = ClockControl(root, root / "state", FrequencyRange(low, high))
         clocks.open()
         steps = {"policy0": XU3_LITTLE, "policy4": XU3_BIG}
         for cpus, hertz in requests:
@@ -413,92 +420,118 @@ def test_any_requests_stay_inside_and_are_undone_to_the_byte(shared_xu3, request
 
 # Owners ----------------------------------------------------------------------------------------------------------
 
-def test_clocks_of_a_killed_process_are_put_back(xu3, state_file, killed_owner):
+def test_clocks_of_a_killed_process_are_put_back(xu3, state_file, killed_owner, state_folder):
     process, kill = killed_owner
     assert limits(xu3, "policy4") == (1_500_000, 1_500_000)
     kill()
-    result = restore_saved(state_file)
+    result = restore_saved(state_folder)
     assert result.complete and "scaling_max_freq 2000000" in result.lines[0]
     assert limits(xu3, "policy4") == (200_000, 2_000_000) and not state_file.exists()
 
 
-def test_the_next_start_puts_back_what_a_killed_process_left(xu3, state_file, killed_owner):
+def test_the_next_start_puts_back_what_a_killed_process_left(xu3, killed_owner, state_folder):
     killed_owner[1]()
-    clocks = ClockControl(xu3, state_file)
+    clocks = ClockControl(xu3, state_folder)
     assert clocks.open()[0].startswith("put back")
     assert limits(xu3, "policy4") == (200_000, 2_000_000)
 
 
-def test_putting_back_is_refused_while_the_owner_lives(xu3, state_file, killed_owner):
+def test_putting_back_is_refused_while_the_owner_lives(xu3, state_file, killed_owner, state_folder):
     process, _ = killed_owner
-    result = restore_saved(state_file)
+    result = restore_saved(state_folder)
     assert not result.complete and f"process {process.pid} " in result.lines[0]
     assert limits(xu3, "policy4") == (1_500_000, 1_500_000) and state_file.exists()
 
 
-def test_a_second_owner_is_refused_with_the_number_of_the_first(xu3, state_file, killed_owner):
+def test_a_second_owner_is_refused_with_the_number_of_the_first(xu3, killed_owner, state_folder):
     process, _ = killed_owner
-    with pytest.raises(ClocksInUse, match=f"process {process.pid} sets the clocks already"):
-        ClockControl(xu3, state_file).open()
+    with pytest.raises(ClocksInUse, match=f"process {process.pid} sets the clock .*policy. already"):
+        ClockControl(xu3, state_folder).open()
 
 
-def test_a_second_owner_in_the_same_process_is_refused_until_the_first_is_done(xu3, state_file, clocks):
-    second = ClockControl(xu3, state_file)
+def test_a_second_owner_in_the_same_process_is_refused_until_the_first_is_done(xu3, clocks, state_folder):
+    second = ClockControl(xu3, state_folder)
     with pytest.raises(ClocksInUse, match=f"process {os.getpid()} "):
         second.open()
     clocks.restore()
     assert second.open() == ()
 
 
-def test_a_saved_state_from_before_the_last_start_is_only_removed(xu3, state_file, killed_owner):
+def test_a_saved_state_from_before_the_last_start_is_only_removed(xu3, state_file, killed_owner, state_folder):
     killed_owner[1]()
     state_file.write_text(re.sub(r'"boot_id": "[^"]*"', '"boot_id": "another"', state_file.read_text()))
-    result = restore_saved(state_file)
+    result = restore_saved(state_folder)
     assert result.complete and "before the last start of the machine" in result.lines[0]
     assert limits(xu3, "policy4") == (1_500_000, 1_500_000) and not state_file.exists()
 
 
-def test_nothing_saved_is_nothing_to_put_back(state_file):
-    result = restore_saved(state_file)
+def test_owners_of_different_clocks_coexist(xu3, state_folder, killed_owner):
+    with pytest.raises(ClocksInUse):
+        ClockControl(xu3, state_folder).open()
+    other = ClockControl(xu3, state_folder, cpus=LITTLE)
+    other.open()
+    assert other.set_cpu_frequency(LITTLE, 1.0e9).message == ""
+    assert "no policy for these CPUs" in other.set_cpu_frequency(BIG, 1.0e9).message
+    assert other.restore() == () and limits(xu3, "policy4") == (1_500_000, 1_500_000)
+
+
+def test_a_clock_is_owned_once_wherever_the_state_is_kept_and_however_it_is_named(xu3, tmp_path, killed_owner):
+    (tmp_path / "link").symlink_to(xu3)
+    with pytest.raises(ClocksInUse, match=f"process {killed_owner[0].pid} "):
+        ClockControl(tmp_path / "link", tmp_path / "another user's").open()
+
+
+def test_a_refused_owner_holds_none_of_the_clocks(xu3, state_folder, killed_owner):
+    with pytest.raises(ClocksInUse):
+        ClockControl(xu3, state_folder).open()
+    ClockControl(xu3, state_folder, cpus=LITTLE).open()
+
+
+def test_nothing_saved_is_nothing_to_put_back(state_folder):
+    result = restore_saved(state_folder)
     assert result.complete and "nothing to put back" in result.lines[0]
-    assert not state_file.parent.exists()
+    assert not state_folder.exists()
 
 
 @pytest.mark.parametrize("change, complaint", [
-    ({"schema": 2}, "schema: expected 1"),
+    ({"schema": 1}, "schema: expected 2"),
     ({"pid": "7"}, "pid: expected int"),
-    ({"policies": {"../policy0": {}}}, "'../policy0' is no policy"),
-    ({"policies": {"policy0": {"scaling_governor": "a", "scaling_min_freq": "1"}}}, "policy0: expected"),
-    ({"policies": {"policy0": {"scaling_governor": "a b", "scaling_min_freq": "1", "scaling_max_freq": "2"}}},
+    ({"kind": "gpufreq"}, "kind is 'gpufreq': expected one of cpufreq, devfreq, nvml"),
+    ({"name": "../policy0"}, "'../policy0' is no name of a cpufreq clock"),
+    ({"kind": "devfreq", "name": ".."}, "'..' is no name of a devfreq clock"),
+    ({"kind": "nvml"}, "'policy4' is no name of a nvml clock"),
+    ({"found": {"scaling_governor": "a", "scaling_min_freq": "1"}}, "found: expected"),
+    ({"found": {"scaling_governor": "a b", "scaling_min_freq": "1", "scaling_max_freq": "2"}},
      "scaling_governor is 'a b': expected a name"),
-    ({"policies": {"policy0": {"scaling_governor": "a", "scaling_min_freq": "-1", "scaling_max_freq": "2"}}},
-     "scaling_min_freq is '-1': expected a number of kHz"),
+    ({"found": {"scaling_governor": "a", "scaling_min_freq": "-1", "scaling_max_freq": "2"}},
+     "scaling_min_freq is '-1': expected a frequency"),
 ])
-def test_a_saved_state_that_is_not_one_is_named_and_kept(state_file, xu3, killed_owner, change, complaint):
+def test_a_saved_state_that_is_not_one_is_named_and_kept(xu3, state_folder, state_file, killed_owner, change,
+                                                         complaint):
     killed_owner[1]()
     state_file.write_text(json.dumps({**json.loads(state_file.read_text()), **change}))
     before = policy_files(xu3)
-    result = restore_saved(state_file)
+    result = restore_saved(state_folder)
     assert not result.complete and complaint in result.lines[0] and str(state_file) in result.lines[0]
     with pytest.raises(ValueError, match=re.escape(complaint)):
-        ClockControl(xu3, state_file).open()
+        ClockControl(xu3, state_folder).open()
     assert state_file.exists() and policy_files(xu3) == before
 
 
-def test_the_state_file_is_the_users_and_the_trees(monkeypatch, tmp_path):
+def test_the_state_folder_is_the_users_and_the_trees(monkeypatch, tmp_path, state_folder):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert default_state_file() == tmp_path / "dynamic_perception" / "clocks.json"
-    first, second = default_state_file(tmp_path / "a"), default_state_file(tmp_path / "b")
-    assert first != second != default_state_file() and first.parent == default_state_file().parent
+    assert default_state_folder() == tmp_path / "dynamic_perception" / "clocks"
+    first, second = default_state_folder(tmp_path / "a"), default_state_folder(tmp_path / "b")
+    assert first != second != default_state_folder() and first.parent == default_state_folder().parent
 
 
-def test_without_a_state_folder_the_state_is_in_the_home_folder(monkeypatch, tmp_path):
+def test_without_a_state_folder_the_state_is_in_the_home_folder(monkeypatch, tmp_path, state_folder):
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_state_file() == tmp_path / ".local/state/dynamic_perception/clocks.json"
+    assert default_state_folder() == tmp_path / ".local/state/dynamic_perception/clocks"
 
 
 def test_a_state_folder_that_cannot_be_made_is_refused_at_once(xu3, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        ClockControl(xu3, tmp_path / "file" / "clocks.json").open()
+        ClockControl(xu3, tmp_path / "file" / "clocks").open()

@@ -186,7 +186,8 @@ def test_the_network_table_is_what_the_shipped_bundles_say():
     assert {name.strip("`") for name, *_ in rows} == shipped
     for name, data, count, macs, accuracy in rows:
         bundle = read_bundle(find_bundle(name.strip("`")))
-        smallest, largest = bundle.subnetworks[0], bundle.subnetworks[-1]
+        of_float32 = bundle.of_precision("float32")
+        smallest, largest = of_float32[0], of_float32[-1]
         assert data.split(", ") == data_of(bundle) and count == str(len(bundle.subnetworks))
         assert macs == f"{millions(smallest.macs)} to {millions(largest.macs)}"
         assert accuracy == f"{bundle.metric} {100 * smallest.accuracy:.2f} to {100 * largest.accuracy:.2f} %"

@@ -2,8 +2,10 @@
 
 import os
 from concurrent.futures import wait
+from contextlib import contextmanager
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from bundles import TINY, TINY_OFA, TINY_SPACES, make_bundle
@@ -15,6 +17,8 @@ from dynamic_perception.engines.engine import EngineError, Ranking
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.engines.selection import compare_engines, installed_engines, open_engine
 from dynamic_perception.hardware.compute_element import ComputeElement
+from dynamic_perception.installation import share_folder
+from dynamic_perception.networks.bundle import read_bundle
 
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 ONE, TWO = (ComputeElement(f"cpu:{threads}", "cpu", CPUS, threads) for threads in (1, 2))
@@ -48,27 +52,62 @@ def test_all_engines_agree(tmp_path, space, element):
             assert np.mean(answers[name] == answers["pytorch"]) >= 0.999, name
 
 
-def test_threads_follow_the_element_at_run_time(tmp_path, engine_name):
-    if len(CPUS) < 2:
-        pytest.skip("this machine offers one CPU, so no element is smaller than it")
-    here, there = (ComputeElement(f"cpu{cpu}:2", f"cpu{cpu}", (cpu,), 2) for cpu in CPUS[:2])
-    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
-    image = np.zeros((*bundle.input_size("large"), 3), np.uint8)
-    before = set(os.listdir("/proc/self/task"))
+@pytest.mark.skipif(len(CPUS) < 2, reason="this machine offers one CPU, so no element is smaller than it")
+class TestThreads:
+    """With a network that is large enough for an engine to divide its work."""
+
+    def test_follow_the_element_at_run_time(self, segmenter, engine_name):
+        here, there = (ComputeElement(f"cpu{cpu}:1", f"cpu{cpu}", (cpu,), 1) for cpu in CPUS[:2])
+        with threads_of(segmenter, engine_name, [here, there, TWO]) as computing:
+            for element in (here, there, TWO, here):
+                assert all(cpus <= set(element.cpus) for cpus in computing(element))
+        assert os.sched_getaffinity(0) == set(CPUS)
+
+    @pytest.mark.parametrize("engine_name", ["onnxruntime", "pytorch"])  # OpenVINO moves its own inside every inference
+    def test_of_an_element_do_not_share_cpus(self, segmenter, engine_name):
+        with threads_of(segmenter, engine_name, [ONE, TWO]) as computing:
+            for element in (ONE, TWO, ONE, TWO):
+                used = computing(element)
+                assert len(used) == element.threads
+                assert sum(map(len, used)) == len(set().union(*used)) == len(CPUS)
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    return read_bundle(share_folder() / "models" / "segmenter_camvid")
+
+
+@contextmanager
+def threads_of(bundle, engine_name, elements):
+    """Gives a function: the CPUs of each thread that works for an inference on an element."""
+    subnetwork = bundle.of_precision("float32")[0]
+    image = np.zeros((*subnetwork.input_size, 3), np.uint8)
     engine = open_engine(engine_name, bundle)
-    engine.prepare(["large"], [here, there])
-    for element in (here, there, here):
-        engine.activate("large", element)
+    engine.prepare([subnetwork.name], elements)
+
+    def computing(element):
+        engine.activate(subnetwork.name, element)
         engine.run(image)
-        used = cpu_times(set(os.listdir("/proc/self/task")) - before)
+        before = cpu_times(os.listdir("/proc/self/task"))
         for _ in range(30):
             engine.run(image)
-        now = cpu_times(used)
-        computing = [task for task in used if now.get(task, 0) > used[task]]
-        assert all(os.sched_getaffinity(int(task)) == set(element.cpus) for task in computing)
-        assert os.sched_getaffinity(0) == set(element.cpus)
-    engine.close()
-    assert os.sched_getaffinity(0) == set(CPUS)
+        now = cpu_times(before)
+        most = max(now[task] - before[task] for task in now)
+        return [os.sched_getaffinity(int(task)) for task in now if now[task] - before[task] > most / 4]
+
+    try:
+        yield computing
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(("engine_name", "advice"), [("onnxruntime", "install onnxruntime-gpu"), ("pytorch", "sees no GPU")])
+def test_a_gpu_that_is_not_there_is_an_error_with_advice(tmp_path, engine_name, advice):
+    if torch.cuda.is_available() or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has a GPU")
+    engine = open_engine(engine_name, make_bundle(tmp_path / "tiny", TINY))
+    with pytest.raises(EngineError, match=advice):
+        engine.make_ready("100%", ComputeElement("gpu:1", "gpu", CPUS, 1))
 
 
 def cpu_times(tasks) -> dict[str, int]:

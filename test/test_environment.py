@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamic_perception.management.environment import (Environment, normal_cdf, predict_latency,
-                                                       probability_of_meeting)
-from tables import board, point, table
+from dynamic_perception.management.environment import Environment, SlowDowns
 
 FRAME = 1 / 30  # [s]
 PROFILED = 10e-3  # [s]
@@ -184,50 +181,65 @@ def test_one_late_frame_does_not_change_the_overhead():
     assert machine.environment.overhead() == before
 
 
-def test_the_normal_distribution_is_within_its_stated_error():
-    z = np.linspace(-9, 9, 20001)
-    exact = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z])
-    assert np.abs(normal_cdf(z) - exact).max() < 7.6e-8
+def test_elements_of_one_cluster_recover_together_by_the_same_share():
+    machine = Machine(noise=0.01)
+    machine.run(30, slow_down=3.0, element="cpu:2")
+    machine.run(30, slow_down=2.0, element="cpu:1")
+    assert machine.slow_down("cpu:2")[0] == pytest.approx(3.0, abs=0.1)
+    machine.run(6, slow_down=1.5, element="cpu:1")  # half of what slowed it is gone
+    assert machine.slow_down("cpu:2")[0] == pytest.approx(2.0, abs=0.1)
+    machine.run(6, slow_down=1.0, element="cpu:1")
+    assert machine.slow_down("cpu:2")[0] == pytest.approx(1.0, abs=0.05)
 
 
-def test_the_probability_is_that_of_the_sum_of_both_distributions():
-    points = table([point(latency=10e-3)])
-    probability = probability_of_meeting(15e-3, points, (np.array([1.2]), np.array([0.01])), (2e-3, 1e-6))
-    exact = NormalDist(10e-3 * 1.2 + 2e-3, math.sqrt(10e-3 ** 2 * 0.01 + 1e-6)).cdf(15e-3)
-    assert probability[0] == pytest.approx(exact, abs=1e-7)
+def test_an_element_does_not_fade_below_what_the_one_in_use_on_its_cluster_still_suffers():
+    machine = Machine(noise=0.01)
+    machine.run(30, slow_down=3.0, element="cpu:2")
+    machine.run(3000, slow_down=2.0, element="cpu:1")
+    assert machine.slow_down("cpu:2")[0] == pytest.approx(2.0, abs=0.1)
 
 
-def test_each_row_uses_the_slow_down_of_its_own_element():
-    slow_first = probability_of_meeting(9e-3, board(), (np.array([3.0, 1.0]), np.array([0.01, 0.01])), (0.0, 1e-8))
-    slow_second = probability_of_meeting(9e-3, board(), (np.array([1.0, 3.0]), np.array([0.01, 0.01])), (0.0, 1e-8))
-    assert slow_first[0] < 0.05 < 0.95 < slow_second[0]  # 25 % on cpu:1
-    assert slow_second[6] < 0.05 < 0.95 < slow_first[6]  # 75 % on cpu:2
+def test_that_one_element_is_slowed_does_not_say_that_the_other_is():
+    machine = Machine()
+    machine.run(30, slow_down=3.0, element="cpu:2")
+    assert machine.slow_down("cpu:1")[0] == 1.0
 
 
-@settings(deadline=None)
-@given(st.floats(1e-4, 0.1), st.floats(1e-4, 0.1), st.floats(0.5, 3.0), st.floats(1e-6, 0.2))
-def test_more_time_never_lowers_the_probability(first, second, mean, variance):
-    slow_down = np.full(2, mean), np.full(2, variance)
-    tight, loose = (probability_of_meeting(deadline, board(), slow_down, (2e-3, 1e-7))
-                    for deadline in sorted((first, second)))
-    assert (loose >= tight - 2e-7).all()  # twice the error of the approximation
+def test_elements_of_different_clusters_know_nothing_of_each_other():
+    slow_downs = SlowDowns(("cpu0:2", "cpu4:2"))
+    for frame in range(60):
+        slow_downs.observe(frame * FRAME, "cpu0:2" if frame < 30 else "cpu4:2", 3.0 if frame < 57 else 1.0)
+    mean, _ = slow_downs.predict(2.0, ("cpu0:2", "cpu4:2"))
+    assert mean[0] == pytest.approx(3.0, abs=0.05) and mean[1] == pytest.approx(1.0, abs=0.05)
 
 
-@settings(deadline=None)
-@given(st.floats(0.5, 0.9999))
-def test_a_quantile_is_met_with_its_probability(probability):
-    prediction = predict_latency(board(), (np.array([1.1, 1.4]), np.array([0.02, 0.01])), (2e-3, 1e-7))
-    quantile = prediction.quantile(probability)
-    within = [prediction.within(latency)[row] for row, latency in enumerate(quantile)]
-    assert within == pytest.approx([probability] * len(within), abs=2e-7)
+def test_an_element_that_is_found_slow_again_fades_more_slowly_until_it_has_recovered():
+    slow_downs = SlowDowns(("cpu:2",))
+
+    def use(time: float, ratio: float) -> float:
+        for frame in range(10):
+            slow_downs.observe(time + frame * FRAME, "cpu:2", ratio)
+        return slow_downs.predict(time + 10.0, ("cpu:2",))[0][0]
+
+    first, second, third = use(0.0, 3.0), use(20.0, 3.0), use(40.0, 3.0)
+    assert 1.0 < first < second < third < 3.0
+    use(60.0, 1.0)
+    use(80.0, 3.0)
+    assert use(80.5, 3.0) == pytest.approx(first, rel=0.05)
 
 
-def test_no_deadline_is_always_met():
-    assert (probability_of_meeting(math.inf, board(), (np.ones(2), np.ones(2)), (0.0, 1e-8)) == 1).all()
+@pytest.mark.parametrize("period", [0.03, 1.0, 5.0])
+def test_how_slow_an_element_is_is_learnt_at_any_frame_rate(period):
+    slow_downs = SlowDowns(("cpu:2",))
+    for frame in range(60):
+        slow_downs.observe(frame * period, "cpu:2", 2.0)
+    assert slow_downs.predict(60 * period, ("cpu:2",))[0][0] == pytest.approx(2.0, abs=0.02)
 
 
-def test_the_spread_of_the_profile_is_the_least_that_is_assumed():
-    points = table([point(latency=10e-3, latency_p95=13e-3), point(latency=10e-3, latency_p95=10.1e-3)])
-    prediction = predict_latency(points, (np.ones(1), np.full(1, 0.02 ** 2)), (0.0, 1e-12))
-    assert prediction.quantile(0.95)[0] == pytest.approx(13e-3, rel=1e-3)
-    assert prediction.quantile(0.95)[1] == pytest.approx(10e-3 * (1 + 1.645 * 0.02), rel=1e-3)
+@pytest.mark.parametrize("share, counts", [(1.36, 1), (1.05, 0)])
+def test_a_step_of_the_load_is_a_new_regime_and_noise_is_not(share, counts):
+    machine = Machine(noise=0.02)
+    machine.run(300)
+    before = machine.environment.regime
+    machine.run(30, slow_down=share)
+    assert machine.environment.regime - before == counts

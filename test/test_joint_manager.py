@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
+from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.joint import JointManager
 from dynamic_perception.management.joint_selection import threads_of
-from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.manager import Decision, ManagerSettings, Reason, ResourceManager
-from dynamic_perception.management.target import Objective, Target
+from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.management.target import Target
 from tables import board, point, table
 
 FRAME = 1 / 30  # [s]
@@ -24,7 +25,7 @@ QUIET = ManagerSettings(report_timeout=math.inf, temperature_timeout=math.inf, b
 SUBNETWORKS = (("25%", 0.25, 0.70), ("50%", 0.5, 0.76), ("75%", 0.75, 0.79), ("100%", 1.0, 0.81))
 
 
-def soc() -> "OperatingPointTable":
+def soc() -> OperatingPointTable:
     """A GPU that is five times as fast as four cores."""
     return table([point(name, element, latency * share, power * (0.5 + 0.5 * share), accuracy)
                   for element, latency, power in (("gpu", 12e-3, 5.0), ("cpu:4", 60e-3, 4.0), ("cpu:2", 100e-3, 2.2))
@@ -212,6 +213,17 @@ def test_a_noisy_hour_at_the_edge_is_no_ping_pong(deadline, correlation):
                                    running.latency * (1 + noise * (name == "front")), 1e-3)
     per_minute = np.searchsorted(switches, np.array(switches) + 60.0) - np.arange(len(switches))
     assert len(switches) > 0 and per_minute.max() <= 6
+
+
+def test_an_application_that_comes_and_goes_between_two_decisions_leaves_no_trace():
+    robot = two_on_a_board(front=Target(max_latency=70e-3), rear=Target(max_latency=16e-3))
+    robot.manager.remove_application(robot.time, "rear")
+    robot.run(8.0)
+    before = robot.at("front")
+    robot.add("side", points=board())
+    robot.manager.remove_application(robot.time, "side")
+    robot.run(1.0)
+    assert robot.at("front") == before and set(robot.decisions) == {"front"}
 
 
 def test_the_same_calls_give_the_same_decisions():

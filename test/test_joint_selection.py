@@ -133,7 +133,8 @@ def test_a_point_that_leaves_the_clock_alone_goes_with_any_clock():
 
 
 def test_under_a_power_cap_the_network_of_more_weight_keeps_its_accuracy():
-    points = table([point("small", "cpu0:1", power=1.0, accuracy=0.7), point("large", "cpu0:1", power=3.0, accuracy=0.8)])
+    points = table([point("small", "cpu0:1", power=1.0, accuracy=0.7),
+                    point("large", "cpu0:1", power=3.0, accuracy=0.8)])
     for weights, expected in (((1.0, 3.0), (0, 1)), ((3.0, 1.0), (1, 0))):
         selector = selector_of(points, points, weights=weights)
         assert selector.solve([situation(points)] * 2, 4.0).rows == expected
@@ -147,7 +148,8 @@ def test_where_no_combination_is_cool_enough_it_is_the_coolest():
 
 
 def test_limits_are_given_up_in_the_declared_order():
-    points = table([point("small", "gpu", latency=5e-3, accuracy=0.7), point("large", "gpu", latency=20e-3, accuracy=0.9)])
+    points = table([point("small", "gpu", latency=5e-3, accuracy=0.7),
+                    point("large", "gpu", latency=20e-3, accuracy=0.9)])
     other = table([point("a", "cpu4:1")])
     asked = Target(max_latency=10e-3, min_accuracy=0.8)
     for relax, expected in ((("accuracy", "deadline"), 0), (("deadline", "accuracy"), 1)):

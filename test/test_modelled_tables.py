@@ -20,7 +20,7 @@ PROFILES = share_folder() / "config" / "profiles"
 
 @pytest.fixture(scope="module")
 def xu3() -> OperatingPointTable:
-    return odroid_xu3.modelled_table(read_bundle(find_bundle("group_cnn_cifar10")).subnetworks)
+    return odroid_xu3.modelled_table(read_bundle(find_bundle("group_cnn_cifar10")).of_precision("float32"))
 
 
 @pytest.fixture(scope="module")

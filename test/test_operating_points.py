@@ -123,6 +123,32 @@ def test_both_clocks_count():
     assert points.find("25%", "cpu:2", 1e9, 6e8) == 1
 
 
+CLOCKED = [point(latency=latency, cpu_frequency=clock) for latency, clock
+           in ((9e-3, 0.5e9), (5e-3, 1.0e9), (3e-3, 2.0e9))]  # 1 ms + 4e6 cycles
+
+
+@pytest.mark.parametrize("clock, latency", [(1.0e9, 5e-3), (0.8e9, 6e-3), (1.6e9, 3.5e-3), (0.4e9, 11e-3), (4e9, 2e-3)])
+def test_the_latency_at_a_clock_between_two_rows_follows_from_the_clocks_period(clock, latency):
+    assert table(CLOCKED).latency_at("25%", "cpu:2", cpu_frequency=clock) == pytest.approx(latency)
+
+
+def test_the_latency_at_another_clock_than_the_only_one_is_in_proportion():
+    assert table(CLOCKED[1:2]).latency_at("25%", "cpu:2", cpu_frequency=0.5e9) == pytest.approx(10e-3)
+
+
+def test_the_latency_without_clocks_is_that_of_the_running_row():
+    points = table(CLOCKED)
+    assert points.latency_at("25%", "cpu:2", running=2) == 3e-3
+    assert points.latency_at("25%", "cpu:2") == 9e-3
+    assert math.isnan(points.latency_at("25%", "gpu"))
+
+
+def test_a_clock_that_reads_back_while_a_governor_sets_it_is_that_of_the_governors_row():
+    points = table([point(latency=2e-3, cpu_frequency=0.0), *CLOCKED])
+    assert points.latency_at("25%", "cpu:2", cpu_frequency=0.7e9, running=0) == 2e-3
+    assert points.latency_at("25%", "cpu:2", cpu_frequency=0.8e9, running=2) == pytest.approx(6e-3)
+
+
 def test_spread_is_the_standard_deviation_that_explains_the_p95():
     points = table([point(latency=10e-3, latency_p95=11.6448536e-3), point()])
     assert points.spread[0] == pytest.approx(0.1, rel=1e-6)

@@ -1,10 +1,15 @@
 """Commands set clocks only when enabled and within limits, and every end of the node puts them back as found."""
 
 import math
+import os
+import shutil
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from bundles import make_bundle
+from clock_helper_process import HelperProcess
 from conftest import wait_for
 from sysfs_trees import CPUFREQ, odroid_xu3, policy_files
 
@@ -13,6 +18,9 @@ from dynamic_perception.msg import OperatingPoint, OperatingPointCommand, Operat
 from dynamic_perception.nodes import qos
 
 PARTIAL, APPLIED = OperatingPointState.RESULT_PARTIAL, OperatingPointState.RESULT_APPLIED
+NOBODY = 65534
+needs_setpriv = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None,
+                                   reason="only root, with setpriv, makes a process that may not write all files")
 ENDS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 
@@ -130,3 +138,48 @@ def test_a_second_node_is_refused_with_the_pid_of_the_first(start_perception, co
     second = start_perception()
     assert second.process.wait(20) == 1
     assert str(first.process.pid) in second.output()
+
+
+@pytest.fixture
+def start_without_rights(start_node, board, tmp_path):
+    """Start the node as a process that may read all files, but write only its own: not the clocks'."""
+    for path in (board, *board.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    bundle = make_bundle(tmp_path / "tiny")
+    node = Path(sys.prefix) / "lib" / "dynamic_perception" / "perception_node"
+
+    def start(helper_socket):
+        parameters = {
+            "model": str(bundle.folder),
+            "sysfs_root": str(board),
+            "clocks_enabled": True,
+            "clocks.helper_socket": str(helper_socket),
+            "command_timeout": 0.0,
+        }
+        return start_node("perception", parameters, program=["setpriv", "--bounding-set=-dac_override", str(node)])
+
+    return start
+
+
+@needs_setpriv
+def test_a_node_without_rights_sets_the_clock_through_the_helper(start_without_rights, command, board, tmp_path):
+    found = policy_files(board)
+    helper = HelperProcess(tmp_path)
+    try:
+        node = start_without_rights(helper.socket)
+        state = command(1, 800)
+        assert (state.result, state.actual.cpu_frequency, clock(board)) == (APPLIED, 800e6, 800), state.message
+        assert "through the clock helper" in node.output()
+        node.process.kill()
+        wait_for(lambda: policy_files(board) == found, "the helper to put the clock back")
+    finally:
+        helper.close()
+
+
+@needs_setpriv
+def test_a_node_without_rights_and_helper_says_how_to_get_them(start_without_rights, command, board, tmp_path):
+    found = policy_files(board)
+    start_without_rights(tmp_path / "no.sock")
+    state = command(1, 800)
+    assert state.result == PARTIAL and "no permission for" in state.message and "clock-helper" in state.message
+    assert policy_files(board) == found

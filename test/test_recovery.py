@@ -7,7 +7,7 @@ import math
 import pytest
 
 from dynamic_perception.management.manager import ManagerSettings
-from tables import board, point, table
+from tables import point, table
 from virtual_robot import FRAME, Robot, name
 
 CONTENTION = 20.0  # [s]

@@ -86,6 +86,27 @@ def test_calibrate_takes_a_family_of_the_users_own(segmenter, frames, tmp_path, 
     assert "entry 0: width is 9: expected one of" in capsys.readouterr().err
 
 
+def test_quantise_keeps_what_pays_and_measures_its_accuracy(segmenter, frames, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(segmenter, folder)
+    assert main(["quantise", str(folder), "--data", str(frames), "--images", "5"]) == 0
+    printed, bundle = capsys.readouterr().out, read_bundle(folder)
+    kept = bundle.of_precision("int8")
+    assert printed.count("kept") == len(kept) and printed.count("dropped") == 3 - len(kept)
+    assert all(0 < s.accuracy < 1 and "3 test images" in s.accuracy_source for s in kept)
+    assert bundle.of_precision("float32") == read_bundle(segmenter).subnetworks
+    assert main(["calibrate", str(folder), "--data", str(frames)]) == 0
+    assert not read_bundle(folder).of_precision("int8")
+
+
+def test_quantise_without_data_leaves_the_bundle_as_it_was(segmenter, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(segmenter, folder)
+    assert main(["quantise", str(folder), "--data", str(tmp_path / "nowhere")]) == 2
+    assert "no data at" in capsys.readouterr().err
+    assert read_bundle(folder).subnetworks == read_bundle(segmenter).subnetworks
+
+
 @pytest.mark.parametrize(("asked", "held_out"), [(None, 2), (0, 0), (1, 1), (5, 2)])
 def test_frames_of_the_validation_split_that_are_not_held_out_are_trained_on(frames, asked, held_out):
     _, task, _ = prepare_segmentation([str(frames)], asked)

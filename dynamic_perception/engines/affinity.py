@@ -2,6 +2,10 @@
 
 The kernel knows an affinity per thread.  A new thread has that of the thread that makes it; the threads of a library's
 pool are made when they are first needed, and only the kernel can tell which ones they are.
+
+The threads of an element do not share CPUs.  They wake each other hundreds of times in an inference, and a kernel that
+sees no cache in common between two CPUs (virtual machines, some boards) wakes them on the waker's CPU, where they take
+turns: two threads were as slow as one here.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Collection, Iterator
+from typing import Collection, Iterator, Sequence
 
 from dynamic_perception.hardware.compute_element import ComputeElement
 
@@ -21,15 +25,15 @@ class Affinity:
         self._allowed = frozenset(os.sched_getaffinity(0))
         self._lock = Lock()  # an engine's builder finds threads while another thread moves them
         self._pool: set[int] = set()
-        self._pinned: frozenset[int] | None = None  # where the pool is
+        self._pinned: Sequence[frozenset[int]] | None = None  # where the caller and the pool are
 
     def enter(self, element: ComputeElement) -> None:
-        """Let the calling thread and the pool run there from now on."""
-        self._pin_all(self._cpus_of(element))
+        """Let the calling thread and the pool run there from now on, each on its share of the CPUs."""
+        self._pin_all(self.shares(element))
 
     def leave(self) -> None:
         """Let them run wherever this process could when the engine was made."""
-        self._pin_all(self._allowed)
+        self._pin_all([self._allowed])
 
     @contextmanager
     def on(self, element: ComputeElement) -> Iterator[None]:
@@ -52,16 +56,23 @@ class Affinity:
                 self._pool |= _threads() - before
                 self._pinned = None
 
-    def _pin_all(self, cpus: frozenset[int]) -> None:
-        pin(cpus)
+    def shares(self, element: ComputeElement) -> list[frozenset[int]]:
+        """The CPUs of each of the element's threads, the caller's first: disjoint, if there are enough."""
+        cpus = self._cpus_of(element)
+        if len(cpus) < element.threads:
+            return [cpus] * element.threads
+        return [frozenset(sorted(cpus)[first::element.threads]) for first in range(element.threads)]
+
+    def _pin_all(self, shares: Sequence[frozenset[int]]) -> None:
+        pin(shares[0])
         with self._lock:
-            if not self._pool or self._pinned == cpus:
+            if not self._pool or self._pinned == shares:
                 return
             self._pool &= _threads()
-            for thread in self._pool:
+            for number, thread in enumerate(sorted(self._pool)):
                 with suppress(ProcessLookupError):  # it has ended just now
-                    os.sched_setaffinity(thread, cpus)
-            self._pinned = cpus
+                    os.sched_setaffinity(thread, shares[1 + number % (len(shares) - 1)] if shares[1:] else shares[0])
+            self._pinned = shares
 
     def _cpus_of(self, element: ComputeElement) -> frozenset[int]:
         return self._allowed & frozenset(element.cpus) or self._allowed

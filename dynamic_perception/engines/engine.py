@@ -16,10 +16,15 @@ from typing import Callable, ClassVar, NamedTuple, Sequence
 import numpy as np
 
 from dynamic_perception.hardware.compute_element import ComputeElement
-from dynamic_perception.networks.bundle import ModelBundle
+from dynamic_perception.networks.bundle import FLOAT32, PRECISIONS, ModelBundle, Subnetwork
 
 MEMORY_BUDGET = 256 * 2**20  # [byte]
 Point = tuple[str, str]  # names of subnetwork and compute element
+
+
+def on_gpu(element: ComputeElement) -> bool:
+    """Whether an element is a GPU: its cluster is called "gpu..."."""
+    return element.cluster.startswith("gpu")
 
 
 class Ranking(NamedTuple):
@@ -70,6 +75,7 @@ class Engine(ABC):
 
     name: ClassVar[str]
     version: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]] = PRECISIONS  # that it can run
 
     def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET):
         self.bundle = bundle
@@ -86,9 +92,15 @@ class Engine(ABC):
     def build(self, subnetwork: str, element: ComputeElement) -> Ready:
         """Make a point ready, from any thread, and leave that thread as it was; EngineError if it cannot be done."""
 
+    @property
+    def subnetworks(self) -> tuple[Subnetwork, ...]:
+        """The bundle's subnetworks that this engine can run, in rising size."""
+        return tuple(s for s in self.bundle.subnetworks if s.precision in self.precisions)
+
     def bytes_of(self, subnetwork: str) -> int:
         """Memory [byte] that a ready point of the subnetwork holds for itself: its weights."""
-        return 4 * self.bundle.subnetwork(subnetwork).parameters
+        chosen = self.bundle.subnetwork(subnetwork)
+        return (4 if chosen.precision == FLOAT32 else 1) * chosen.parameters
 
     def enter(self, element: ComputeElement) -> None:
         """Prepare the calling thread to run on `element`."""
@@ -173,7 +185,7 @@ class Engine(ABC):
     def held_bytes(self) -> int:
         """Memory [byte] that the ready points hold, each one for itself."""
         with self._lock:
-            return sum(self.bytes_of(subnetwork) for subnetwork, _ in self._ready)
+            return self._held()
 
     def close(self) -> None:
         """Free everything."""
@@ -187,13 +199,14 @@ class Engine(ABC):
     def _make_room(self, wanted: int) -> None:
         """Drop points, the one not used for longest first, until `wanted` bytes fit, but for those that must stay."""
         with self._lock:
-            held = sum(self.bytes_of(subnetwork) for subnetwork, _ in self._ready)
             for point in list(self._ready):
-                if held + wanted <= self._budget:
+                if self._held() + wanted <= self._budget:
                     return
                 if point not in self._kept and point != self._active:
-                    held -= self.bytes_of(point[0])
                     del self._ready[point]
+
+    def _held(self) -> int:
+        return sum(self.bytes_of(subnetwork) for subnetwork, _ in self._ready)
 
     def _forget_request(self, point: Point) -> None:
         with self._lock:

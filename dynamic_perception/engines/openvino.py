@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import openvino
+from openvino import opset13 as opset
 
 from dynamic_perception.engines.affinity import Affinity
 from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, EngineError, Ranking, Ready
@@ -23,13 +24,14 @@ class OpenVinoEngine(Engine):
     def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET):
         super().__init__(bundle, memory_budget)
         self._core = openvino.Core()
+        _start_threads(self._core)
         self._affinity = Affinity()
 
     def build(self, subnetwork: str, element: ComputeElement) -> Ready:
         settings = {"INFERENCE_NUM_THREADS": element.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,
                     "INFERENCE_PRECISION_HINT": FLOAT32}
         graph = read_graph(self.bundle, subnetwork)
-        with self._affinity.watching(), self._affinity.on(element):
+        with self._affinity.on(element):  # inside every inference, OpenVINO keeps its threads there
             try:
                 model = self._core.compile_model(self._core.read_model(graph), "CPU", settings)
                 request = model.create_infer_request()
@@ -58,3 +60,14 @@ class OpenVinoEngine(Engine):
     def close(self) -> None:
         super().close()
         self._affinity.leave()
+
+
+def _start_threads(core: openvino.Core) -> None:
+    """Use the library once while this thread may run on every CPU.
+
+    Its pool never gets more threads than there were CPUs at the first use, so that after a first element of one CPU all
+    others would run on one thread too.
+    """
+    image = opset.parameter([1, 8], np.float32)
+    model = openvino.Model([opset.relu(image)], [image])
+    core.compile_model(model, "CPU").create_infer_request().infer([np.zeros((1, 8), np.float32)])

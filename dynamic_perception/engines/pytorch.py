@@ -5,7 +5,8 @@ The engine for GPUs without TensorRT, and for CPUs on which nothing else runs.  
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,41 +15,39 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from dynamic_perception.engines.affinity import Affinity
-from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, EngineError, Ranking, Ready
+from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, EngineError, Ranking, Ready, on_gpu
 from dynamic_perception.hardware.compute_element import ComputeElement
-from dynamic_perception.networks.bundle import ModelBundle
+from dynamic_perception.networks.bundle import FLOAT32, ModelBundle
 from dynamic_perception.networks.families import make_supernet
 
-GPU = "gpu"  # how the names of such clusters begin
 PARALLEL = 2**16  # elements per thread that PyTorch surely divides between threads
 GRAPH_WARM_UPS = 3  # runs before a CUDA graph is captured, in which libraries choose their kernels
 
 
-class PyTorchEngine(Engine):
-    """Runs the subnetworks as PyTorch modules, on CPUs, or on the first GPU for elements of a cluster "gpu...".
 
-    The thread count of PyTorch belongs to the process: activating a point sets it, and pins every thread.
-    """
+class PyTorchEngine(Engine):
+    """Runs the subnetworks as PyTorch modules, on CPUs, or on the first GPU for elements of a cluster "gpu..."."""
 
     name = "pytorch"
     version = torch.__version__
+    precisions = (FLOAT32,)
 
     def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET):
         super().__init__(bundle, memory_budget)
         self._network = make_supernet(bundle.space)
         self._network.load_tensors(_from_numpy(bundle.tensors()))
-        self._affinity = Affinity()
-        self._threads_before = self._threads = torch.get_num_threads()
+        self._teams: dict[int, _Team] = {}  # by their number of threads
 
     def build(self, subnetwork: str, element: ComputeElement) -> Ready:
-        on_gpu = element.cluster.startswith(GPU)
-        if on_gpu and not torch.cuda.is_available():
+        if on_gpu(element) and not torch.cuda.is_available():
             raise EngineError(f"PyTorch {torch.__version__} sees no GPU for '{subnetwork}' on '{element.name}'")
         chosen = self.bundle.subnetwork(subnetwork)
+        if chosen.precision not in self.precisions:
+            raise EngineError(f"PyTorch runs '{subnetwork}' in {FLOAT32} only: take another engine for {chosen.precision}")
         static = self._network.extract(chosen.config, _from_numpy(self.bundle.statistics(subnetwork)))
-        model = _Model(self.bundle, fold_batch_norm(static), chosen.input_size)
-        model = model.to("cuda" if on_gpu else "cpu", memory_format=torch.channels_last).eval()
-        forward = _captured(model, chosen.input_size) if on_gpu else _eager(model)
+        model = FromImage(self.bundle, fold_batch_norm(static))
+        model = model.to("cuda" if on_gpu(element) else "cpu", memory_format=torch.channels_last).eval()
+        forward = _captured(model, chosen.input_size) if on_gpu(element) else _eager(model)
 
         def rank(image: np.ndarray) -> Answer:
             scores, classes = forward(image)[0].softmax(dim=0).sort(descending=True, stable=True)
@@ -62,34 +61,65 @@ class PyTorchEngine(Engine):
             output = forward(image)
             return (output[0] if self.bundle.task == "classification" else output).cpu().numpy()
 
-        answer = rank if self.bundle.task == "classification" else label
-        return Ready(torch.inference_mode()(answer), torch.inference_mode()(logits))
+        answers = [torch.inference_mode()(answer) for answer in (
+            rank if self.bundle.task == "classification" else label, logits)]
+        return Ready(*answers if on_gpu(element) else map(self._team(element).calling, answers))
 
     def enter(self, element: ComputeElement) -> None:
-        self._use_threads(element.threads)
-        self._affinity.enter(element)
+        if not on_gpu(element):
+            self._team(element).enter(element)
 
     def close(self) -> None:
         super().close()
-        self._use_threads(self._threads_before)
-        self._affinity.leave()
+        for team in self._teams.values():
+            team.close()
+        self._teams.clear()
 
-    def _use_threads(self, count: int) -> None:
-        if count > self._threads:
-            with self._affinity.watching():
-                torch.set_num_threads(count)
-                torch.ones(count * PARALLEL).add_(1)  # starts those that are missing
-        elif count < self._threads:
-            torch.set_num_threads(count)
-        self._threads = count
+    def _team(self, element: ComputeElement) -> "_Team":
+        if element.threads not in self._teams:
+            self._teams[element.threads] = _Team(element.threads)
+        return self._teams[element.threads]
 
 
-class _Model(nn.Module):
-    """A static subnetwork with what is before it: from uint8 [H, W, 3] to logits [1, ...]."""
+class _Team:
+    """A thread and the OpenMP threads that it works with.
 
-    def __init__(self, bundle: ModelBundle, network: nn.Module, size: tuple[int, int]):
+    OpenMP has a pool for every thread that uses it.  Changing the size of one ends threads and makes new ones, which takes
+    a millisecond, so each number of threads has a pool of its own.
+    """
+
+    def __init__(self, threads: int):
+        self._leader = ThreadPoolExecutor(1, thread_name_prefix=f"pytorch-{threads}")
+        self._affinity = Affinity()
+        self._element: ComputeElement | None = None
+        self._leader.submit(self._start, threads).result()
+
+    def calling(self, function: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], Any]:
+        """The function as run by the team."""
+        return lambda image: self._leader.submit(function, image).result()
+
+    def enter(self, element: ComputeElement) -> None:
+        """Move to that element."""
+        if element != self._element:
+            self._leader.submit(self._affinity.enter, element).result()
+            self._element = element
+
+    def close(self) -> None:
+        """End the threads."""
+        self._leader.shutdown()
+
+    def _start(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        with self._affinity.watching():
+            torch.ones(threads * PARALLEL).add_(1)
+
+
+class FromImage(nn.Module):
+    """A network with what is before it: from uint8 [H, W, 3] to logits [1, ...]."""
+
+    def __init__(self, bundle: ModelBundle, network: nn.Module):
         super().__init__()
-        self.network, self.size = network, size
+        self.network = network
         for name, values in (("mean", bundle.mean), ("deviation", bundle.standard_deviation)):
             self.register_buffer(name, 255 * torch.tensor(values)[:, None, None])
 
@@ -113,12 +143,12 @@ def _from_numpy(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def _eager(model: _Model) -> Callable[[np.ndarray], Tensor]:
+def _eager(model: FromImage) -> Callable[[np.ndarray], Tensor]:
     return lambda image: model(torch.from_numpy(image))
 
 
 @torch.inference_mode()
-def _captured(model: _Model, size: Sequence[int]) -> Callable[[np.ndarray], Tensor]:
+def _captured(model: FromImage, size: Sequence[int]) -> Callable[[np.ndarray], Tensor]:
     """The model in a CUDA graph of its own: one launch per frame in place of one per operator."""
     held = torch.zeros((*size, 3), dtype=torch.uint8, device="cuda")
     stream = torch.cuda.Stream()
@@ -128,7 +158,8 @@ def _captured(model: _Model, size: Sequence[int]) -> Callable[[np.ndarray], Tens
             model(held)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Other threads may use the GPU meanwhile: points are built while another one runs.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         output = model(held)
 
     def forward(image: np.ndarray) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dynamic_perception.engines.engine import MEMORY_BUDGET, Engine
 from dynamic_perception.hardware.compute_element import ComputeElement
-from dynamic_perception.networks.bundle import ModelBundle
+from dynamic_perception.networks.bundle import ModelBundle, Subnetwork
 
 AUTO, DEFAULT = "auto", "onnxruntime"
 # Module, class, the package that it needs, and what pip calls that.
@@ -37,10 +37,21 @@ def open_engine(name: str, bundle: ModelBundle, memory_budget: int = MEMORY_BUDG
     """
     if name not in ENGINES:
         raise ValueError(f"engine is '{name}': expected one of {', '.join(ENGINES)}")
+    return _engine_class(name)(bundle, memory_budget)
+
+
+def _engine_class(name: str) -> type[Engine]:
     module, kind, package, requirement = ENGINES[name]
     if find_spec(package) is None:
         raise ValueError(f"engine '{name}' is not installed: pip install '{requirement}'")
-    return getattr(import_module(f"dynamic_perception.engines.{module}"), kind)(bundle, memory_budget)
+    return getattr(import_module(f"dynamic_perception.engines.{module}"), kind)
+
+
+def subnetworks_for(name: str, bundle: ModelBundle) -> tuple[Subnetwork, ...]:
+    """The bundle's subnetworks that the engine of that name can run; "auto" takes one that runs them all."""
+    if name not in ENGINES:
+        return bundle.subnetworks
+    return tuple(s for s in bundle.subnetworks if s.precision in _engine_class(name).precisions)
 
 
 def candidates() -> list[str]:

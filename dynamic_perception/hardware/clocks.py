@@ -1,4 +1,4 @@
-"""Setting CPU clocks, and putting them back as they were found whatever happens.
+"""Setting the clocks of CPUs and of a GPU, and putting them back as they were found whatever happens.
 
 The order of every change is: save what is found, change, report what the kernel says now.  Putting back needs
 neither ROS nor a live owner: what a killed process left is put back by the next start, or by `restore_saved`.
@@ -11,16 +11,17 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from dynamic_perception.hardware.clock_state import (ClocksInUse, Ownership, SavedClocks, boot_id,
-                                                     default_state_file)
-from dynamic_perception.hardware.cpufreq import BUSY_LIMIT, CPUFREQ, CpuPolicy, explain, find_policies
+from dynamic_perception.hardware.clock_files import BUSY_LIMIT, Clock, ClockFiles
+from dynamic_perception.hardware.clock_owner import ClockOwner, ClockSetter, FrequencyRange, put_back_saved
+from dynamic_perception.hardware.clock_state import ClocksInUse, Ownership, SavedClock, default_state_folder
+from dynamic_perception.hardware.cpufreq import CPUFREQ, find_policies
+from dynamic_perception.hardware.helper_client import HelperClock, HelperConnection
 
-__all__ = ["ClockControl", "ClockResult", "ClocksInUse", "RestoreResult", "default_state_file", "restore_saved"]
-
-TOLERANCE = 1000.0  # [Hz] the kernel counts in kHz
+__all__ = ["ClockControl", "ClockResult", "ClocksInUse", "FrequencyRange", "RestoreResult", "default_state_folder",
+           "restore_saved"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ClockResult:
     """What became of a request.
 
     Attributes:
-        actual: [Hz] the clock as read back, the slowest where the CPUs have several; NaN: the kernel does not tell.
+        actual: [Hz] the clock as read back, the slowest where there are several; NaN: the kernel does not tell.
         message: what differs from the request and how to mend it; empty when it was done to the letter.
     """
 
@@ -50,76 +51,69 @@ class RestoreResult:
 
 
 class ClockControl:
-    """The CPU clocks of one machine, owned from `open` to `restore`.  Its methods may be called from any thread.
+    """Clocks of one machine, owned from `open` to `restore`.  Its methods may be called from any thread.
 
-    Only policies that a request named are touched, their governor is never changed, and no frequency is ever set that
-    the hardware does not list or that lies outside the limits.
+    Only clocks that a request named are touched, their governor is never changed, and no frequency is ever set that
+    the hardware does not list or that lies outside what is allowed.  All are owned from `open` on, so that a second
+    process is refused at its start and not while it drives; a process that may not run on the same CPUs is not.
 
     Args:
         sysfs_root: where the kernel's view of the hardware is mounted.
-        state_file: what was found is saved there until it is put back; None: `default_state_file(sysfs_root)`.
-        minimum_frequency, maximum_frequency: [Hz] limits; 0: the hardware's own.
-
-    Raises:
-        ValueError: the limits are negative, not finite, or crossed.
+        state_folder: what was found is saved there until it is put back; None: `default_state_folder(sysfs_root)`.
+        allowed: of CPU clocks.
+        cpus: numbers of the CPUs whose clocks to own; None: all.
+        gpu: the GPU's clock to own; None: none.
+        gpu_allowed: of the GPU's clock.
+        helper_socket: of the clock helper, which sets the clocks that this process may not write, if it is there;
+            None: no helper.
     """
 
-    def __init__(self, sysfs_root: Path = Path("/sys"), state_file: Path | None = None,
-                 minimum_frequency: float = 0.0, maximum_frequency: float = 0.0):
-        for name, limit in (("minimum_frequency", minimum_frequency), ("maximum_frequency", maximum_frequency)):
-            if not 0.0 <= limit < math.inf:
-                raise ValueError(f"{name} is {limit}: expected a number of Hz, or 0 for the hardware's own limit")
-        if 0.0 < maximum_frequency < minimum_frequency:
-            raise ValueError(f"minimum_frequency is {minimum_frequency}: expected at most maximum_frequency, "
-                             f"{maximum_frequency}")
+    def __init__(self, sysfs_root: Path = Path("/sys"), state_folder: Path | None = None,
+                 allowed: FrequencyRange = FrequencyRange(), cpus: Iterable[int] | None = None,
+                 gpu: Clock | None = None, gpu_allowed: FrequencyRange = FrequencyRange(),
+                 helper_socket: Path | None = None):
         self._sysfs_root = Path(sysfs_root)
-        self._state_file = Path(state_file) if state_file else default_state_file(self._sysfs_root)
-        self._lowest = minimum_frequency / 1000.0  # [kHz]
-        self._highest = maximum_frequency / 1000.0 or math.inf  # [kHz]
-        self._ownership: Ownership | None = None
-        self._boot_id = ""
-        self._found: dict[str, dict[str, str]] = {}  # as in the state file
-        self._changed: set[str] = set()  # names of the policies that are not as they were found
+        self._state_folder = Path(state_folder) if state_folder else default_state_folder(self._sysfs_root)
+        self._helper = HelperConnection(helper_socket) if helper_socket else None
+        wanted = None if cpus is None else frozenset(cpus)
+        self._cpus = {policy.cpus: self._setter(policy, allowed)
+                      for policy in find_policies(self._sysfs_root) if wanted is None or policy.cpus & wanted}
+        self._gpu = self._setter(gpu, gpu_allowed) if gpu else None
         self._lock = threading.Lock()
 
     def open(self) -> tuple[str, ...]:
-        """Become the owner, and put back what an owner that was killed left behind; again is harmless.
+        """Become the owner of every clock, or of none; puts back what an owner that was killed left behind.
 
         Returns:
             What was put back and what could not be, for people; the latter is tried again by `restore`.
 
         Raises:
-            ClocksInUse: another process is the owner; it is named.
-            OSError: the state file's folder cannot be written.
-            ValueError: the state file there is not one.
+            ClocksInUse: another process is the owner of one of them; it is named.
+            OSError: the state folder cannot be written.
+            ValueError: a state file there is not one.
         """
+        lines: list[str] = []
         with self._lock:
-            if self._ownership is not None:
-                return ()
-            ownership = Ownership(self._state_file)
             try:
-                lines, left = _put_back_saved(self._state_file)
-                if left and left.sysfs_root != self._sysfs_root.resolve():
-                    raise ValueError(f"{self._state_file} is of {left.sysfs_root}, which could not be put back: "
-                                     + "; ".join(lines))
-                self._boot_id = boot_id()
+                for setter in self._setters():
+                    lines += setter.open()
             except BaseException:
-                ownership.release()
+                for setter in self._setters():
+                    setter.restore()
                 raise
-            self._ownership = ownership
-            self._found = left.policies if left else {}
-            self._changed = set(self._found)
-            return lines
+        return tuple(lines)
 
     def available(self, cluster_cpus: Iterable[int]) -> tuple[float, ...]:
         """[Hz] rising: what these CPUs can be set to within the limits; none where there is no control.
 
         Where the hardware lists no steps, these are the two ends of its range, and everything between is allowed.
         """
-        offers = [{allowed for step in policy.frequencies()
-                   if (allowed := policy.nearest(step, self._lowest, self._highest)) is not None}
-                  for policy in self._policies(cluster_cpus)]
-        return tuple(1000.0 * step for step in sorted(set.intersection(*offers))) if offers else ()
+        offers = [set(setter.available()) for setter in self._setters_of(cluster_cpus)]
+        return tuple(sorted(set.intersection(*offers))) if offers else ()
+
+    def available_gpu(self) -> tuple[float, ...]:
+        """[Hz] rising: what the GPU can be set to within its limits; none where there is no control."""
+        return self._gpu.available() if self._gpu else ()
 
     def set_cpu_frequency(self, cluster_cpus: Iterable[int], hertz: float) -> ClockResult:
         """Run these CPUs at the available frequency nearest to `hertz`.
@@ -128,151 +122,79 @@ class ClockControl:
             cluster_cpus: numbers of CPUs; every policy that clocks one of them is set.
             hertz: 0: put the clock back as it was found; NaN: no change.
         """
-        with self._lock:
-            policies = self._policies(cluster_cpus)
-            if math.isnan(hertz):
-                return ClockResult(_slowest(policies), "")
-            if hertz < 0.0 or math.isinf(hertz):
-                return ClockResult(_slowest(policies), f"clock not changed: {hertz} Hz is not a frequency")
-            if hertz == 0.0:
-                faults = self._put_back([policy for policy in policies if policy.name in self._changed])
-            elif self._ownership is None:
-                faults = ["clock not changed: the clocks are not open"]
-            elif not policies:
-                faults = [f"clock not changed: {self._sysfs_root / CPUFREQ} has no policy for these CPUs (a container "
-                          "or a virtual machine?)"]
-            else:
-                faults = self._hold(policies, hertz / 1000.0)
-            more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
-            return ClockResult(_slowest(policies), faults[0] + more if faults else "")
+        return self._set(self._setters_of(cluster_cpus), hertz, f"{self._sysfs_root / CPUFREQ} has no policy for these "
+                         "CPUs (a container or a virtual machine?)")
+
+    def set_gpu_frequency(self, hertz: float) -> ClockResult:
+        """As `set_cpu_frequency`, of the GPU."""
+        return self._set([self._gpu] if self._gpu else [], hertz, "there is no GPU whose clock can be set")
 
     def restore(self) -> tuple[str, ...]:
         """Put every clock back exactly as it was found and give up the ownership; again is harmless.
 
         Returns:
-            What could not be put back, for people.  Then the state file stays, for the next start or `restore_saved`.
+            What could not be put back, for people.  Then its state file stays, for the next start or `restore_saved`.
         """
         with self._lock:
-            if self._ownership is None:
-                return ()
-            try:
-                changed = [CpuPolicy(self._sysfs_root / CPUFREQ / name, frozenset()) for name in sorted(self._changed)]
-                faults = self._put_back(changed)
-                if not self._changed:
-                    self._state_file.unlink(missing_ok=True)
-            except OSError as error:
-                faults = [f"cannot remove {self._state_file}: {error.strerror}"]
-            finally:
-                self._ownership.release()
-                self._ownership, self._found, self._changed = None, {}, set()
-            return tuple(faults)
+            return tuple(fault for setter in self._setters() for fault in setter.restore())
 
-    def _policies(self, cluster_cpus: Iterable[int]) -> list[CpuPolicy]:
+    def _setter(self, clock: Clock, allowed: FrequencyRange) -> ClockSetter:
+        written_by_others = isinstance(clock, ClockFiles) and not clock.writable()
+        if written_by_others and self._helper and os.path.exists(self._helper.path):
+            return HelperClock(clock, self._helper, allowed)
+        return ClockOwner(clock, self._state_folder, self._sysfs_root, allowed)
+
+    def _setters(self) -> list[ClockSetter]:
+        return [*self._cpus.values(), *([self._gpu] if self._gpu else [])]
+
+    def _setters_of(self, cluster_cpus: Iterable[int]) -> list[ClockSetter]:
         cpus = set(cluster_cpus)
-        return [policy for policy in find_policies(self._sysfs_root) if policy.cpus & cpus]
+        return [setter for own_cpus, setter in self._cpus.items() if own_cpus & cpus]
 
-    def _hold(self, policies: list[CpuPolicy], kilohertz: float) -> list[str]:
-        targets = {policy: policy.nearest(kilohertz, self._lowest, self._highest) for policy in policies}
-        faults = [f"clock not changed: {policy.path} has no frequency within {_megahertz(self._lowest)} to "
-                  f"{_megahertz(self._highest)}" for policy, target in targets.items() if target is None]
-        targets = {policy: target for policy, target in targets.items() if target is not None}
-        fault = self._save([policy for policy in targets if policy.name not in self._found])
-        if fault:
-            return [fault]
-        deadline = time.monotonic() + BUSY_LIMIT
-        for policy, target in targets.items():
-            self._changed.add(policy.name)
-            try:
-                policy.hold(target, deadline)
-            except OSError as error:
-                faults.append(explain(error))
-                continue
-            actual = policy.current() / 1000.0
-            if abs(actual - target) * 1000.0 > TOLERANCE:
-                faults.append(f"{policy.path} was set to {_megahertz(target)} but runs at {_megahertz(actual)}: "
-                              "heat, power or firmware limits it")
-            elif abs(target - kilohertz) * 1000.0 > TOLERANCE:
-                faults.append(f"{_megahertz(kilohertz)} is not available: took {_megahertz(target)}, the nearest")
-        return faults
-
-    def _save(self, policies: list[CpuPolicy]) -> str:
-        """Write down what is found before the first change; gives why that is not possible."""
-        if not policies:
-            return ""
-        try:
-            found = {**self._found, **{policy.name: policy.settings() for policy in policies}}
-        except (OSError, ValueError) as error:
-            why = explain(error) if isinstance(error, OSError) else error
-            return f"clock not changed: what cannot be read cannot be put back: {why}"
-        try:
-            SavedClocks(self._sysfs_root.resolve(), found, self._boot_id, os.getpid()).write(self._state_file)
-        except OSError as error:
-            return (f"clock not changed: what was found cannot be saved ({error}): make room there, or point "
-                    "XDG_STATE_HOME at a folder that can be written")
-        self._found = found
-        return ""
-
-    def _put_back(self, policies: list[CpuPolicy]) -> list[str]:
-        faults = []
-        for policy in policies:
-            faults_here = policy.put_back(self._found[policy.name], time.monotonic() + BUSY_LIMIT)
-            if not faults_here:
-                self._changed.discard(policy.name)
-            faults += faults_here
-        return faults
+    def _set(self, setters: list[ClockSetter], hertz: float, none: str) -> ClockResult:
+        with self._lock:
+            if math.isnan(hertz):
+                faults = []
+            elif hertz < 0.0 or math.isinf(hertz):
+                faults = [f"clock not changed: {hertz} Hz is not a frequency"]
+            elif not setters and hertz > 0.0:
+                faults = [f"clock not changed: {none}"]
+            else:
+                deadline = time.monotonic() + BUSY_LIMIT
+                faults = [fault for setter in setters for fault in setter.set(hertz, deadline)]
+            actual = min((setter.clock.current() for setter in setters), default=math.nan)
+        more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
+        return ClockResult(actual, faults[0] + more if faults else "")
 
 
-def restore_saved(state_file: Path | None = None) -> RestoreResult:
-    """Put back the clocks that a killed process left changed.  Does not raise: what is wrong is in the lines.
+def restore_saved(state_folder: Path | None = None) -> RestoreResult:
+    """Put back the clocks that killed processes left changed.  Does not raise: what is wrong is in the lines.
 
-    Refused while the owner lives.  Values from before the last start of the machine are not put back, but forgotten.
+    Refused for a clock whose owner lives.  Values from before the last start of the machine are not put back, but
+    forgotten.
 
     Args:
-        state_file: None: `default_state_file()`.
+        state_folder: None: `default_state_folder()`.
     """
-    state_file = default_state_file() if state_file is None else Path(state_file)
-    nothing = RestoreResult(True, (f"nothing to put back: there is no {state_file}",))
+    folder = default_state_folder() if state_folder is None else Path(state_folder)
+    results = [_restore_file(file) for file in sorted(folder.glob("*.json"))]
+    lines = tuple(line for _, file_lines in results for line in file_lines)
+    return RestoreResult(all(complete for complete, _ in results), lines or (f"nothing to put back in {folder}",))
+
+
+def _restore_file(file: Path) -> tuple[bool, tuple[str, ...]]:
+    """Whether nothing of this file is left to put back, and what was done."""
     try:
-        if not state_file.exists():
-            return nothing
-        ownership = Ownership(state_file)
-    except OSError as error:
-        return RestoreResult(False, (f"not put back: {error}",))
-    try:
-        lines, left = _put_back_saved(state_file)
+        clock = SavedClock.read(file).clock()
+        ownership = Ownership(clock)
+    except FileNotFoundError as error:
+        return not file.exists(), (f"not put back: {error}",) if file.exists() else ()
     except (OSError, ValueError) as error:
-        return RestoreResult(False, (f"not put back: {error}",))
+        return False, (f"not put back: {error}",)
+    try:
+        lines, left = put_back_saved(file, clock)
+    except (OSError, ValueError) as error:
+        return False, (f"not put back: {error}",)
     finally:
         ownership.release()
-    return RestoreResult(left is None, lines or nothing.lines)
-
-
-def _put_back_saved(state_file: Path) -> tuple[tuple[str, ...], SavedClocks | None]:
-    """As the owner: what was done in words, and what could not be put back."""
-    try:
-        saved = SavedClocks.read(state_file)
-    except FileNotFoundError:
-        return (), None
-    if saved.boot_id != boot_id():
-        state_file.unlink()
-        return (f"nothing put back: {state_file} is from before the last start of the machine; removed",), None
-    lines, left = [], {}
-    for name, found in sorted(saved.policies.items()):
-        policy = CpuPolicy(saved.sysfs_root / CPUFREQ / name, frozenset())
-        faults = policy.put_back(found, time.monotonic() + BUSY_LIMIT)
-        if faults:
-            left[name] = found
-        values = ", ".join(f"{file} {content.strip()}" for file, content in found.items())
-        lines += [f"not put back: {fault}" for fault in faults] or [f"put back {policy.path}: {values}"]
-    if not left:
-        state_file.unlink()
-        return tuple(lines), None
-    return tuple(lines), replace(saved, policies=left)
-
-
-def _slowest(policies: list[CpuPolicy]) -> float:
-    return min((policy.current() for policy in policies), default=math.nan)
-
-
-def _megahertz(kilohertz: float) -> str:
-    return f"{kilohertz / 1000.0:g} MHz"
+    return left is None, lines

@@ -1,4 +1,4 @@
-"""`dynamic-perception hardware` and `restore`."""
+"""`dynamic-perception hardware`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dynamic_perception.hardware.clocks import default_state_file, restore_saved
 from dynamic_perception.hardware.discovery import discover_machine
 from dynamic_perception.hardware.inventory import machine_tables, machine_yaml
 from dynamic_perception.hardware.platform_file import find_platform_file
@@ -41,21 +40,3 @@ def run_hardware(arguments: argparse.Namespace) -> int:
     else:
         Console().print(machine_tables(machine, scan_temperatures(root), sensors))
     return 0
-
-
-def add_restore(commands: argparse._SubParsersAction) -> None:
-    """Add the `restore` command."""
-    parser = commands.add_parser(
-        "restore", help="put back the clocks that a killed node left changed",
-        description="Put governor and clock limits back as they were before the perception node changed them. Nodes do "
-                    "so themselves when they end; this is for after a SIGKILL. Refused while a node owns the clocks.")
-    parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"), metavar="DIR", help="default: %(default)s")
-    parser.set_defaults(run_command=run_restore)
-
-
-def run_restore(arguments: argparse.Namespace) -> int:
-    """Put back what is saved, say what was done; exit code 1 when something is left to put back."""
-    result = restore_saved(default_state_file(arguments.sysfs_root))
-    for line in result.lines:
-        print(line)
-    return 0 if result.complete else 1

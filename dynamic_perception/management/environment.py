@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Iterable, Sequence
 
 import numpy as np
 
 from dynamic_perception.management.kalman import NO_HINT, Hint, KalmanFilter, KalmanSettings
-from dynamic_perception.management.operating_points import OperatingPointTable
 
 Gaussians = tuple[np.ndarray, np.ndarray]  # (means, variances)
 Gaussian = tuple[float, float]             # (mean, variance)
@@ -64,6 +62,8 @@ class SlowDowns:
     SETTLED = 2          # [samples] of an element that was taken into use, after which the filter has followed a step
     FELT = 0.15          # a slow-down by less than this says nothing about other elements, and is no new regime
     RELAPSE = 1.5
+    PATIENCE = 3.0       # [periods of the reports] of silence before an element counts as not used
+    LONGEST_GAP = 10.0   # [s] between two reports, that says something about their period
     SLOWEST_FADE = 60.0  # [s]
 
     def __init__(self, elements: Iterable[str] = (), settings: KalmanSettings = EnvironmentSettings().slow_down):
@@ -72,6 +72,9 @@ class SlowDowns:
         self._elements: dict[str, _Element] = {}
         self._in_use: dict[str, _Element] = {}  # cluster -> the element that was heard last and is settled
         self.regime = 0  # counts the steps that an estimate has made: other work came or went, which is no noise
+        self._reported_at = -math.inf
+        self._period = 0.0        # [s] between two reports
+        self._grace = settings.grace
         self.add(elements)
 
     def add(self, elements: Iterable[str]) -> None:
@@ -87,7 +90,8 @@ class SlowDowns:
     def observe(self, time: float, element: str, ratio: float) -> None:
         """An inference at `time` [s] took `ratio` times its profiled latency; KeyError for an unknown element."""
         tracked = self._elements[element]
-        if time - tracked.filter.heard_at > self._settings.grace:
+        self._learn_period(time)
+        if time - tracked.filter.heard_at > self._grace:
             tracked.samples, tracked.left_at = 0, tracked.filter.mean
         hint = self._hint(tracked, time)
         before = tracked.filter.predict(time, hint)[0]
@@ -104,11 +108,22 @@ class SlowDowns:
                     other.peak = max(other.peak, tracked.filter.mean)
 
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
-        """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`."""
+        """([elements], [elements]) mean and variance of the next inference's latency over the profiled one."""
         tracked = [self._elements[element] for element in elements]
         predictions = np.array([self._unheard if one.filter.heard_at == -math.inf
                                 else one.filter.predict(time, self._hint(one, time)) for one in tracked]).T
         return predictions[0], predictions[1]
+
+    def _learn_period(self, time: float) -> None:
+        """Where reports come seldom, an element is not forgotten between two of them."""
+        gap, self._reported_at = time - self._reported_at, max(time, self._reported_at)
+        if 0.0 <= gap < math.inf:
+            self._period += 0.2 * (min(gap, self.LONGEST_GAP) - self._period)
+        grace = max(self._settings.grace, self.PATIENCE * self._period)
+        if grace != self._grace:
+            self._grace = grace
+            for tracked in self._elements.values():
+                tracked.filter.grace = grace
 
     def _hint(self, tracked: _Element, time: float) -> Hint:
         used = self._in_use.get(tracked.cluster)
@@ -173,51 +188,3 @@ class Environment:
     def overhead(self, time: float = 0.0) -> Gaussian:
         """Mean [s] and variance [s^2] of the next frame's overhead."""
         return self._overhead.predict(time)
-
-
-@dataclass(frozen=True, eq=False)
-class LatencyPrediction:
-    """Normal distributions of the end-to-end latency at every operating point, and the expected inference alone."""
-
-    inference: np.ndarray  # [n] expected inference [s]
-    mean: np.ndarray       # [n] expected end-to-end latency [s]
-    deviation: np.ndarray  # [n] its standard deviation [s]
-
-    def within(self, deadline: float) -> np.ndarray:
-        """[n] probability that the next frame takes at most `deadline` s; infinite deadlines are always met."""
-        if deadline == math.inf:
-            return np.ones_like(self.mean)
-        return normal_cdf((deadline - self.mean) / self.deviation)
-
-    def quantile(self, probability: float) -> np.ndarray:
-        """[n] latency [s] that the next frame stays within with `probability`: the inverse of :meth:`within`."""
-        return self.mean + NormalDist().inv_cdf(probability) * self.deviation
-
-
-def predict_latency(table: OperatingPointTable, slow_down: Gaussians, overhead: Gaussian) -> LatencyPrediction:
-    """Profiled latency x slow-down of its element + overhead, for every row of `table`.
-
-    The spread that the profile itself shows between median and p95 is the least that is assumed.
-    """
-    mean, variance = slow_down[0][table.element_index], slow_down[1][table.element_index]
-    variance = np.maximum(variance, (table.spread * mean) ** 2)
-    inference = table.latency * mean
-    return LatencyPrediction(inference, inference + overhead[0], np.sqrt(table.latency ** 2 * variance + overhead[1]))
-
-
-def probability_of_meeting(deadline: float, table: OperatingPointTable, slow_down: Gaussians,
-                           overhead: Gaussian) -> np.ndarray:
-    """[n] P(overhead + latency x slow-down <= deadline), for every row of `table`."""
-    return predict_latency(table, slow_down, overhead).within(deadline)
-
-
-def normal_cdf(z: np.ndarray) -> np.ndarray:
-    """P(Z <= z) of a standard normal Z, within 7.5e-8.
-
-    Formula 26.2.17 of Abramowitz and Stegun, Handbook of Mathematical Functions: numpy has no error function.
-    """
-    a = np.abs(z)
-    t = 1.0 / (1.0 + 0.2316419 * a)
-    polynomial = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
-    tail = np.exp(-0.5 * a * a) / math.sqrt(2.0 * math.pi) * polynomial
-    return np.where(z >= 0, 1.0 - tail, tail)

@@ -36,7 +36,7 @@ def explain_move(old: OperatingPoint, new: OperatingPoint) -> str:
 
 
 def explain_left_out(situation: Situation, kept: np.ndarray, unknown: Mapping[str, np.ndarray]) -> list[str]:
-    """Which points no limit could be held against; `unknown`: [n] bool for "power" and "energy", where any is unknown."""
+    """Which points no limit could be held against; `unknown`: Selector.unknown."""
     battery_cap = math.inf if situation.battery_ignored else situation.battery_cap
     power_caps = (situation.thermal_cap, battery_cap, situation.target.max_power)
     limited = {"power": any(math.isfinite(cap) for cap in power_caps),

@@ -16,11 +16,12 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
+from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
 from dynamic_perception.management.dwell import Dwell
 from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.joint_selection import Combination, JointSelector, Network, miss_of
 from dynamic_perception.management.machine import Machine
-from dynamic_perception.management.manager import CAUSES, USER_REASONS, Decision, Reason, ResourceManager
+from dynamic_perception.management.manager import ResourceManager
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
@@ -52,7 +53,7 @@ class JointManager:
         self._reviewed_at = -math.inf
         self._accepted_penalty = 0.0         # of the current combination, that nothing better was found for
         self._wanted: tuple[int, ...] = ()   # rows that are waited for
-        self._settled: list[Situation] = []  # of every application, when the current combination was the right one
+        self._settled: dict[str, Situation] = {}  # of every application, when the current combination was the right one
 
     # ---- applications
 
@@ -61,13 +62,9 @@ class JointManager:
         """Their names, in the order in which they came."""
         return tuple(self._managers)
 
-    def table(self, application: str) -> OperatingPointTable:
-        """The operating points of an application."""
-        return self._manager(application).table
-
     def add_application(self, time: float, application: str, table: OperatingPointTable, target: Target = Target(),
                         weight: float = 1.0, settings: ManagerSettings | None = None) -> None:
-        """Let an application take part; `weight`: how much its utility counts; `settings`: its own, the machine's aside.
+        """Let an application take part; `weight`: how much it counts; `settings`: its own, but for the machine's.
 
         ValueError for a name that is taken or a weight that is not positive.
         """
@@ -89,6 +86,7 @@ class JointManager:
         self._manager(application)
         self._advance(time)
         del self._managers[application], self._networks[application]
+        self._settled.pop(application, None)
         self.machine.set_greatest_power(self._greatest_power())
         self._changed(f"{application} left")
 
@@ -173,6 +171,7 @@ class JointManager:
         self._advance(time)
         if len(self._managers) == 1 and (not self._settled or not self._events):
             self._events.clear()
+            self._settled.clear()
             return {name: manager.decide(self._now) for name, manager in self._managers.items()}
         if not self._managers:
             return {}
@@ -187,6 +186,7 @@ class JointManager:
         before = [manager.current for manager in managers]
         if None in before:
             self._move(situations, self._solve(situations).rows, Reason.TARGET, self._explain_events())
+            self._events.clear()
         else:
             self._reconsider(situations, tuple(before))
         return self._describe(situations, before)
@@ -228,8 +228,11 @@ class JointManager:
         reason, cause = self._cause(situations, now.rows, self._wanted, forced=False)
         asked = reason in USER_REASONS
         if asked or self._dwell.may_step_up(self._now):
-            self._move(situations, self._wanted, reason, cause)
+            self._take(situations, self._wanted, reason, cause)
             self._dwell.step_up(self._now, self._edge(reason), asked)
+        else:
+            self._wanted = ()
+        self._dwell.stop_waiting()
 
     def _is_down(self, situations: list[Situation], rows: Sequence[int], now: Combination) -> bool:
         """Cheaper, and slower for nobody: nothing to wait for."""
@@ -242,24 +245,28 @@ class JointManager:
         return table.latency[rows[a]] * self._selector.sharing(rows, a)[table.element_index[rows[a]]]
 
     def _settle(self, situations: list[Situation]) -> None:
-        self._settled, self._wanted = list(situations), ()
+        self._settled, self._wanted = dict(zip(self._managers, situations)), ()
         self._events.clear()
         self._dwell.stop_waiting()
         for manager, situation in zip(self._managers.values(), situations):
             manager.stay(situation)
 
     def _move(self, situations: list[Situation], rows: Sequence[int], reason: Reason, cause: str) -> None:
+        """Take a combination at once."""
+        self._take(situations, rows, reason, cause)
+        if reason in USER_REASONS:
+            self._dwell.stop_waiting()
+        else:
+            self._dwell.step_down(self._now, self._edge(reason))
+
+    def _take(self, situations: list[Situation], rows: Sequence[int], reason: Reason, cause: str) -> None:
         for manager, situation, row in zip(self._managers.values(), situations, rows):
             if manager.current is None:
                 manager.adopt(row, Reason.STARTUP, "start: ", situation)
             elif manager.current != row:
                 manager.adopt(row, reason, cause, situation)
-        self._settled, self._wanted, self._reviewed_at = list(situations), (), self._now
+        self._settled, self._wanted, self._reviewed_at = dict(zip(self._managers, situations)), (), self._now
         self._accepted_penalty = self._net(situations, self._evaluate(situations, rows)).penalty
-        if reason in USER_REASONS:
-            self._dwell.stop_waiting()
-        else:
-            self._dwell.step_down(self._now, self._edge(reason))
 
     def _edge(self, reason: Reason) -> tuple[Reason, int]:
         return reason, self.machine.slow_downs.regime if reason is Reason.CONTENTION else 0
@@ -272,7 +279,8 @@ class JointManager:
 
         def solve(cap: float) -> Combination:
             margin = self.settings.margin if current else 0.0
-            return self._net(situations, self._selector.solve(possible, cap, current, margin, TOLERANCE, MOST_KNAPSACKS))
+            found = self._selector.solve(possible, cap, current, margin, TOLERANCE, MOST_KNAPSACKS)
+            return self._net(situations, found)
 
         best = solve(min(thermal, battery))
         if battery < thermal and best.penalty > 0.0:
@@ -307,9 +315,10 @@ class JointManager:
     def _cause(self, situations: list[Situation], current: Sequence[int], rows: Sequence[int],
                forced: bool) -> tuple[Reason, str]:
         """Which input moves the points: bring the new ones into the settled situations one by one until one does."""
-        if self._events and not (forced and not self._within_heat(situations, current)):
+        managers = list(self._managers.items())
+        trial = [self._settled.get(name, situation) for (name, _), situation in zip(managers, situations)]
+        if self._events and self._moves(trial, current, rows, forced):
             return Reason.TARGET, self._explain_events()
-        trial, managers = list(self._settled), list(self._managers.items())
         for reason, fields in CAUSES:
             groups = [range(len(trial))] if fields[0] in FOR_ALL else [[a] for a in range(len(trial))]
             for group in groups:

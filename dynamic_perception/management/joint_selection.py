@@ -73,7 +73,7 @@ class Network:
         self.greatest_energy = float(finite.max()) if len(finite) else 1.0
         self.greatest_latency = float(table.latency.max())
         clocks = np.nan_to_num(np.array([table.cpu_frequency, table.gpu_frequency]))
-        self.clock_keys = [tuple(np.round(pair / 1e5).astype(int)) for pair in clocks.T]  # to 0.1 MHz, as kernels list them
+        self.clock_keys = list(map(tuple, np.round(clocks.T / 1e5).astype(int).tolist()))  # to 0.1 MHz
 
     def penalty_of(self, limit: str) -> float:
         """What missing this limit costs; one that is not in the relax order costs most."""
@@ -93,7 +93,7 @@ class JointSelector:
         self._one_clock = one_clock
         self._regardless: JointSelector | None = None  # of the clocks
         self.clusters = list(dict.fromkeys(cluster for network in networks for cluster in network.clusters))
-        self._cores = np.array([cores.get(cluster) or self._greatest_thread_count(cluster) for cluster in self.clusters])
+        self._cores = np.array([cores.get(name) or self._greatest_thread_count(name) for name in self.clusters])
         self._elements = [np.array([self.clusters.index(cluster) for cluster in network.clusters])
                           for network in networks]  # per network: [its elements] -> cluster
         self._classes = [_Classes(network, clusters, self._signatures()) for network, clusters
@@ -166,12 +166,12 @@ class JointSelector:
               tolerance: float = 0.0, most_knapsacks: float = math.inf) -> Combination:
         """The combination of greatest worth whose power is at most `cap` [W]; where there is none, that of least power.
 
-        With `current`, all other points must do with latency, power and energy worse by `margin`.  `tolerance`: by what share
-        of the networks' weights the worth may be less than the greatest; exact with 0, unless more than `most_knapsacks`
-        combinations of elements and clocks have to be looked into.
+        With `current`, all other points must do with latency, power and energy worse by `margin`.  `tolerance`: by what
+        share of the networks' weights the worth may be less than the greatest; exact with 0, unless more than
+        `most_knapsacks` combinations of elements and clocks have to be looked into.
 
-        Networks that cannot agree on the clocks, because all that they may run sets another one on the same cluster, are
-        chosen for as if each had its own: the one that sets it last has its way.
+        Networks that cannot agree on the clocks, because all that they may run sets another one on the same cluster,
+        are chosen for as if each had its own: the one that sets it last has its way.
 
         The price of power (a Lagrange multiplier) splits the problem by networks but for elements and clocks, which are
         tried all at once; what remains between that bound and the best combination found is searched from the most
@@ -188,7 +188,8 @@ class JointSelector:
         found = _Search(self, judged, cap, slack).run(most_knapsacks)
         if found is not None:
             return found
-        self._regardless = self._regardless or JointSelector(self.networks, dict(zip(self.clusters, self._cores)), False)
+        if self._regardless is None:
+            self._regardless = JointSelector(self.networks, dict(zip(self.clusters, self._cores)), one_clock=False)
         return self._regardless.solve(situations, cap, current, margin, tolerance, most_knapsacks)
 
 
@@ -318,9 +319,9 @@ class _Search:
     def _settings(self, value: np.ndarray, price: float, assignment: int) -> Iterable[tuple[float, tuple[int, ...]]]:
         """(bound, clock setting of every cluster) of one assignment, the most promising first."""
         used = set(self._selector._on_cluster[assignment].tolist())
-        choices = [np.flatnonzero(value[c] > -np.inf) if c in used else np.zeros(1, dtype=int) for c in range(len(value))]
+        choices = [np.flatnonzero(value[c] > -np.inf).tolist() if c in used else [0] for c in range(len(value))]
         found = [(float(sum(value[c, f] for c, f in enumerate(settings))) + price * self._cap, settings)
-                 for settings in product(*(choice.tolist() for choice in choices))]
+                 for settings in product(*choices)]
         return sorted(found, key=lambda entry: -entry[0])
 
     def _knapsack(self, assignment: int, settings: tuple[int, ...], price: float, bound: float) -> None:

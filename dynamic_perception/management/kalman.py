@@ -69,6 +69,7 @@ class KalmanFilter:
     def __init__(self, settings: KalmanSettings):
         self.settings = settings
         self.fade_time = settings.fade_time       # [s] may be changed
+        self.grace = settings.grace               # [s] may be changed
         self.heard_at = -math.inf                 # [s] time of the newest sample
         self._mean = settings.mean
         self._variance = settings.deviation ** 2  # P
@@ -110,7 +111,7 @@ class KalmanFilter:
         mean, variance = self._mean, self._variance
         if hint.left < 1.0:  # half the doubt of the start: something vouches for it
             mean, variance = start + hint.left * (mean - start), variance + (1.0 - hint.left) * doubt / 4.0
-        silence = time - self.heard_at - self.settings.grace
+        silence = time - self.heard_at - self.grace
         if silence <= 0.0 or silence == math.inf:
             return mean, variance
         kept = math.exp(-silence / self.fade_time)

@@ -9,70 +9,26 @@ same calls with the same times give the same decisions.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dynamic_perception.management.budgets import PowerCap
+from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
 from dynamic_perception.management.dwell import Dwell
 from dynamic_perception.management.environment import Environment, cluster_of
 from dynamic_perception.management.explanation import explain_change, explain_left_out, explain_move, explain_stale
 from dynamic_perception.management.machine import Machine
 from dynamic_perception.management.operating_points import FREQUENCY_TOLERANCE, OperatingPoint, OperatingPointTable
-from dynamic_perception.management.selection import Prediction, Relaxed, Selection, Selector, Situation, known
+from dynamic_perception.management.selection import Prediction, Selection, Selector, Situation, known
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Target
 from dynamic_perception.management.watchdog import Watchdog
 
+IN_FLIGHT = 1  # reports after a move that may still be of the clock before it
+
 __all__ = ["Decision", "ManagerSettings", "Reason", "ResourceManager"]
-
-
-class Reason(IntEnum):
-    """Why the point changed; the values are those of OperatingPointCommand.msg."""
-
-    STARTUP = 0
-    TARGET = 1
-    BATTERY = 2
-    THERMAL = 3
-    DEADLINE = 4
-    CONTENTION = 5
-    STALE_INPUT = 6
-    MANUAL = 7
-
-
-# Fields of the situation that can move the point, and the reason they stand for; the first that explains a move is it.
-CAUSES = (
-    (Reason.THERMAL, ("thermal_cap",)),
-    (Reason.BATTERY, ("battery_cap",)),
-    (Reason.DEADLINE, ("deadline",)),
-    (Reason.TARGET, ("target",)),
-    (Reason.CONTENTION, ("available",)),
-    (Reason.CONTENTION, ("slow_down",)),
-    (Reason.CONTENTION, ("overhead",)),
-    (Reason.STALE_INPUT, ("battery_ignored", "fallback")),
-)
-USER_REASONS = (Reason.DEADLINE, Reason.TARGET)  # may change as often as the user likes
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The operating point to run, with what it is predicted to do now (NaN: not known)."""
-
-    index: int                    # row of the table
-    point: OperatingPoint         # that row, as profiled
-    expected_latency: float       # [s] one inference
-    expected_end_to_end: float    # [s] with the overhead around it
-    expected_power: float         # [W] while an inference runs
-    expected_energy: float        # [J] of one inference
-    expected_accuracy: float      # [0..1]
-    deadline_probability: float   # [0..1] of meeting the deadline; 1 where there is none
-    reason: Reason                # why this point was taken, when it was
-    feasible: bool                # every limit is met
-    relaxed: tuple[Relaxed, ...]  # the limits that are missed, and by how much; never the thermal one
-    detail: str                   # the reason in words, and what is missed
-    changed: bool                 # the decision before was for another point
 
 
 class ResourceManager:
@@ -98,6 +54,7 @@ class ResourceManager:
         self._all_rows = np.ones(len(table), dtype=bool)
         self.sharing: dict[str, float] = {}                # element -> slowed so much by the machine's other networks
         self._now = -math.inf
+        self._reports_since_move = 0                       # with a clock, of the current point
         self._watchdog = Watchdog()                        # of this network's own inputs
         self._current: int | None = None
         self._point = table[0]                             # the row of `_current`
@@ -134,11 +91,13 @@ class ResourceManager:
         self._environment.observe(self._now, compute_element, inference, profiled, overhead)
         running = self._point
         if cpu_frequency > 0 and (running.subnetwork, running.compute_element) == (subnetwork, compute_element):
-            self.observe_clock(time, compute_element, running.cpu_frequency, cpu_frequency)
+            self._reports_since_move += 1
+            if self._reports_since_move > IN_FLIGHT:
+                self.observe_clock(time, compute_element, running.cpu_frequency, cpu_frequency)
         self._watchdog.heard("report", self._now, self.settings.report_timeout)
 
     def observe_clock(self, time: float, compute_element: str, asked: float, actual: float) -> None:
-        """Take the CPU clock [Hz] that was asked for on the element's cluster and the one that it has (0, NaN: unknown).
+        """Take the CPU clock [Hz] that was asked for on the element's cluster, and the one it has (0, NaN: unknown).
 
         While it stays below what was asked for, points of that cluster with a faster clock are left out.
         """
@@ -223,7 +182,8 @@ class ResourceManager:
         cheaper = prediction.power[new] <= prediction.power[old]
         saves = prediction.energy[new] <= prediction.energy[old]
         missed = better.given_up
-        return bool((faster and cheaper) or (faster and ("deadline" in missed or "rate" in missed)) or (saves and "energy" in missed)
+        late = "deadline" in missed or "rate" in missed
+        return bool((faster and cheaper) or (faster and late) or (saves and "energy" in missed)
                     or (cheaper and ("battery" in missed or "power" in missed)))
 
     def _move(self, index: int, situation: Situation, forced: bool, up: bool = False) -> bool:
@@ -231,6 +191,7 @@ class ResourceManager:
         reason, field = self._cause(situation, forced)
         asked = reason in USER_REASONS
         if up and not asked and not self._dwell.may_step_up(self._now):
+            self._dwell.stop_waiting()
             return False
         cause = self._explain(field, situation, self._current if forced else index)
         self._field = field
@@ -272,6 +233,7 @@ class ResourceManager:
     def _take(self, index: int, reason: Reason, sentence: str, situation: Situation) -> None:
         self._current, self._reason, self._sentence, self._settled = index, reason, sentence, situation
         self._point = self.table[index]
+        self._reports_since_move = 0
 
     def _cause(self, situation: Situation, forced: bool) -> tuple[Reason, str]:
         """Which input moves the point: bring the new inputs into the settled situation one by one until it does."""
@@ -355,7 +317,10 @@ class ResourceManager:
         return self._decision(situation, prediction, Selection(self._current, situation.available, ()), changed)
 
     def explain(self, field: str, situation: Situation, row: int) -> str:
-        """What happened to this field of the situation, ready to be followed by what is done; `row`: for which point."""
+        """What happened to this field of the situation, ready to be followed by what is done about it.
+
+        `row`: the point that it concerns.
+        """
         return self._explain(field, situation, row)
 
     # ---- what is known

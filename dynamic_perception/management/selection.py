@@ -283,7 +283,7 @@ class Selector:
         return [best, energy, inference]
 
     def _best(self, among: np.ndarray, columns: list[tuple[np.ndarray, float]], current: int | None) -> int:
-        """Index of the row in `among` ([n] bool, not empty) that is least in the first column, ties by the next ones."""
+        """Row of `among` ([n] bool, not empty) that is least in the first column, ties by the next ones."""
         scratch, (column, worse) = self._scratch, columns[0]
         scratch.fill(np.inf)
         np.copyto(scratch, column, where=among)

@@ -4,6 +4,8 @@
     weights.safetensors      the supernet's learned tensors, of which a subnetwork uses a part
     statistics.safetensors   each subnetwork's batch-normalisation statistics, as `<subnetwork>/<tensor>`; not for a
                              family that shares them between subnetworks, where they are in the weight file
+    ranges.safetensors       of each int8 subnetwork the range of every activation, as `<subnetwork>/<value>`, if there
+                             is one; its weights are those of the float32 subnetwork of the same configuration
 
 An ONNX graph of a subnetwork follows from these; `networks/graph_files.py` makes it.
 
@@ -32,6 +34,8 @@ SCHEMA_VERSION = 2
 MODEL_FILE = "model.yaml"
 WEIGHTS_FILE = "weights.safetensors"
 STATISTICS_FILE = "statistics.safetensors"
+RANGES_FILE = "ranges.safetensors"
+FLOAT32, INT8 = PRECISIONS = ("float32", "int8")
 METRICS = {"classification": "top-1", "segmentation": "mean IoU"}
 KEYS = {
     "schema_version": int,
@@ -72,6 +76,7 @@ class Subnetwork:
         macs: multiply-accumulates of one image.
         accuracy: on the test split by the bundle's metric, [0..1]; NaN before it was measured.
         accuracy_source: how that number came to be.
+        precision: "float32", or "int8" for weights and activations of 8 bits.
     """
 
     name: str
@@ -81,6 +86,7 @@ class Subnetwork:
     macs: int
     accuracy: float = float("nan")
     accuracy_source: str = "not measured"
+    precision: str = FLOAT32
 
     @classmethod
     def of(cls, space: SearchSpace, name: str, config: SubnetConfig) -> "Subnetwork":
@@ -98,8 +104,8 @@ class ModelBundle:
         space: search space of the subnetworks.
         mean, standard_deviation: of the training images per RGB channel, [0..1]; the input is normalised with them.
         labels: class names by class number.
-        subnetworks: in rising size.
-        weights_sha256: digest of the weight file followed by the file of statistics; names the weights in profiles.
+        subnetworks: in rising size; an int8 one right before the float32 one of the same configuration.
+        weights_sha256: digest of the weight file followed by the other files of numbers; names the weights in profiles.
         training: how it was trained, for people.
         palette: RGB colours [0..255] of the classes, for pictures; empty if there are none.
     """
@@ -138,6 +144,15 @@ class ModelBundle:
         """Height and width [pixel] of that subnetwork's input."""
         return self.subnetwork(name).input_size
 
+    def of_precision(self, precision: str) -> tuple[Subnetwork, ...]:
+        """The subnetworks of that precision, in rising size."""
+        return tuple(s for s in self.subnetworks if s.precision == precision)
+
+    def full_precision(self, name: str) -> Subnetwork:
+        """The float32 subnetwork of the same configuration as that subnetwork."""
+        config = self.subnetwork(name).config
+        return next(s for s in self.of_precision(FLOAT32) if s.config == config)
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Everything in the weight file, float32: what the supernet loads."""
         with safe_open(self.folder / WEIGHTS_FILE, "numpy") as file:
@@ -150,7 +165,14 @@ class ModelBundle:
             with safe_open(self.folder / WEIGHTS_FILE, "numpy") as file:
                 return {key: file.get_tensor(key)[: shape[0]] for key, shape in shapes.items()}
         with safe_open(self.folder / STATISTICS_FILE, "numpy") as file:
-            return {key: file.get_tensor(f"{name}/{key}") for key in shapes}
+            return {key: file.get_tensor(f"{self.full_precision(name).name}/{key}") for key in shapes}
+
+    def ranges(self, name: str) -> dict[str, tuple[float, float]]:
+        """Least and greatest value of every activation of that int8 subnetwork, by its name in the float32 graph."""
+        with safe_open(self.folder / RANGES_FILE, "numpy") as file:
+            prefix = f"{name}/"
+            return {key.removeprefix(prefix): tuple(file.get_tensor(key).tolist())
+                    for key in file.keys() if key.startswith(prefix)}
 
 
 def find_bundle(name_or_path: str) -> Path:
@@ -212,6 +234,7 @@ def write_bundle(
     bundle: ModelBundle,
     tensors: Mapping[str, np.ndarray],
     statistics: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    ranges: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
 ) -> ModelBundle:
     """Write the bundle into `bundle.folder`, whole or not at all; return it as read back, with the weights' digest.
 
@@ -220,7 +243,8 @@ def write_bundle(
     Args:
         bundle: everything but the numbers.
         tensors: by their names in the weight file.
-        statistics: of every subnetwork by its name, where the family does not share them.
+        statistics: of every float32 subnetwork by its name, where the family does not share them.
+        ranges: of every int8 subnetwork by its name.
     """
     partial = bundle.folder.with_name(f"{bundle.folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
@@ -229,12 +253,15 @@ def write_bundle(
         if statistics:
             flat = {f"{name}/{key}": array for name, of_one in statistics.items() for key, array in of_one.items()}
             _save(partial / STATISTICS_FILE, flat)
+        if ranges:
+            flat = {f"{name}/{key}": np.array(pair) for name, of_one in ranges.items() for key, pair in of_one.items()}
+            _save(partial / RANGES_FILE, flat)
         (partial / MODEL_FILE).write_text(_to_yaml(bundle, _digest(partial)))
         read_bundle(partial)
         replaced = bundle.folder.with_name(f"{bundle.folder.name}.replaced-{os.getpid()}")
         if bundle.folder.exists():
             for extra in bundle.folder.iterdir():  # a model card or a picture stays with the bundle
-                if extra.is_file() and extra.name != STATISTICS_FILE:
+                if extra.is_file() and extra.name not in (STATISTICS_FILE, RANGES_FILE):
                     if not (partial / extra.name).exists():
                         shutil.copy2(extra, partial / extra.name)
             bundle.folder.rename(replaced)
@@ -259,8 +286,9 @@ def _save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes())
-    if (folder / STATISTICS_FILE).exists():
-        digest.update((folder / STATISTICS_FILE).read_bytes())
+    for name in (STATISTICS_FILE, RANGES_FILE):
+        if (folder / name).exists():
+            digest.update((folder / name).read_bytes())
     return digest.hexdigest()
 
 
@@ -283,6 +311,7 @@ def _to_yaml(bundle: ModelBundle, digest: str) -> str:
                 "macs": s.macs,
                 "accuracy": s.accuracy,
                 "accuracy_source": s.accuracy_source,
+                **({"precision": s.precision} if s.precision != FLOAT32 else {}),
             }
             for s in bundle.subnetworks
         ],
@@ -320,13 +349,22 @@ def _read_subnetworks(path: Path, plain: list, space: SearchSpace) -> tuple[Subn
         accuracy = entry["accuracy"]
         if not (np.isnan(accuracy) or 0 <= accuracy <= 1):
             raise BundleError(f"{path}: {key}.accuracy is {accuracy}: expected 0 to 1, or .nan before it was measured")
-        subnetworks.append(replace(expected, accuracy=accuracy, accuracy_source=entry["accuracy_source"]))
+        precision = entry.get("precision", FLOAT32)
+        if precision not in PRECISIONS:
+            raise BundleError(f"{path}: {key}.precision is {precision!r}: expected {' or '.join(PRECISIONS)}")
+        subnetworks.append(replace(expected, accuracy=accuracy, accuracy_source=entry["accuracy_source"],
+                                   precision=precision))
     names = [s.name for s in subnetworks]
     if not names or len(set(names)) != len(names):
         raise BundleError(f"{path}: subnetworks are named {names}: expected at least one, all different")
     macs = [s.macs for s in subnetworks]
     if macs != sorted(macs):
         raise BundleError(f"{path}: subnetworks have macs {macs}: expected rising numbers")
+    for subnetwork, following in zip(subnetworks, [*subnetworks[1:], None]):
+        if subnetwork.precision == INT8 and (following is None or following.config != subnetwork.config
+                                             or following.precision != FLOAT32):
+            raise BundleError(f"{path}: subnetwork {subnetwork.name} is {INT8}: expected the {FLOAT32} one of the same "
+                              "config right after it")
     return tuple(subnetworks)
 
 
@@ -367,15 +405,22 @@ def _check_files(bundle: ModelBundle) -> None:
     else:
         statistics = {
             f"{s.name}/{key}": shape
-            for s in bundle.subnetworks
+            for s in bundle.of_precision(FLOAT32)
             for key, shape in bundle.space.statistics_shapes(s.config).items()
         }
     _check_tensors(bundle.folder / WEIGHTS_FILE, weights)
     if statistics:
         _check_tensors(bundle.folder / STATISTICS_FILE, statistics)
+    for subnetwork in bundle.of_precision(INT8):
+        try:
+            found = bundle.ranges(subnetwork.name)
+        except (OSError, SafetensorError) as error:
+            raise BundleError(f"{bundle.folder / RANGES_FILE} is not a readable safetensors file: {error}") from None
+        if not found:
+            raise BundleError(f"{bundle.folder / RANGES_FILE}: there is nothing of subnetwork '{subnetwork.name}'")
     measured = _digest(bundle.folder)
     if measured != bundle.weights_sha256:
-        files = WEIGHTS_FILE + (f" + {STATISTICS_FILE}" if statistics else "")
+        files = " + ".join(name for name in (WEIGHTS_FILE, STATISTICS_FILE, RANGES_FILE) if (bundle.folder / name).exists())
         raise BundleError(
             f"{bundle.folder / files}: sha256 is {measured}: expected weights_sha256 {bundle.weights_sha256} "
             f"of {MODEL_FILE}"

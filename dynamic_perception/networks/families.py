@@ -37,5 +37,11 @@ def make_graph(bundle: "ModelBundle", subnetwork: str) -> bytes:
     `classes`, int64 [classes] by falling score, `scores`, their softmax, and `logits`, float32 [classes] by class number;
     of a segmenter `labels`, uint8 [H, W], and `logits`, float32 [1, classes, h, w].
     """
+    chosen = bundle.full_precision(subnetwork)
     module = import_module(f"dynamic_perception.networks.{bundle.space.family}_graph")
-    return module.make_graph(bundle, bundle.subnetwork(subnetwork)).SerializeToString()
+    graph = module.make_graph(bundle, chosen).SerializeToString()
+    if chosen.name == subnetwork:
+        return graph
+    from dynamic_perception.networks.quantisation import quantise
+
+    return quantise(graph, bundle.ranges(subnetwork))

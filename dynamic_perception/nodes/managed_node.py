@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -24,7 +24,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
-from dynamic_perception.nodes.parameters import KNOWN_NAMES, NODE_PARAMETERS
+from dynamic_perception.nodes.parameters import KNOWN_NAMES, NODE_PARAMETERS, ParameterSpec
 
 FAULT_LOG_PERIOD = 10.0  # [s] the same fault is logged at most so often; diagnostics count every one
 FAULT_SHOWN_FOR = 5.0  # [s] how long diagnostics stay at WARN after a fault
@@ -44,9 +44,9 @@ class ManagedNode(LifecycleNode):
         self.fault_counts: Counter[str] = Counter()
         self._fault_logged_at: dict[str, float] = {}
         self._last_fault = (-math.inf, "")
-        self._specs = {spec.name: spec for spec in NODE_PARAMETERS[name]}
-        for spec in self._specs.values():
-            self.declare_parameter(spec.name, spec.default, spec.descriptor())
+        self._specs: dict[str, ParameterSpec] = {}
+        self._declare(NODE_PARAMETERS[name])
+        self._declare(self.further_parameters())
         self._check_start_values()
         self.add_on_set_parameters_callback(self._validate_parameters)
         self._has_post_set = hasattr(self, "add_post_set_parameters_callback")  # not on Humble
@@ -73,6 +73,10 @@ class ManagedNode(LifecycleNode):
         """Level (DiagnosticStatus.OK, WARN, ERROR), one line for people, and values to show."""
         return DiagnosticStatus.OK, "running", {}
 
+    def further_parameters(self) -> Sequence[ParameterSpec]:
+        """Parameters that there are because of the values of others."""
+        return ()
+
     def check_parameter(self, name: str, value: Any) -> str | None:
         """Why `value` cannot be accepted for `name`, or None; must not change anything."""
 
@@ -81,13 +85,22 @@ class ManagedNode(LifecycleNode):
 
     # Parameters ------------------------------------------------------------------------------------------------
 
+    def _declare(self, specs: Sequence[ParameterSpec]) -> None:
+        for spec in specs:
+            self._specs[spec.name] = spec
+            self.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+    def spec(self, name: str) -> ParameterSpec:
+        """What is known about a declared parameter."""
+        return self._specs[name]
+
     def value(self, name: str) -> Any:
         """The value of a declared parameter."""
         value = self.get_parameter(name).value
         return list(value) if isinstance(self._specs[name].default, list) else value
 
     def _check_start_values(self) -> None:
-        for name in sorted(set(self._parameter_overrides) - KNOWN_NAMES - {"use_sim_time"}):
+        for name in sorted(set(self._parameter_overrides) - KNOWN_NAMES - set(self._specs) - {"use_sim_time"}):
             if not name.startswith("qos_overrides."):
                 self.get_logger().warning(
                     f"parameter '{name}' is set but no node of this package knows it: a typing error?"

@@ -11,6 +11,8 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from dynamic_perception.hardware.helper_protocol import DEFAULT_SOCKET
+
 
 @dataclass(frozen=True)
 class ParameterSpec:
@@ -104,10 +106,22 @@ PERCEPTION = (
     ParameterSpec(
         "cpu_frequency_max", 0.0, "[Hz] Highest CPU clock that may be set; 0: the hardware's own limit.", minimum=0.0
     ),
+    ParameterSpec("clocks.helper_socket", str(DEFAULT_SOCKET), "Socket of `dynamic-perception clock-helper`, which sets "
+                  "the clocks that this node may not write itself; empty: never ask it."),
     ParameterSpec("sysfs_root", "/sys", "Where the kernel's view of the hardware is mounted."),
 )
 
 RESOURCE_MANAGER = (
+    ParameterSpec(
+        "namespaces",
+        [""],
+        "Namespaces of the perception nodes that share this machine, below the node's own; one empty name: one "
+        "perception node, in the node's own namespace. With names, each network's values of model, profile, weight, "
+        "fallback point and target can be set as <namespace>.<parameter>.",
+    ),
+    ParameterSpec(
+        "weight", 1.0, "How much a network's utility counts beside that of others.", minimum=0.001, maximum=1000.0
+    ),
     ParameterSpec(
         "profile",
         "",
@@ -126,6 +140,13 @@ RESOURCE_MANAGER = (
     ParameterSpec("max_power", 0.0, "[W] Power while an inference runs; 0: no limit.", minimum=0.0, changeable=True),
     ParameterSpec("min_accuracy", 0.0, "[0..1] Accuracy floor; 0: none.", minimum=0.0, maximum=1.0, changeable=True),
     ParameterSpec(
+        "min_rate",
+        0.0,
+        "[Hz] Answers per second that the mean latency must allow; 0: no limit.",
+        minimum=0.0,
+        changeable=True,
+    ),
+    ParameterSpec(
         "objective",
         "max_accuracy",
         "What to take among the points that meet every limit.",
@@ -139,6 +160,12 @@ RESOURCE_MANAGER = (
         minimum=0.5,
         maximum=0.999,
     ),
+    ParameterSpec(
+        "relax",
+        ["accuracy", "energy", "battery", "rate", "deadline"],
+        "Limits that are given up, in this order, when no point meets them all; power may be among them, heat "
+        "never is.",
+    ),
     ParameterSpec("dwell", 5.0, "[s] How long a better point must have been possible before it is taken.", minimum=0.0),
     ParameterSpec(
         "battery_thresholds",
@@ -146,6 +173,20 @@ RESOURCE_MANAGER = (
         "[0..1] Charge below which the power cap of the same place in battery_power_caps holds, in falling order.",
     ),
     ParameterSpec("battery_power_caps", [0.75, 0.5], "[0..1] Power caps as shares of the table's highest power."),
+    ParameterSpec(
+        "battery_capacity", 0.0, "[J] Energy of the full battery, which a mission needs; 0: not known.", minimum=0.0
+    ),
+    ParameterSpec(
+        "battery_reserve", 0.05, "[0..1] Charge that is to be left when a mission ends.", minimum=0.0, maximum=0.9
+    ),
+    ParameterSpec("other_load", 0.0, "[W] What everything but the networks takes from the battery.", minimum=0.0),
+    ParameterSpec(
+        "mission_duration",
+        0.0,
+        "[s] From activation, or from when it is set, the battery is to last so long; 0: no mission.",
+        minimum=0.0,
+        changeable=True,
+    ),
     ParameterSpec(
         "thermal_control_temperature",
         75.0,

@@ -27,7 +27,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from dynamic_perception.engines.engine import Engine, NotReady
 from dynamic_perception.engines.scaling import scale_image
 from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine
-from dynamic_perception.hardware.clocks import ClockControl, default_state_file
+from dynamic_perception.hardware.clocks import ClockControl, FrequencyRange
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)
 from dynamic_perception.msg import (
@@ -102,10 +102,10 @@ class PerceptionNode(ManagedNode):
         self._bundle = read_bundle(find_bundle(self.value("model")))
         sysfs = Path(self.value("sysfs_root"))
         self._elements = {element.name: element for element in discover_elements(sysfs)}
+        self._engine = open_engine(self._engine_name(), self._bundle, self.value("engine.memory_budget"))
         self._start = self._point("start_subnetwork", "start_element", largest=True)
         self._fallback = self._point("fallback_subnetwork", "fallback_element", largest=False)
-        self._engine = open_engine(self._engine_name(), self._bundle, self.value("engine.memory_budget"))
-        names = [subnetwork.name for subnetwork in self._bundle.subnetworks]
+        names = [subnetwork.name for subnetwork in self._engine.subnetworks]
         self._engine.keep(self._fallback.subnetwork, self._fallback.element)
         self._engine.make_ready(self._start.subnetwork, self._start.element, self.value("warm_up_runs"))
         elements = sorted(self._elements.values(), key=lambda element: element != self._start.element)
@@ -113,9 +113,10 @@ class PerceptionNode(ManagedNode):
         for (name, element), error in failures.items():
             self.get_logger().warning(f"'{name}' on '{element}' is not ready: {error}")
         if self.value("clocks_enabled"):
-            self._clocks = ClockControl(
-                sysfs, default_state_file(sysfs), self.value("cpu_frequency_min"), self.value("cpu_frequency_max")
-            )
+            allowed = FrequencyRange(self.value("cpu_frequency_min"), self.value("cpu_frequency_max"))
+            cpus = frozenset().union(*(element.cpus for element in self._elements.values()))
+            helper = Path(self.value("clocks.helper_socket")) if self.value("clocks.helper_socket") else None
+            self._clocks = ClockControl(sysfs, allowed=allowed, cpus=cpus, helper_socket=helper)
         self._output = OUTPUTS[self._bundle.task](self, self._bundle)
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
@@ -197,7 +198,7 @@ class PerceptionNode(ManagedNode):
             return DEFAULT
 
     def _point(self, subnetwork_parameter: str, element_parameter: str, largest: bool) -> PointInForce:
-        subnetworks = self._bundle.subnetworks
+        subnetworks = self._engine.subnetworks
         name = self.value(subnetwork_parameter) or subnetworks[-1 if largest else 0].name
         first_cluster = next(iter(self._elements.values())).cluster
         default = [element for element in self._elements.values() if element.cluster == first_cluster][-1]

@@ -1,89 +1,120 @@
-"""The resource-manager node: battery, heat, deadline, target and reports in, operating-point commands out.
+"""The resource-manager node: battery, heat, deadlines, targets and reports in, operating-point commands out.
 
-The way of a decision: every input goes to `ResourceManager` (in `management`, which knows no ROS) -> `_decide` ->
-`operating_point/command`, repeated every second -> the perception node's `operating_point/state` -> `_on_state`.
+The way of a decision: every input goes to `JointManager` (in `management`, which knows no ROS) -> `_decide` -> a
+command to each network whose point changes, repeated every second -> the perception node's `operating_point/state` ->
+`_on_state`.  One network is the ordinary case; with `namespaces`, several share the machine and its budgets.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from builtin_interfaces.msg import Duration as DurationMessage
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
-from rclpy.time import Time
 from sensor_msgs.msg import BatteryState, Temperature
 
 from dynamic_perception.hardware.compute_element import platform_fingerprint
 from dynamic_perception.management.budgets import COLDEST, HOTTEST, BatteryThreshold, ThermalZone
-from dynamic_perception.management.manager import Decision, ResourceManager
-from dynamic_perception.management.operating_points import OperatingPoint as TablePoint
+from dynamic_perception.management.joint import JointManager
+from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.settings import STALE_POLICIES, ManagerSettings
 from dynamic_perception.management.target import Objective, Target
-from dynamic_perception.msg import (
-    InferenceReport,
-    OperatingPoint,
-    OperatingPointCommand,
-    OperatingPointState,
-    PerformanceTarget,
-)
+from dynamic_perception.msg import InferenceReport, OperatingPointState, PerformanceTarget
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
-from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.managed_node import ManagedNode, run
+from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.parameters import ParameterSpec
+from dynamic_perception.nodes.perception_link import PerceptionLink
 from dynamic_perception.profiling.table_choice import check_table, find_table
 from dynamic_perception.profiling.table_file import read_table
 
 COMMAND_PERIOD = 1.0  # [s] a command is repeated so often, for nodes that start later and as a sign of life
 DECISION_PERIOD = 0.2  # [s] decisions also happen without input, because inputs become stale and dwells end
-ANSWER_TIMEOUT = 2.0  # [s] for the perception node to answer a command
 REJECTED_FOR = 30.0  # [s] a rejected point is not offered again for so long
-TARGET_PARAMETERS = ("max_latency", "max_energy", "max_power", "min_accuracy", "objective")
+TARGET_PARAMETERS = ("max_latency", "max_energy", "max_power", "min_accuracy", "min_rate", "objective")
+NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
+OF_A_NETWORK = ("model", "profile", "weight", "fallback_subnetwork", "fallback_element", *TARGET_PARAMETERS)
 
 
 class ResourceManagerNode(ManagedNode):
-    """Decides which operating point the perception node runs, and tells it."""
+    """Decides which operating points the perception nodes run, and tells them."""
 
     def __init__(self) -> None:
         super().__init__("resource_manager")
-        self._manager: ResourceManager | None = None
+        self._manager: JointManager | None = None
+        self._links: dict[str, PerceptionLink] = {}
         self._entities: list[Any] = []
         self._timers_active: list[Any] = []
+
+    def further_parameters(self) -> list[ParameterSpec]:
+        """For each of several namespaces its own "<namespace>.<parameter>"; what is not set is as for all."""
+        names = self._networks()
+        unusable = [name for name in names if not NAMESPACE.fullmatch(name)]
+        if names != [""] and (unusable or len(set(names)) < len(names)):
+            raise ValueError(
+                f"parameter 'namespaces' is {names}: expected different relative namespaces, or one empty text"
+            )
+        return [
+            replace(self.spec(parameter), name=f"{name}.{parameter}", default=self.value(parameter))
+            for name in names
+            if name
+            for parameter in OF_A_NETWORK
+        ]
+
+    def _networks(self) -> list[str]:
+        return self.value("namespaces") or [""]
+
+    def _value_of(self, network: str, parameter: str) -> Any:
+        return self.value(f"{network}.{parameter}" if network else parameter)
 
     # Lifecycle -------------------------------------------------------------------------------------------------
 
     def configure(self) -> None:
-        bundle = read_bundle(find_bundle(self.value("model")))
-        path = self._table_path(bundle)
+        for name in self._networks():
+            self._links[name] = PerceptionLink(self, name, self._read_table(name))
+        # Whatever does not fit together is refused before activation.
+        self._make_manager()
+        self._manager = None
+
+    def _read_table(self, network: str) -> OperatingPointTable:
+        bundle = read_bundle(find_bundle(self._value_of(network, "model")))
+        path = self._table_path(network, bundle)
         file = read_table(path)
         forced = check_table(path, file, bundle, platform_fingerprint(), self.value("force_profile"))
         for difference in forced:
             self.get_logger().warning(f"{path} {difference}: taken because of force_profile")
-        self._table = file.table
-        self._settings = self._read_settings()
-        ResourceManager(self._table, self._settings)  # refuses settings that do not fit the table, before activation
-        self._commands = self.create_publisher(OperatingPointCommand, "operating_point/command", qos.LATCHED_COMMAND)
-        self._manager = None
-        self.get_logger().info(f"{len(self._table)} operating points of {bundle.name} from {path}")
+        self.get_logger().info(f"{len(file.table)} operating points of {bundle.name} from {path}")
+        return file.table
+
+    def _make_manager(self) -> None:
+        tables = [link.table for link in self._links.values()]
+        settings = self._read_settings(sum(float(table.power.max()) for table in tables))
+        self._manager = JointManager(settings)
+        for name, link in self._links.items():
+            fallback = self._value_of(name, "fallback_subnetwork"), self._value_of(name, "fallback_element")
+            own = replace(settings, fallback=fallback if all(fallback) else None)
+            target, weight = self._target_from_parameters(name), self._value_of(name, "weight")
+            self._manager.add_application(self._now(), name, link.table, target, weight, own)
+        if self.value("mission_duration") > 0:
+            self._manager.set_mission(self._now(), self.value("mission_duration"))
 
     def activate(self) -> None:
-        self._manager = ResourceManager(self._table, self._settings)
-        self._manager.set_target(self._now(), self._target_from_parameters())
-        self._decision: Decision | None = None
-        self._command: OperatingPointCommand | None = None
-        self._sequence, self._sent_at, self._answer = 0, -math.inf, None
+        self._make_manager()
+        for link in self._links.values():
+            link.start()
+            link.subscribe(self._on_deadline, self._on_target, self._on_report, self._on_state)
         self._entities = [
             self.create_subscription(BatteryState, "battery_state", self._on_battery, qos.SENSOR_DATA),
             self.create_subscription(Temperature, "temperature", self._on_temperature, qos.SENSOR_DATA),
-            self.create_subscription(DurationMessage, "deadline", self._on_deadline, qos.USER_INPUT),
-            self.create_subscription(PerformanceTarget, "target", self._on_target, qos.USER_INPUT),
-            self.create_subscription(InferenceReport, "inference_report", self._on_report, qos.RESULTS),
-            self.create_subscription(OperatingPointState, "operating_point/state", self._on_state, qos.LATCHED_STATE),
         ]
         self._timers_active = [
             self.create_timer(DECISION_PERIOD, self._decide, clock=self.steady_clock),
-            self.create_timer(COMMAND_PERIOD, self._repeat_command, clock=self.steady_clock),
+            self.create_timer(COMMAND_PERIOD, self._repeat_commands, clock=self.steady_clock),
         ]
         self._decide()
 
@@ -92,31 +123,33 @@ class ResourceManagerNode(ManagedNode):
             self.destroy_timer(timer)
         for subscription in self._entities:
             self.destroy_subscription(subscription)
+        for link in self._links.values():
+            link.unsubscribe()
         self._timers_active, self._entities, self._manager = [], [], None
 
     def cleanup(self) -> None:
-        if getattr(self, "_commands", None) is not None:
-            self.destroy_publisher(self._commands)
-            self._commands = None
+        for link in self._links.values():
+            link.destroy()
+        self._links = {}
 
-    def _table_path(self, bundle: ModelBundle) -> Path:
-        if not self.value("profile"):
+    def _table_path(self, network: str, bundle: ModelBundle) -> Path:
+        if not self._value_of(network, "profile"):
             return find_table(bundle, platform_fingerprint())
-        path = Path(self.value("profile")).expanduser()
+        path = Path(self._value_of(network, "profile")).expanduser()
         if not path.exists():
             raise ValueError(
                 f"no operating-point table at {path}: "
-                f"measure it with `dynamic-perception profile {self.value('model')}`"
+                f"measure it with `dynamic-perception profile {self._value_of(network, 'model')}`"
             )
         return path
 
-    def _read_settings(self) -> ManagerSettings:
+    def _read_settings(self, greatest_power: float) -> ManagerSettings:
         thresholds, caps = self.value("battery_thresholds"), self.value("battery_power_caps")
         if len(thresholds) != len(caps):
             raise ValueError(
                 f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}"
             )
-        sustainable = self.value("sustainable_power") or 0.5 * float(self._table.power.max())
+        sustainable = self.value("sustainable_power") or 0.5 * greatest_power
         zone = ThermalZone(
             name="*",
             sustainable_power=sustainable,
@@ -124,31 +157,37 @@ class ResourceManagerNode(ManagedNode):
             control=self.value("thermal_control_temperature"),
             critical=self.value("thermal_critical_temperature"),
         )
-        fallback = self.value("fallback_subnetwork"), self.value("fallback_element")
         return ManagerSettings(
             deadline_probability=self.value("deadline_probability"),
             dwell=self.value("dwell"),
-            fallback=fallback if all(fallback) else None,
+            relax=tuple(filter(None, self.value("relax"))),
+            battery_capacity=self.value("battery_capacity") or math.nan,
+            battery_reserve=self.value("battery_reserve"),
+            other_load=self.value("other_load"),
             battery=tuple(BatteryThreshold(below, max_power_fraction=cap) for below, cap in zip(thresholds, caps)),
             thermal=(zone,),
             **{f"{name}_timeout": self.value(f"{name}_timeout") or math.inf for name in STALE_POLICIES},
             **{f"{name}_stale_policy": self.value(f"{name}_stale_policy") for name in STALE_POLICIES},
         )
 
-    def _target_from_parameters(self, changed: dict[str, Any] | None = None) -> Target:
-        values = {name: self.value(name) for name in TARGET_PARAMETERS} | (changed or {})
-        return _make_target(
-            values["max_latency"],
-            values["max_energy"],
-            values["max_power"],
-            values["min_accuracy"],
-            Objective[values["objective"].upper()],
-        )
+    def _target_from_parameters(self, network: str) -> Target:
+        values = {name: self._value_of(network, name) for name in TARGET_PARAMETERS}
+        limits = {name: _limit(value) for name, value in values.items() if name != "objective"}
+        return Target(**limits, objective=Objective[values["objective"].upper()])
 
     def parameters_changed(self, parameters: list[Parameter]) -> None:
-        if self._manager is not None and any(p.name in TARGET_PARAMETERS for p in parameters):
-            self._manager.set_target(self._now(), self._target_from_parameters())
-            self._decide()
+        if self._manager is None:
+            return
+        changed = {parameter.name for parameter in parameters}
+        for name in self._links:
+            prefix = f"{name}." if name else ""
+            if changed & {f"{prefix}{parameter}" for parameter in TARGET_PARAMETERS}:
+                self._manager.set_target(self._now(), name, self._target_from_parameters(name))
+        if "mission_duration" in changed:
+            self._take(
+                "mission_duration", lambda: self._manager.set_mission(self._now(), self.value("mission_duration"))
+            )
+        self._decide()
 
     # Inputs ------------------------------------------------------------------------------------------------------
 
@@ -176,29 +215,40 @@ class ResourceManagerNode(ManagedNode):
             )
         self._decide()
 
-    def _on_deadline(self, message: DurationMessage) -> None:
-        self._take(
-            "deadline", lambda: self._manager.set_deadline(self._now(), _limit(message.sec + 1e-9 * message.nanosec))
-        )
+    def _on_deadline(self, link: PerceptionLink, message: DurationMessage) -> None:
+        seconds = _limit(message.sec + 1e-9 * message.nanosec)
+        self._take(link.label("deadline"), lambda: self._manager.set_deadline(self._now(), link.name, seconds))
 
-    def _on_target(self, message: PerformanceTarget) -> None:
+    def _on_target(self, link: PerceptionLink, message: PerformanceTarget) -> None:
         def take() -> None:
-            self._manager.set_target(
-                self._now(),
-                _make_target(
-                    message.max_latency, message.max_energy, message.max_power, message.min_accuracy, message.objective
-                ),
+            target = Target(
+                _limit(message.max_latency),
+                _limit(message.max_energy),
+                _limit(message.max_power),
+                _limit(message.min_accuracy),
+                Objective(message.objective),
+                # The message has no rate: that of the parameter stays in force.
+                _limit(self._value_of(link.name, "min_rate")),
             )
-            self._manager.set_deadline(self._now(), math.nan)  # the newest word on the deadline is the target's
+            self._manager.set_target(self._now(), link.name, target)
+            # The newest word on the deadline is the target's.
+            self._manager.set_deadline(self._now(), link.name, math.nan)
 
-        self._take("target", take)
+        self._take(link.label("target"), take)
 
-    def _on_report(self, message: InferenceReport) -> None:
-        overhead = message.end_to_end_duration - message.inference_duration
+    def _on_report(self, link: PerceptionLink, message: InferenceReport) -> None:
+        overhead = max(0.0, message.end_to_end_duration - message.inference_duration)
+        clock = link.clocks[1] if message.sequence == link.sequence else math.nan
         self._take(
-            "inference_report",
+            link.label("inference_report"),
             lambda: self._manager.observe_report(
-                self._now(), message.subnetwork, message.compute_element, message.inference_duration, max(0.0, overhead)
+                self._now(),
+                link.name,
+                message.subnetwork,
+                message.compute_element,
+                message.inference_duration,
+                overhead,
+                clock,
             ),
         )
 
@@ -213,103 +263,68 @@ class ResourceManagerNode(ManagedNode):
     # Decisions ---------------------------------------------------------------------------------------------------
 
     def _decide(self) -> None:
-        self._decision = self._manager.decide(self._now())
-        if self._command is None or self._decision.changed:
-            self._send_command()
+        for name, decision in self._manager.decide(self._now()).items():
+            self._links[name].decided(decision)
 
-    def _send_command(self) -> None:
-        decision = self._decision
-        self._sequence += 1
-        self._command = OperatingPointCommand(
-            sequence=self._sequence,
-            operating_point=_to_message(decision),
-            reason=int(decision.reason),
-            feasible=decision.feasible,
-            detail=decision.detail,
-        )
-        self._command.header.stamp = self.get_clock().now().to_msg()
-        self._sent_at, self._answer = self._steady(), None
-        self._commands.publish(self._command)
-        self.get_logger().info(f"command {self._sequence}: {decision.point}: {decision.detail}")
+    def _repeat_commands(self) -> None:
+        for link in self._links.values():
+            link.repeat()
 
-    def _repeat_command(self) -> None:
-        if self._answer is None and self._steady() - self._sent_at > ANSWER_TIMEOUT:
-            self.report_fault(
-                "no answer",
-                f"command {self._sequence} has no answer on "
-                f"'{self.resolve_topic_name('operating_point/state')}': is the perception node active?",
-            )
-        if self._decision.feasible != self._command.feasible:
-            # The point stays, but what is said about it does not; at the edge of a limit that may come and go every frame.
-            self._send_command()
-        else:
-            self._commands.publish(self._command)
-
-    def _on_state(self, message: OperatingPointState) -> None:
-        # A latched state may answer the same number of a manager that ran before this one.
-        if message.sequence != self._sequence or Time.from_msg(message.header.stamp) < Time.from_msg(
-            self._command.header.stamp
-        ):
+    def _on_state(self, link: PerceptionLink, message: OperatingPointState) -> None:
+        news = link.is_answered(message)
+        asked, actual = link.clocks
+        if asked > 0:
+            self._manager.observe_clock(self._now(), link.decision.point.compute_element, asked, actual)
+        if not news:
             return
-        before, self._answer = self._answer, message
-        if before is not None and before.result == message.result:
-            return  # repeated; another result is news: a point that was applied may fail later
         if message.result == OperatingPointState.RESULT_REJECTED:
-            self.report_fault("rejected", f"command {message.sequence} was rejected: {message.message}")
-            self._manager.reject(self._now(), self._decision.index, REJECTED_FOR)
+            text = f"command {message.sequence} was rejected: {message.message}"
+            self.report_fault(link.label("rejected"), text)
+            self._manager.reject(self._now(), link.name, link.decision.index, REJECTED_FOR)
             self._decide()
         elif message.result == OperatingPointState.RESULT_PARTIAL:
-            self.report_fault("partial", f"command {message.sequence} took effect in part: {message.message}")
-
-    def _steady(self) -> float:
-        return 1e-9 * self.steady_clock.now().nanoseconds
+            text = f"command {message.sequence} took effect in part: {message.message}"
+            self.report_fault(link.label("partial"), text)
 
     def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
-        status = self._manager.status(self._now())
+        values: dict[str, Any] = {}
+        stale: dict[str, float] = {}
+        for name, status in self._manager.status(self._now()).items():
+            values |= self._values_of(self._links[name], status)
+            for key, since in status["stale"].items():
+                stale[self._links[name].label(key) if key == "report" else key] = since
+        text = ", ".join(f"{name} (for {since:.0f} s)" for name, since in stale.items())
+        if text:
+            return DiagnosticStatus.WARN, f"not heard of any more: {text}", {**values, "stale": text}
+        decisions = [(link, link.decision) for link in self._links.values()]
+        level = DiagnosticStatus.OK if all(decision.feasible for _, decision in decisions) else DiagnosticStatus.WARN
+        details = [f"{link.name}: {decision.detail}" if link.name else decision.detail for link, decision in decisions]
+        return level, "; ".join(details), values
+
+    @staticmethod
+    def _values_of(link: PerceptionLink, status: dict[str, Any]) -> dict[str, Any]:
         values = {
-            "operating point": self._decision.point,
-            "feasible": self._decision.feasible,
-            "detail": self._decision.detail,
-            "sequence": self._sequence,
+            "operating point": link.decision.point,
+            "feasible": link.decision.feasible,
+            "detail": link.decision.detail,
+            "sequence": link.sequence,
+            "overhead [ms]": "{:.2f} +- {:.2f}".format(*(1e3 * value for value in status["overhead"])),
+        }
+        of_the_machine = {
             "caps": "; ".join(cap.text for cap in status["caps"]) or "none",
+            "throttled": ", ".join(f"{name} to {hertz / 1e6:.0f} MHz" for name, hertz in status["throttled"].items())
+            or "no clock",
             **{
                 f"slow-down {element}": f"{mean:.2f} +- {deviation:.2f}"
                 for element, (mean, deviation) in status["slow_down"].items()
             },
-            "overhead [ms]": "{:.2f} +- {:.2f}".format(*(1e3 * value for value in status["overhead"])),
         }
-        stale = ", ".join(f"{name} (for {since:.0f} s)" for name, since in status["stale"].items())
-        if stale:
-            return DiagnosticStatus.WARN, f"not heard of any more: {stale}", {**values, "stale": stale}
-        level = DiagnosticStatus.OK if self._decision.feasible else DiagnosticStatus.WARN
-        return level, self._decision.detail, values
+        return {link.label(key): value for key, value in values.items()} | of_the_machine
 
 
 def _limit(value: float) -> float:
     """Messages say "none" as NaN or, from `ros2 topic pub` with fields left out, as 0."""
     return math.nan if value == 0 else value
-
-
-def _make_target(
-    max_latency: float, max_energy: float, max_power: float, min_accuracy: float, objective: int
-) -> Target:
-    return Target(
-        _limit(max_latency), _limit(max_energy), _limit(max_power), _limit(min_accuracy), Objective(objective)
-    )
-
-
-def _to_message(decision: Decision) -> OperatingPoint:
-    point: TablePoint = decision.point
-    return OperatingPoint(
-        subnetwork=point.subnetwork,
-        compute_element=point.compute_element,
-        cpu_frequency=point.cpu_frequency,
-        gpu_frequency=point.gpu_frequency,
-        expected_latency=decision.expected_latency,
-        expected_power=decision.expected_power,
-        expected_energy=decision.expected_energy,
-        expected_accuracy=decision.expected_accuracy,
-    )
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dynamic_perception.engines.engine import Engine
-from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, compare_engines, open_engine
+from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, compare_engines, open_engine, subnetworks_for
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)
@@ -195,7 +195,7 @@ def _points(bundle: ModelBundle, elements: Sequence[ComputeElement], control: Cl
             request: ProfileRequest) -> list[Planned]:
     return [Planned(subnetwork.name, element, clock) for element in elements
             for clock in (clocks_of(control, element, request.clocks) if control else [0.0])
-            for subnetwork in bundle.subnetworks]
+            for subnetwork in subnetworks_for(request.engine, bundle)]
 
 
 def _begin(log: TurnLog, bundle: ModelBundle, elements: Sequence[ComputeElement], request: ProfileRequest,

@@ -77,12 +77,12 @@ def measure(
         on_turn: called with every new turn and the number of its point.
     """
     elements = {point.element.name: point.element for point in points}
-    engine.prepare([s.name for s in bundle.subnetworks], list(elements.values()), warm_up_runs=3)
+    engine.prepare([s.name for s in engine.subnetworks], list(elements.values()), warm_up_runs=3)
     turns: list[list[Turn]] = [[] for _ in points]
     for index, turn in kept:
         turns[index].append(turn)
     random = np.random.default_rng(settings.seed)
-    images = {s.name: random.integers(0, 256, (*s.input_size, 3), np.uint8) for s in bundle.subnetworks}
+    images = {s.name: random.integers(0, 256, (*s.input_size, 3), np.uint8) for s in engine.subnetworks}
     shares = [_share(of_one, point.clock, settings) for of_one, point in zip(turns, points)]
     while open_points := [index for index, share in enumerate(shares) if share < 1]:
         for index in random.permutation(open_points):

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynamic_perception.engines.scaling import scale_labels
-from dynamic_perception.networks.bundle import ModelBundle
+from dynamic_perception.networks.bundle import FLOAT32, INT8, ModelBundle
 from dynamic_perception.training.images import LabelledFrames, LabelledImages
 
 FRAMES = 12
@@ -90,11 +90,16 @@ def accuracy_figure(bundle: ModelBundle) -> Figure:
     """Accuracy of the subnetworks over their multiply-accumulates."""
     figure = Figure(figsize=(6.4, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    macs = [s.macs / 1e6 for s in bundle.subnetworks]
-    accuracies = [100 * s.accuracy for s in bundle.subnetworks]
-    axes.semilogx(macs, accuracies, "o-")
-    for s, x, y in zip(bundle.subnetworks, macs, accuracies):
-        axes.annotate(f"{s.name}\n{y:.1f} %", (x, y), textcoords="offset points", xytext=(4, -22), fontsize=8)
+    for precision, style in ((FLOAT32, "o-"), (INT8, "s")):
+        chosen = bundle.of_precision(precision)
+        macs, accuracies = [s.macs / 1e6 for s in chosen], [100 * s.accuracy for s in chosen]
+        if chosen:
+            axes.semilogx(macs, accuracies, style, mfc="none" if precision == INT8 else None, ms=9 if precision == INT8
+                          else 6, label=precision)
+        for s, x, y in zip(chosen, macs, accuracies if precision == FLOAT32 else ()):
+            axes.annotate(f"{s.name}\n{y:.1f} %", (x, y), textcoords="offset points", xytext=(4, -22), fontsize=8)
+    if bundle.of_precision(INT8):
+        axes.legend(loc="upper left")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

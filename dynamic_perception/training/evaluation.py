@@ -39,10 +39,10 @@ def evaluate(bundle: ModelBundle, data: LabelledImages | LabelledFrames) -> dict
     """What every subnetwork, by its name, answers to each image: a class number, or labels uint8 [H, W] of its size."""
     element = discover_elements()[0]
     engine = OnnxRuntimeEngine(bundle)
-    engine.prepare([s.name for s in bundle.subnetworks], [element], warm_up_runs=1)
     answers = {}
     with progress_bar() as bar:
         for subnetwork in bundle.subnetworks:
+            engine.make_ready(subnetwork.name, element)
             engine.activate(subnetwork.name, element)
             images = bar.track(data.images, len(data.labels), description=f"subnetwork {subnetwork.name}")
             outputs = (engine.run(np.ascontiguousarray(scale_image(image, subnetwork.input_size))) for image in images)

@@ -1,0 +1,161 @@
+"""What the resource manager has with one perception node: its table, its topics, and the command that it was sent.
+
+A command is repeated every second, under its number, until a newer one replaces it.  The perception node answers each
+with a state that carries the number; one that stays away is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable
+
+from builtin_interfaces.msg import Duration as DurationMessage
+from rclpy.time import Time
+
+from dynamic_perception.management.manager import Decision
+from dynamic_perception.management.operating_points import OperatingPoint as TablePoint
+from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.msg import (
+    InferenceReport,
+    OperatingPoint,
+    OperatingPointCommand,
+    OperatingPointState,
+    PerformanceTarget,
+)
+from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.managed_node import ManagedNode
+
+ANSWER_TIMEOUT = 2.0  # [s] for the perception node to answer a command
+
+
+class PerceptionLink:
+    """One perception node, seen from the resource manager.
+
+    Args:
+        node: the resource manager's.
+        name: the application's name, and the namespace of its topics below the node's own; "": the node's own.
+        table: the operating points of its network on this machine.
+    """
+
+    def __init__(self, node: ManagedNode, name: str, table: OperatingPointTable):
+        self.name = name
+        self.table = table
+        self.decision: Decision | None = None
+        self._node = node
+        self._prefix = f"{name}/" if name else ""
+        self._commands = node.create_publisher(
+            OperatingPointCommand, f"{self._prefix}operating_point/command", qos.LATCHED_COMMAND
+        )
+        self._subscriptions: list[Any] = []
+        self.start()
+
+    def start(self) -> None:
+        """Forget what was before activation."""
+        self.decision, self._command, self._answer = None, None, None
+        self.sequence, self._sent_at = 0, -math.inf
+
+    def subscribe(self, on_deadline: Callable, on_target: Callable, on_report: Callable, on_state: Callable) -> None:
+        """Hear of this network; every callback gets the link and the message."""
+        for kind, topic, callback, profile in (
+            (DurationMessage, "deadline", on_deadline, qos.USER_INPUT),
+            (PerformanceTarget, "target", on_target, qos.USER_INPUT),
+            (InferenceReport, "inference_report", on_report, qos.RESULTS),
+            (OperatingPointState, "operating_point/state", on_state, qos.LATCHED_STATE),
+        ):
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    kind, f"{self._prefix}{topic}", lambda message, call=callback: call(self, message), profile
+                )
+            )
+
+    def unsubscribe(self) -> None:
+        """Undo `subscribe`."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def destroy(self) -> None:
+        """Undo the rest."""
+        self.unsubscribe()
+        self._node.destroy_publisher(self._commands)
+
+    def label(self, kind: str) -> str:
+        """`kind` of fault or value, with the name of the network where there are several."""
+        return f"{self.name} {kind}" if self.name else kind
+
+    def decided(self, decision: Decision) -> None:
+        """Send a command if the decision is a new one."""
+        self.decision = decision
+        if self._command is None or decision.changed:
+            self._send()
+
+    def _send(self) -> None:
+        decision = self.decision
+        self.sequence += 1
+        self._command = OperatingPointCommand(
+            sequence=self.sequence,
+            operating_point=_to_message(decision),
+            reason=int(decision.reason),
+            feasible=decision.feasible,
+            detail=decision.detail,
+        )
+        self._command.header.stamp = self._node.get_clock().now().to_msg()
+        self._sent_at, self._answer = self._steady(), None
+        self._commands.publish(self._command)
+        self._node.get_logger().info(
+            f"{self.label('command')} {self.sequence}: {decision.point}: {decision.detail}"
+        )
+
+    def repeat(self) -> None:
+        """Send the command again, and report it if it has no answer."""
+        if self._command is None:
+            return
+        if self._answer is None and self._steady() - self._sent_at > ANSWER_TIMEOUT:
+            topic = self._node.resolve_topic_name(f"{self._prefix}operating_point/state")
+            self._node.report_fault(
+                self.label("no answer"),
+                f"command {self.sequence} has no answer on '{topic}': is the perception node active?",
+            )
+        if self.decision.feasible != self._command.feasible:
+            # The point stays, but what is said about it does not; at a limit's edge that may change every frame.
+            self._send()
+        else:
+            self._commands.publish(self._command)
+
+    def is_answered(self, message: OperatingPointState) -> bool:
+        """Take a state; whether it is news about the command in force."""
+        # A latched state may answer the same number of a manager that ran before this one.
+        if (
+            self._command is None
+            or message.sequence != self.sequence
+            or Time.from_msg(message.header.stamp) < Time.from_msg(self._command.header.stamp)
+        ):
+            return False
+        before, self._answer = self._answer, message
+        # Repeated; another result is news: a point that was applied may fail later.
+        return before is None or before.result != message.result
+
+    @property
+    def clocks(self) -> tuple[float, float]:
+        """CPU clock [Hz] that the point in force asks for, and the one that was read back; NaN: not known, not set."""
+        state = self._answer
+        if state is None or not state.requested.cpu_frequency > 0 or not state.actual.cpu_frequency > 0:
+            return math.nan, math.nan
+        return state.requested.cpu_frequency, state.actual.cpu_frequency
+
+    def _steady(self) -> float:
+        return 1e-9 * self._node.steady_clock.now().nanoseconds
+
+
+def _to_message(decision: Decision) -> OperatingPoint:
+    point: TablePoint = decision.point
+    return OperatingPoint(
+        subnetwork=point.subnetwork,
+        compute_element=point.compute_element,
+        cpu_frequency=point.cpu_frequency,
+        gpu_frequency=point.gpu_frequency,
+        expected_latency=decision.expected_latency,
+        expected_power=decision.expected_power,
+        expected_energy=decision.expected_energy,
+        expected_accuracy=decision.expected_accuracy,
+    )

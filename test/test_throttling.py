@@ -1,0 +1,101 @@
+"""A clock that stays below what was asked for is learnt as that, and not as other work."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dynamic_perception.management.manager import ManagerSettings, Reason, ResourceManager
+from tables import point, table
+from virtual_robot import FRAME
+
+FAST, SLOW = 2.0e9, 1.0e9
+NO_TIMEOUT = ManagerSettings(report_timeout=math.inf)
+
+
+def board():
+    """Two subnetworks on one cluster at two clocks: 2e7 and 4e7 cycles."""
+    return table([point(name, "cpu:4", cycles / clock, power, accuracy, cpu_frequency=clock)
+                  for name, cycles, accuracy in (("small", 2e7, 0.7), ("large", 4e7, 0.8))
+                  for clock, power in ((SLOW, 2.0), (FAST, 5.0))])
+
+
+class Robot:
+    """A robot whose cluster does not go beyond `ceiling` [Hz], and says so or not."""
+
+    def __init__(self, deadline: float):
+        self.manager = ResourceManager(board(), NO_TIMEOUT)
+        self.manager.set_deadline(0.0, deadline)
+        self.time, self.ceiling, self.tells = 0.0, math.inf, True
+
+    def run(self, seconds: float):
+        for _ in range(round(seconds / FRAME)):
+            decision = self.manager.decide(self.time)
+            asked = decision.point.cpu_frequency
+            actual = min(asked, self.ceiling)
+            self.manager.observe_report(self.time, decision.point.subnetwork, "cpu:4",
+                                        decision.point.latency * asked / actual, 2e-3,
+                                        cpu_frequency=actual if self.tells else math.nan)
+            self.time += FRAME
+        return decision
+
+
+def test_a_throttled_clock_is_no_contention():
+    robot = Robot(deadline=27e-3)
+    assert str(robot.run(6.0).point) == "large on cpu:4 at cpu 2000 MHz"
+    robot.ceiling = 1.4e9
+    decision = robot.run(1.0)
+    status = robot.manager.status(robot.time)
+    assert status["slow_down"]["cpu:4"][0] == pytest.approx(1.0, abs=0.02)
+    assert status["throttled"] == {"cpu": 1.4e9}
+    assert str(decision.point) == "small on cpu:4 at cpu 1000 MHz"
+    assert decision.detail.startswith("cpu clock throttled to 1400 MHz (2000 MHz asked): ")
+
+
+def test_without_being_told_it_can_only_look_like_other_work():
+    robot = Robot(deadline=27e-3)
+    robot.run(6.0)
+    robot.ceiling, robot.tells = 1.4e9, False
+    decision = robot.run(1.0)
+    assert decision.reason is Reason.CONTENTION
+    assert robot.manager.status(robot.time)["slow_down"]["cpu:4"][0] == pytest.approx(2.0 / 1.4, abs=0.05)
+
+
+def test_a_clock_that_recovers_is_tried_again():
+    robot = Robot(deadline=27e-3)
+    robot.run(6.0)
+    robot.ceiling = 1.4e9
+    robot.run(3.0)
+    robot.ceiling = math.inf
+    assert str(robot.run(20.0).point) == "large on cpu:4 at cpu 2000 MHz"
+    assert robot.manager.status(robot.time)["throttled"] == {}
+
+
+def test_a_frame_that_was_under_way_when_the_clock_changed_is_not_throttled():
+    manager = ResourceManager(board(), NO_TIMEOUT)
+    manager.set_deadline(0.0, 27e-3)
+    assert manager.decide(0.0).point.cpu_frequency == FAST
+    manager.observe_report(0.1, "large", "cpu:4", 40e-3, 2e-3, cpu_frequency=SLOW)
+    assert manager.status(0.1)["throttled"] == {}
+
+
+def test_a_state_tells_it_too():
+    manager = ResourceManager(board(), NO_TIMEOUT)
+    manager.set_deadline(0.0, 27e-3)
+    assert manager.decide(0.0).point.cpu_frequency == FAST
+    manager.observe_clock(0.1, "cpu:4", FAST, 1.4e9)
+    assert manager.decide(0.1).point.cpu_frequency == SLOW
+
+
+def test_where_every_point_asks_for_more_they_may_all_run():
+    manager = ResourceManager(board(), NO_TIMEOUT)
+    manager.observe_clock(0.0, "cpu:4", SLOW, 0.5e9)
+    assert manager.decide(0.0).point.subnetwork == "large"
+
+
+@pytest.mark.parametrize("asked, actual", [(FAST, FAST * 0.995), (math.nan, 1e9), (0.0, 1e9), (FAST, math.nan)])
+def test_a_clock_that_is_reached_or_not_known_is_not_throttled(asked, actual):
+    manager = ResourceManager(board(), NO_TIMEOUT)
+    manager.observe_clock(0.0, "cpu:4", asked, actual)
+    assert manager.status(0.0)["throttled"] == {}
