@@ -6,14 +6,20 @@ import math
 from dataclasses import replace
 
 from dynamic_perception.management.environment import EnvironmentSettings
+from dynamic_perception.management.kalman import KalmanSettings
 from dynamic_perception.management.manager import ManagerSettings, ResourceManager
 from dynamic_perception.management.target import Target
 from dynamic_perception.simulation.boards import BATTERY_POLICY, ZONE, Board
 from dynamic_perception.simulation.manager import Manager
 
-# Tuned on the tuning seeds of benchmarks/control.py.
-TUNED = ManagerSettings(deadline_probability=0.99, dwell=0.5, longest_dwell=4.0, margin=0.02,
-                        environment=EnvironmentSettings())
+# Tuned by random search on seeds 0 to 5 of all families on the modelled Odroid XU3, for little energy and error at about as many
+# missed deadlines as the probability allows.  Against the defaults: quicker up, as a switch costs next to nothing in these
+# runs, and a machine that is believed to be as profiled where nothing was heard yet.
+TUNED = ManagerSettings(
+    deadline_probability=0.97, dwell=0.3, longest_dwell=1.0, margin=0.03,
+    environment=EnvironmentSettings(slow_down=KalmanSettings(
+        mean=1.0, deviation=0.02, noise=0.02, noise_floor=0.005, fade_time=4.0, grace=0.5, process_ratio=0.03,
+        noise_rate=0.02)))
 
 
 class Ours(Manager):
