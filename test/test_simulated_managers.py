@@ -17,13 +17,13 @@ from dynamic_perception.simulation.comparison import recovery_frames, step_trace
 from dynamic_perception.simulation.families import FAMILIES, make_trace
 from dynamic_perception.simulation.fixed import NetworkOnly
 from dynamic_perception.simulation.governors import Schedutil, SchedutilSettings
+from dynamic_perception.simulation.oracle import Oracle
 from dynamic_perception.simulation.ours import Ours
 from dynamic_perception.simulation.summary import keeps_limits
 from dynamic_perception.simulation.trace import Trace
 from dynamic_perception.simulation.two_networks import SharedBoard, make_shared_trace
 from dynamic_perception.simulation.virtual_machine import Run, VirtualMachine
 
-WITHOUT_BATTERY = [family for family in FAMILIES if family != "battery"]  # its policy is not known to the published ones
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def names(board: Board, run: Run) -> list[str]:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), family=st.sampled_from(WITHOUT_BATTERY), objective=st.sampled_from(["energy", "accuracy"]),
+@given(seed=st.integers(0, 10_000), family=st.sampled_from(list(FAMILIES)), objective=st.sampled_from(["energy", "accuracy"]),
        name=st.sampled_from([name for name in MANAGERS if name != "oracle"]))
 def test_in_no_frame_that_keeps_all_limits_is_anybody_better_than_the_oracle(seed, family, objective, name, board):
     machine = VirtualMachine(board, make_trace(family, board, seed, 80), seed)
-    oracle, other = machine.run(MANAGERS["oracle"](board), objective), machine.run(MANAGERS[name](board), objective)
+    oracle, other = machine.run(Oracle(board, budgets=False), objective), machine.run(MANAGERS[name](board), objective)
     kept = keeps_limits(other, objective)
     assert keeps_limits(oracle, objective)[kept].all()
     if objective == "energy":
@@ -67,6 +67,13 @@ def test_whoever_is_in_time_the_oracle_is_too(seed, family, name, board):
     machine = VirtualMachine(board, make_trace(family, board, seed, 80), seed)
     oracle, other = machine.run(MANAGERS["oracle"](board)), machine.run(MANAGERS[name](board))
     assert oracle.met[other.met].all()
+
+
+def test_the_oracle_keeps_the_batterys_policy_where_it_is_asked_to(board):
+    machine = VirtualMachine(board, make_trace("battery", board, 1, 300))
+    run = machine.run(Oracle(board), "accuracy")
+    assert run.charge[-1] < 0.1
+    assert board.table.power[run.ran[-20:]].max() <= 0.25 * board.table.power.max()
 
 
 def test_the_oracle_knows_a_slow_frame_before_it_comes(board):

@@ -27,8 +27,10 @@ class Oracle(Manager):
     name = "oracle"
     sees_future = True
 
-    def __init__(self, board: Board):
+    def __init__(self, board: Board, budgets: bool = True):
+        """Without `budgets` it does not mind the battery: the bound of managers that do not know of it."""
         super().__init__(board)
+        self._policy = BATTERY_POLICY if budgets else ()
         table = board.table
         self._energy = np.where(np.isnan(table.energy), 0.0, table.energy)
         self._power = np.where(np.isnan(table.power), 0.0, table.power)
@@ -43,7 +45,7 @@ class Oracle(Manager):
         self._choices.clear()
 
     def hear(self, time: float, celsius: float, charge: float) -> None:
-        below = [t.max_power_fraction for t in BATTERY_POLICY if charge < t.below]
+        below = [t.max_power_fraction for t in self._policy if charge < t.below]
         self._cap = min(below) * self._greatest if below else math.inf
 
     def decide(self, time: float, frame: int) -> int:
