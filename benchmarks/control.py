@@ -1,36 +1,40 @@
-"""How well points are chosen: the resource manager in virtual time, against an oracle, governors and published managers.
+"""How well points are chosen: the resource manager in virtual time, against an oracle, governors and others.
 
     .venv/bin/python benchmarks/control.py [--seeds N] [--platform P]
 
-Every trace (`simulation/families.py`) is run by every manager on the same modelled board.  Means are over families x seeds;
-"worst" is the worst single trace.  The settings of ours and of ALERT were tuned on seeds 0 to 5; the seeds of this report are
-1000 and up, and no others.  Nothing here is measured on a board: latency, power and energy are the modelled table's.
+Every trace (`simulation/families.py`) is run by every manager on the same modelled board.  Means are over families x
+seeds; "worst" is the worst single trace.  The settings of ours and of ALERT were tuned on seeds 0 to 5; the seeds of
+this report are 1000 and up, and no others.  Nothing here is measured on a board: latency, power and energy are the
+modelled table's.
 
-Definitions, so that nobody can misread them.  Energy is that of the inferences (power of the table's rails x duration), per
-answered frame.  "Least energy": minimise energy, keep deadline and floor of accuracy.  "Most accuracy": maximise accuracy, keep
-deadline and energy budget.
+Definitions, so that nobody can misread them.  Energy is that of the inferences (power of the table's rails x duration),
+per answered frame.  "Least energy": minimise energy, keep deadline and floor of accuracy.  "Most accuracy": maximise
+accuracy, keep deadline and energy budget.
     energy_over_oracle        least energy: ours / oracle's, of the frames in which both are in time and at the floor
-    error_over_oracle         most accuracy: ours / oracle's error (1 - accuracy), of the frames in which both are in time and
-                              within the budget
+    error_over_oracle         most accuracy: ours / oracle's error (1 - accuracy), of the frames in which both are in
+                              time and within the budget
     miss_rate                 share of all frames that ours does not answer within the deadline, mean of both objectives
     miss_rate_oracle          the same of the oracle: what no choice could have answered in time
-    energy_vs_schedutil       ours / schedutil's energy.  Schedutil: largest network that fits at full clock, fastest element,
-                              with util_est (Linux since 4.17).  Ours has its accuracy as a floor that is never given up, and
-                              the longest deadline with which its mean latency is no more than schedutil's; it minds neither
-                              heat nor battery, as little as schedutil does, and the kernel throttles both
+    energy_vs_schedutil       ours / schedutil's energy.  Schedutil: largest network that fits at full clock, fastest
+                              element, with util_est (Linux since 4.17).  Ours has its accuracy as a floor that is never
+                              given up, and the longest deadline with which its mean latency is no more than
+                              schedutil's; it minds neither heat nor battery, as little as schedutil does, and the
+                              kernel throttles both
     latency_vs_schedutil      mean latency of the same runs, ours / schedutil's
-    energy_vs_alert           least energy: ours / ALERT's, of the frames in which both are in time and at the floor; ours minds
-                              neither heat nor battery, as little as ALERT does
-    miss_vs_alert             share of missed deadlines of such runs, ours / ALERT's, mean of both objectives (below 1: fewer)
+    energy_vs_alert           least energy: ours / ALERT's, of the frames in which both are in time and at the floor;
+                              ours minds neither heat nor battery, as little as ALERT does
+    miss_vs_alert             share of missed deadlines of such runs, ours / ALERT's, mean of both objectives (below 1:
+                              fewer)
     error_vs_network_only     ours / network only's error, of the frames in which both are in time; ours has the network
                               only's mean energy as the budget of every frame, and minds neither heat nor battery
     two_networks_energy_vs_schedutil, two_networks_latency_vs_schedutil    as above, of two networks on one board
-    recovery_frames_after_step   every element, or one cluster, is slowed 1.3 to 2 times: the number of the frame, that of the
-                              step being 1, from which on 5 in a row are in time; 95th percentile over steps and objectives
+    recovery_frames_after_step   every element, or one cluster, is slowed 1.3 to 2 times: the number of the frame, that
+                              of the step being 1, from which on 5 in a row are in time; 95th percentile over steps and
+                              objectives
 Further keys: `*_worst`; `limits_rate`: in time, but below the floor or over the budget (mean of both objectives);
-`energy_vs_schedutil_best_element`: against schedutil on the element of least energy at full clock on which the network fits;
-`energy_vs_schedutil_no_util_est`: against kernels before 4.17; `board_power_vs_schedutil`: with the resting power between
-inferences; `two_networks_misses_vs_schedutil`: difference of miss rates.
+`energy_vs_schedutil_best_element`: against schedutil on the element of least energy at full clock on which the network
+fits; `energy_vs_schedutil_no_util_est`: against kernels before 4.17; `board_power_vs_schedutil`: with the resting power
+between inferences; `two_networks_misses_vs_schedutil`: difference of miss rates.
 """
 
 from __future__ import annotations
@@ -60,9 +64,10 @@ from dynamic_perception.simulation.virtual_machine import Run, VirtualMachine
 TUNING_SEEDS = range(0, 6)
 FIRST_REPORT_SEED = 1000
 STEPS_PER_SEED = 4
-COMPARED = {name: MANAGERS[name] for name in ("oracle", "ours", "ours-default", "alert", "alert-published", "network-only",
-                                              "schedutil", "performance", "powersave", "fixed-largest", "fixed-smallest")}
-MIND_BUDGETS = ("oracle", "ours", "ours-default")  # heat and battery; the others are held against an oracle that does not
+COMPARED = {name: MANAGERS[name] for name in (
+    "oracle", "ours", "ours-default", "alert", "alert-published", "network-only", "schedutil", "performance",
+    "powersave", "fixed-largest", "fixed-smallest")}
+MIND_BUDGETS = ("oracle", "ours", "ours-default")  # the others are held against an oracle that does not either
 OBJECTIVES = ("energy", "accuracy")
 RATIOS = {"energy": energy_ratio, "accuracy": error_ratio}
 
@@ -96,7 +101,8 @@ def compare(board: Board, family: str, seed: int, report: Report) -> None:
     machine = VirtualMachine(board, trace, seed)
     for objective in OBJECTIVES:
         runs: dict[str, Run] = {name: machine.run(make(board), objective) for name, make in COMPARED.items()}
-        bound, free = machine.run(Oracle(board, budgets=False), objective), machine.run(Ours(board, budgets=False), objective)
+        bound, free = (machine.run(manager, objective)
+                       for manager in (Oracle(board, budgets=False), Ours(board, budgets=False)))
         for name, run in runs.items():
             reference = runs["oracle"] if name in MIND_BUDGETS else bound
             report.add(f"{objective} over oracle: {name}", family, RATIOS[objective](run, reference))
@@ -171,7 +177,8 @@ def run_all(board: Board, seeds: range) -> Report:
 
 def print_report(console: Console, report: Report) -> None:
     """Tables for people."""
-    managers = Table(title="mean over all traces (energy and error over the oracle's, of frames in which both keep all limits)")
+    managers = Table(title="mean over all traces (energy and error over the oracle's: of frames in which both keep all "
+                           "limits)")
     for heading in ("manager", "energy", "worst", "missed [%]", "below floor [%]", "error", "worst", "missed [%]",
                     "over budget [%]"):
         managers.add_column(heading, justify="left" if heading == "manager" else "right")
@@ -191,12 +198,17 @@ def print_report(console: Console, report: Report) -> None:
     for heading in ("family", *columns, "missed [%]", "oracle [%]", "ALERT [%]"):
         families.add_column(heading, justify="left" if heading == "family" else "right")
     for family in (*FAMILIES, "two networks"):
-        ratios = [f"{report.mean(name, family):.3f} ({report.worst(name, family):.3f})" if len(report.of(name, family)) else ""
-                  for name in columns.values()]
-        misses = [f"{100 * report.mean(f'misses: {name}', family):.2f}" if len(report.of(f"misses: {name}", family)) else ""
-                  for name in ("ours", "oracle", "alert")]
+        ratios = [_cell(report, name, family) for name in columns.values()]
+        misses = [_cell(report, f"misses: {name}", family, 100.0) for name in ("ours", "oracle", "alert")]
         families.add_row(family, *ratios, *misses)
     console.print(families)
+
+
+def _cell(report: Report, name: str, family: str, scale: float = 1.0) -> str:
+    if not len(report.of(name, family)):
+        return ""
+    mean, worst = scale * report.mean(name, family), scale * report.worst(name, family)
+    return f"{mean:.3f} ({worst:.3f})" if scale == 1.0 else f"{mean:.2f}"
 
 
 def figures(report: Report) -> dict[str, float]:
@@ -247,7 +259,8 @@ def figures(report: Report) -> dict[str, float]:
 def main() -> None:
     """Simulate, print tables for people, and one JSON object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="traces of every family (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=10, metavar="N",
+                        help="traces of every family (default: %(default)s)")
     parser.add_argument("--platform", default="odroid_xu3", metavar="P",
                         help="odroid_xu3, jetson_xavier_nx, or a profile's file (default: %(default)s)")
     arguments = parser.parse_args()
@@ -261,8 +274,8 @@ def main() -> None:
     rates = speeds(board, seeds)
     console.print(f"{board.name}: {len(board.table)} operating points; seeds {seeds[0]} to {seeds[-1]}, tuned on "
                   f"{TUNING_SEEDS[0]} to {TUNING_SEEDS[-1]}; decisions per second: machine with a fixed network "
-                  f"{rates['fixed-largest']:,.0f}, with ours {rates['ours']:,.0f}, with ALERT {rates['alert']:,.0f}, with the "
-                  f"oracle {rates['oracle']:,.0f}", highlight=False)
+                  f"{rates['fixed-largest']:,.0f}, with ours {rates['ours']:,.0f}, with ALERT {rates['alert']:,.0f}, "
+                  f"with the oracle {rates['oracle']:,.0f}", highlight=False)
     print(json.dumps({"platform": board.name, "seeds": arguments.seeds, **figures(report),
                       "decisions_per_second_platform": round(rates["fixed-largest"]),
                       "decisions_per_second_ours": round(rates["ours"])}))

@@ -1,15 +1,15 @@
-"""How far apart the operating points of one dynamic network are: on the modelled Odroid XU3, and in time on this machine.
+"""How far apart the operating points of one dynamic network are: modelled, and measured here.
 
     .venv/bin/python benchmarks/dynamic_range.py [--most-runs N] [--without-measurement]
 
 Definitions, so that nobody can misread them; the bundle is group_cnn_cifar10:
-    energy_range, time_range    greatest over least energy and latency of all points of the modelled table: every subnetwork,
-                                thread count of both clusters, and clock.  Modelled, not measured; 10.6 and 41.6 are published
-                                of the authors' network on this board (MLCAD 2019, arXiv 2105.03600)
+    energy_range, time_range    greatest over least energy and latency of all points of the modelled table: every
+                                subnetwork, thread count of both clusters, and clock.  Modelled, not measured; 10.6 and
+                                41.6 are published of the authors' network on this board (MLCAD 2019, arXiv 2105.03600)
     energy_range_dnn_only, time_range_dnn_only
                                 the same of the subnetworks alone, at one element and clock: the greatest such ratio
-    measured_time_range         greatest over least median latency of all points that this machine has (subnetworks x thread
-                                counts, at the clocks that its governor sets), measured now through the engine
+    measured_time_range         greatest over least median latency of all points that this machine has (subnetworks x
+                                thread counts, at the clocks that its governor sets), measured now through the engine
     measured_time_range_dnn_only    the same of the subnetworks alone on one element: the greatest such ratio
 """
 
@@ -27,9 +27,9 @@ from rich.table import Table
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.profiling.commands import ProfileRequest, profile_to
-from dynamic_perception.profiling.odroid_xu3 import modelled_table
 from dynamic_perception.profiling.profiled_machine import NONE
 from dynamic_perception.profiling.profiler import ProfileSettings
+from dynamic_perception.simulation.boards import find_board
 
 BUNDLE = "group_cnn_cifar10"
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--most-runs", type=int, default=200, metavar="N", help="of every point (default: %(default)s)")
     parser.add_argument("--without-measurement", action="store_true", help="the modelled board alone")
     arguments = parser.parse_args()
-    board = modelled_table(read_bundle(find_bundle(BUNDLE)).subnetworks)
+    board = find_board("odroid_xu3").table
     result = {"energy_range": range_of(board.energy), "time_range": range_of(board.latency),
               "energy_range_dnn_only": network_range(board, "energy"),
               "time_range_dnn_only": network_range(board, "latency")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -48,8 +49,8 @@ def names(board: Board, run: Run) -> list[str]:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), family=st.sampled_from(list(FAMILIES)), objective=st.sampled_from(["energy", "accuracy"]),
-       name=st.sampled_from([name for name in MANAGERS if name != "oracle"]))
+@given(seed=st.integers(0, 10_000), family=st.sampled_from(list(FAMILIES)),
+       objective=st.sampled_from(["energy", "accuracy"]), name=st.sampled_from([n for n in MANAGERS if n != "oracle"]))
 def test_in_no_frame_that_keeps_all_limits_is_anybody_better_than_the_oracle(seed, family, objective, name, board):
     machine = VirtualMachine(board, make_trace(family, board, seed, 80), seed)
     oracle, other = machine.run(Oracle(board, budgets=False), objective), machine.run(MANAGERS[name](board), objective)
@@ -134,8 +135,8 @@ def test_schedutil_takes_a_quarter_more_than_the_load_so_far(board):
 
 def test_util_est_remembers_how_busy_the_last_inferences_were(board):
     trace = steady(20, 0.15, 0.1)
-    with_estimate, without = (VirtualMachine(board, trace).run(Schedutil(board, settings=SchedutilSettings(util_est=on)))
-                              for on in (True, False))
+    governors = [Schedutil(board, settings=SchedutilSettings(util_est=on)) for on in (True, False)]
+    with_estimate, without = (VirtualMachine(board, trace).run(governor) for governor in governors)
     assert with_estimate.inference[-1] < without.inference[-1]
 
 
@@ -158,7 +159,7 @@ def test_network_only_moves_one_step_down_after_twenty_slow_frames(board):
 def test_network_only_comes_back_one_step_at_a_time(board):
     slow = np.where(np.arange(200) < 70, 4.0, 1.0)
     run = VirtualMachine(board, steady(200, 0.3, 0.1, slow_down=slow)).run(NetworkOnly(board))
-    order = [name for number, name in enumerate(names(board, run)) if not number or name != names(board, run)[number - 1]]
+    order = [name for name, _ in groupby(names(board, run))]
     assert order == ["100%", "75%", "50%", "25%", "50%", "75%", "100%"]
 
 
@@ -205,8 +206,8 @@ def test_ours_recovers_from_a_step_of_every_element(board):
 
 
 def test_recovery_is_the_first_frame_from_which_five_in_a_row_are_in_time(board):
-    run = VirtualMachine(board, steady(20, 0.3, 0.1, slow_down=np.where(np.isin(np.arange(20), (5, 6, 8)), 2.0, 1.0))).run(
-        MANAGERS["fixed-largest"](board))
+    slow = np.where(np.isin(np.arange(20), (5, 6, 8)), 2.0, 1.0)
+    run = VirtualMachine(board, steady(20, 0.3, 0.1, slow_down=slow)).run(MANAGERS["fixed-largest"](board))
     assert recovery_frames(run, step=5) == 5
 
 

@@ -1,4 +1,4 @@
-"""The machine in virtual time: the same again for the same seed, energy is conserved, heat throttles, frames wait or are lost."""
+"""The machine in virtual time: the same again for the same seed, energy is conserved, heat throttles."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def test_the_battery_loses_what_inferences_resting_and_the_rest_of_the_robot_tak
     run = VirtualMachine(board, trace, seed).run(MANAGERS[name](board))
     taken = np.nansum(run.energy) + run.resting_energy + trace.other_load[0] * run.seconds
     polled = 0.3 * (trace.other_load[0] + board.table.power.max())  # [J] the charge is that of the last poll
-    assert run.charge[-1] * board.battery_capacity == pytest.approx(board.battery_capacity - taken, abs=polled + taken / 50)
+    left = run.charge[-1] * board.battery_capacity
+    assert left == pytest.approx(board.battery_capacity - taken, abs=polled + taken / 50)
 
 
 def test_an_inference_takes_profiled_latency_times_slow_down_at_the_rows_power(board):
@@ -150,7 +151,8 @@ def test_a_machine_with_ten_times_the_frames_keeps_twenty_thousand_decisions_a_s
 
 
 def test_a_board_of_which_no_power_is_known_still_has_latencies(board):
-    table = dataclasses.replace(board.table, power=np.full(len(board.table), np.nan), energy=np.full(len(board.table), np.nan))
+    table = dataclasses.replace(board.table, power=np.full(len(board.table), np.nan),
+                                energy=np.full(len(board.table), np.nan))
     blind = dataclasses.replace(board, table=table)
     run = VirtualMachine(blind, make_trace("calm", blind, 0, 40)).run(MANAGERS["ours"](blind), "accuracy")
     assert run.met.all() and np.isnan(run.energy).all()

@@ -18,17 +18,20 @@ from dynamic_perception.simulation.trace import slow_downs
 from dynamic_perception.simulation.virtual_machine import Run
 
 # Okabe and Ito's colours; ours keeps the manager's of the other pictures, the oracle is black.
-COLOURS = {"ours": "#0072B2", "oracle": "#000000", "ALERT": "#009E73", "network only": "#CC79A7", "schedutil": "#D55E00",
-           "fixed largest": "#B07A00", "fixed smallest": "#7A7A7A", "performance": "#882255", "powersave": "#56B4E9",
+COLOURS = {"ours": "#0072B2", "oracle": "#000000", "ALERT": "#009E73", "network only": "#CC79A7",
+           "schedutil": "#D55E00", "fixed largest": "#B07A00", "fixed smallest": "#7A7A7A",
+           "performance": "#882255", "powersave": "#56B4E9",
            "ours, default settings": "#5B9BD0", "ALERT as published": "#66C2A5", "schedutil, best element": "#F0A070"}
 STYLES = {"oracle": (0, (1.2, 1.2))}
 WIDTH = 11.0           # [inch]
+TIMELINE_ROWS = {"latency": 2.6, "reasons": 0.9, "subnetwork": 1.7, "element": 1.7, "clock": 1.3, "energy": 1.6,
+                 "machine": 1.2, "temperature": 1.2}  # relative heights
 MOST_IN_TIMELINE = 4   # managers: more lines than that hide each other
 CHARACTER = 0.072      # [inch] of small text
 
 
 def draw_all(board: Board, runs: Sequence[Run], objective: str, folder: Path) -> list[Path]:
-    """Write `timeline.png`, `energy_error.png` (if energy is known) and `misses.png` into the folder; gives the files."""
+    """Write `timeline.png`, `energy_error.png` (if energy is known) and `misses.png`; gives the files."""
     pictures = {"timeline.png": make_timeline(board, runs, objective), "misses.png": make_misses(board, runs)}
     if not np.isnan(board.table.energy).any():
         pictures["energy_error.png"] = make_energy_error(board, runs, objective)
@@ -66,9 +69,9 @@ def _title(figure: Figure, board: Board, run: Run, what: str) -> None:
     height = figure.get_figheight()
     trace = run.trace
     figure.text(0.012, 1 - 0.1 / height, what, fontsize=FONT["title"], fontweight="bold", color=INK, va="top")
-    figure.text(0.012, 1 - 0.36 / height, f"{board.name}, trace {trace.family} (seed {trace.seed}), {len(trace)} frames; "
-                f"latency {board.table.provenance['latency']}, energy {board.table.provenance.get('energy', 'not known')}, "
-                "simulated", fontsize=FONT["text"], color=FAINT, va="top")
+    latency, energy = (board.table.provenance.get(name, "not known") for name in ("latency", "energy"))
+    figure.text(0.012, 1 - 0.36 / height, f"{board.name}, trace {trace.family} (seed {trace.seed}), {len(trace)} "
+                f"frames; latency {latency}, energy {energy}, simulated", fontsize=FONT["text"], color=FAINT, va="top")
 
 
 # ---- over time
@@ -77,8 +80,7 @@ def _title(figure: Figure, board: Board, run: Run, what: str) -> None:
 def make_timeline(board: Board, runs: Sequence[Run], objective: str) -> Figure:
     """Latency, subnetwork, element and clock, energy, slow-down of the machine and temperature over time."""
     shown = _shown(runs)
-    ratios = {"latency": 2.6, "reasons": 0.9, "subnetwork": 1.7, "element": 1.7, "clock": 1.3, "energy": 1.6, "machine": 1.2,
-              "temperature": 1.2}
+    ratios = dict(TIMELINE_ROWS)
     if not (board.clock > 0).any():
         del ratios["clock"]
     if np.isnan(board.table.energy).all():
@@ -86,8 +88,8 @@ def make_timeline(board: Board, runs: Sequence[Run], objective: str) -> Figure:
     figure = _figure(1.1 + 0.95 * sum(ratios.values()))
     height = figure.get_figheight()
     longest = max(map(len, (*board.table.subnetwork, *board.table.elements)))
-    grid = figure.add_gridspec(len(ratios), 1, height_ratios=list(ratios.values()), left=0.075 + 0.0035 * longest, right=0.985,
-                               top=1 - 0.98 / height, bottom=0.5 / height, hspace=0.16)
+    grid = figure.add_gridspec(len(ratios), 1, height_ratios=list(ratios.values()), left=0.075 + 0.0035 * longest,
+                               right=0.985, top=1 - 0.98 / height, bottom=0.5 / height, hspace=0.16)
     rows = {name: figure.add_subplot(grid[number]) for number, name in enumerate(ratios)}
     end = float(runs[0].trace.arrival[-1])
     for name, axes in rows.items():
@@ -95,9 +97,11 @@ def make_timeline(board: Board, runs: Sequence[Run], objective: str) -> Figure:
         axes.tick_params(labelbottom=name == list(ratios)[-1])
     _draw_latency(rows["latency"], shown)
     _draw_reasons(rows["reasons"], shown, end)
-    names = [name for name, _ in sorted(dict(zip(board.table.subnetwork, board.table.accuracy)).items(), key=lambda e: e[1])]
+    names = [name for name, _ in sorted(
+        dict(zip(board.table.subnetwork, board.table.accuracy)).items(), key=lambda e: e[1])]
     _draw_steps(rows["subnetwork"], shown, names, board.table.subnetwork, "subnetwork")
-    _draw_steps(rows["element"], shown, list(board.table.elements)[::-1], board.table.compute_element, "compute\nelement")
+    elements = list(board.table.elements)[::-1]
+    _draw_steps(rows["element"], shown, elements, board.table.compute_element, "compute\nelement")
     if "clock" in rows:
         _draw_column(rows["clock"], shown, lambda run: _of_rows(run, board.clock / 1e6), "clock\n[MHz]", step=True)
     if "energy" in rows:
@@ -115,8 +119,8 @@ def make_timeline(board: Board, runs: Sequence[Run], objective: str) -> Figure:
             rows["temperature"].text(0.004 * end, trip.celsius, f"throttles from {trip.celsius:g} °C",
                                      fontsize=FONT["small"] - 1, color=FAINT, va="bottom")
     list(rows.values())[-1].set_xlabel("time [s]", fontsize=FONT["text"], color=INK)
-    _title(figure, board, runs[0], {"energy": "Least energy at a floor of accuracy", "accuracy": "Most accuracy within a budget "
-                                    "of energy"}[objective] + ": what the managers did")
+    wanted = {"energy": "Least energy at a floor of accuracy", "accuracy": "Most accuracy within a budget of energy"}
+    _title(figure, board, runs[0], f"{wanted[objective]}: what the managers did")
     _draw_legend(figure, rows["latency"], shown, height)
     figure.align_ylabels(list(rows.values()))
     return figure
@@ -129,8 +133,8 @@ def _shown(runs: Sequence[Run]) -> list[Run]:
 
 
 def _draw_legend(figure: Figure, axes: Axes, shown: Sequence[Run], height: float) -> None:
-    handles = [axes.plot([], [], color=colour_of(run.manager), linewidth=2.2, linestyle=STYLES.get(run.manager, "solid"),
-                         label=run.manager)[0] for run in shown[::-1]]
+    handles = [axes.plot([], [], color=colour_of(run.manager), linewidth=2.2,
+                         linestyle=STYLES.get(run.manager, "solid"), label=run.manager)[0] for run in shown[::-1]]
     handles.append(axes.plot([], [], color=LIMIT, linewidth=1.6, label="deadline")[0])
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.006, 1 - 0.58 / height), ncols=len(handles),
                   frameon=False, fontsize=FONT["text"], columnspacing=1.8, handlelength=1.8)
@@ -195,8 +199,8 @@ def _draw_machine(axes: Axes, board: Board, run: Run) -> None:
         widest = max(np.flatnonzero(board.element_cluster == number), key=lambda element: board.threads[element])
         axes.plot(run.trace.arrival, factors[:, widest], color=colours[number % 3], linewidth=1.1,
                   label=board.table.elements[widest])
-    axes.legend(loc="upper left", ncols=len(board.clusters), fontsize=FONT["small"] - 1, frameon=False, borderaxespad=0.1,
-                handlelength=1.2)
+    axes.legend(loc="upper left", ncols=len(board.clusters), fontsize=FONT["small"] - 1, frameon=False,
+                borderaxespad=0.1, handlelength=1.2)
     axes.set_ylim(0.8, 1.15 * max(1.3, float(np.quantile(factors, 0.999))))
 
 
@@ -232,7 +236,8 @@ def _short(text: str) -> str:
     """The cause without what was done about it, as far as it fits beside others."""
     reason, _, rest = text.partition(": ")
     cause = rest.split("; ")[0].split(": ")[0]
-    for long, short in ((" of its profiled latency", ""), (" by other work", ""), (" wanted", ""), (" around inference", "")):
+    for long, short in ((" of its profiled latency", ""), (" by other work", ""),
+                        (" wanted", ""), (" around inference", "")):
         cause = cause.replace(long, short)
     return cause if reason not in ("startup",) else "start"
 
@@ -259,13 +264,15 @@ def make_energy_error(board: Board, runs: Sequence[Run], objective: str) -> Figu
     trace = runs[0].trace
     if objective == "accuracy" and np.isfinite(trace.max_energy).all():
         axes.axhline(1e3 * trace.max_energy.mean(), color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-        axes.text(axes.get_xlim()[0], 1e3 * trace.max_energy.mean(), " budget", fontsize=FONT["small"], color=FAINT, va="bottom")
+        axes.text(axes.get_xlim()[0], 1e3 * trace.max_energy.mean(), " budget", fontsize=FONT["small"], color=FAINT,
+                  va="bottom")
     if objective == "energy":
         axes.axvline(100 * (1 - trace.min_accuracy.mean()), color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-        axes.text(100 * (1 - trace.min_accuracy.mean()), axes.get_ylim()[1], " floor", fontsize=FONT["small"], color=FAINT,
-                  va="top")
+        axes.text(100 * (1 - trace.min_accuracy.mean()), axes.get_ylim()[1], " floor", fontsize=FONT["small"],
+                  color=FAINT, va="top")
     axes.set_xlabel("mean error, 100 % - accuracy [%]", fontsize=FONT["text"], color=INK)
-    _title(figure, board, runs[0], "Energy against error (left and down is better; hollow: more than 5 % of deadlines missed)")
+    _title(figure, board, runs[0], "Energy against error (left and down is better; hollow: more than 5 % of deadlines "
+                                   "missed)")
     return figure
 
 
@@ -303,7 +310,8 @@ def make_misses(board: Board, runs: Sequence[Run]) -> Figure:
     for number, run in enumerate(runs[::-1]):
         late, never = 100 * float((run.answered & ~run.met).mean()), 100 * float((~run.answered).mean())
         axes.barh(number, late, 0.62, color=colour_of(run.manager))
-        axes.barh(number, never, 0.62, left=late, color=colour_of(run.manager), alpha=0.35, hatch="///", edgecolor="white")
+        axes.barh(number, never, 0.62, left=late, color=colour_of(run.manager), alpha=0.35, hatch="///",
+                  edgecolor="white")
         split = f"  ({late:.1f} % late, {never:.1f} % not answered)" if never else ""
         axes.text(late + never + 0.006 * max(longest, 1.0), number, f"{late + never:.2f} %{split}", va="center",
                   fontsize=FONT["small"], color=INK)

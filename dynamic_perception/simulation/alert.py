@@ -1,14 +1,14 @@
-"""ALERT (Wan et al., USENIX ATC 2020, arXiv 1911.00119): one slow-down factor for everything, and no memory of the past.
+"""ALERT (Wan et al., USENIX ATC 2020, arXiv 1911.00119): one slow-down factor for everything.
 
 The factor xi ~ N(mu, sigma^2) is tracked by a Kalman filter with an adaptive process noise:
 
     y = measured / profiled - mu;  Q = max(Q0, alpha Q + (1 - alpha)(K_previous y_previous)^2)
     P = (1 - K_previous) P + Q;  K = P / (P + R);  mu += K y
 
-and the best point is taken among those of which Phi((deadline / t - mu) / sigma) is at least what was asked for, with the
-expected energy power x t x mu.  With no such point: the one most likely to be in time, as deadlines come first there.
-It decides on every frame anew; heat and battery are not in its model.  The overhead around an inference, which ALERT takes
-as part of the profiled latency, is known to it here as its profiled value.
+and the best point is taken among those of which Phi((deadline / t - mu) / sigma) is at least what was asked for, with
+the expected energy power x t x mu.  With no such point: the one most likely to be in time, as deadlines come first
+there. It decides on every frame anew; heat and battery are not in its model.  The overhead around an inference, which
+ALERT takes as part of the profiled latency, is known to it here as its profiled value.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ class AlertSettings:
     probability: float = 0.95
 
 
-# With the published Q0, sigma is at least 0.32, so that a point must be half as fast again as it has to: 43 to 53 % more energy
-# than the oracle.  These were the best of a grid of 5 pairs of Q0 and R and 3 probabilities, on seeds 0 to 2 of all families
-# on the modelled Odroid XU3: of those with fewest missed deadlines, the one of least energy and error.
+# With the published Q0, sigma is at least 0.32, so that a point must be half as fast again as it has to: 43 to 53 %
+# more energy than the oracle.  These were the best of a grid of 5 pairs of Q0 and R and 3 probabilities, on seeds 0 to
+# 2 of all families on the modelled Odroid XU3: of those with fewest missed deadlines, the one of least energy and
+# error.
 TUNED = AlertSettings(least_process=1e-4, noise=1e-3, probability=0.99)
 
 

@@ -17,14 +17,16 @@ from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.simulation.temperature import LumpedTemperature, OdroidXu3Temperature, Temperature, TripPoint
 
 ZONE = "hottest"
-SHIPPED = {"odroid_xu3": "odroid_xu3/group_cnn_cifar10", "jetson_xavier_nx": "jetson_xavier_nx/ofa_mobilenet_v3_imagenet"}
+SHIPPED = {"odroid_xu3": "odroid_xu3/group_cnn_cifar10",
+           "jetson_xavier_nx": "jetson_xavier_nx/ofa_mobilenet_v3_imagenet"}
 
-# A battery that limits perception: half of the greatest power below 20 %, a quarter below 10 %.  A policy, nothing measured.
+# A battery that limits perception: half of the greatest power below 20 %, a quarter below 10 %.  A policy, nothing
+# measured.
 BATTERY_POLICY = (BatteryThreshold(0.2, max_power_fraction=0.5), BatteryThreshold(0.1, max_power_fraction=0.25))
 
 
-# Linux's default gains, 0.87 W/K and up here, are for a board that takes minutes: with a core that settles 7.7 K/W within
-# 2 s and a sensor that is read every second, they make the cap swing between nothing and everything.
+# Linux's default gains, 0.87 W/K and up here, are for a board that takes minutes: with a core that settles 7.7 K/W
+# within 2 s and a sensor that is read every second, they make the cap swing between nothing and everything.
 XU3_GAINS = {"overshoot_gain": 0.12, "undershoot_gain": 0.12, "integral_gain": 0.05, "integral_cutoff": 10.0}
 
 

@@ -22,9 +22,9 @@ def add_simulate(commands: argparse._SubParsersAction) -> None:
     """Add the `simulate` command."""
     parser = commands.add_parser(
         "simulate", help="compare managers in virtual time, without the board",
-        description="Let managers choose operating points for the same frames in virtual time, and compare energy, accuracy "
-        "and missed deadlines, with an oracle as the bound. Latency, power and energy are the platform's table's; the same "
-        "seed gives the same trace.")
+        description="Let managers choose operating points for the same frames in virtual time, and compare energy, "
+        "accuracy and missed deadlines, with an oracle as the bound. Latency, power and energy are the platform's "
+        "table's; the same seed gives the same trace.")
     parser.add_argument("--platform", default="odroid_xu3", metavar="P",
                         help="odroid_xu3, jetson_xavier_nx, or a profile's file (default: %(default)s)")
     parser.add_argument("--trace", default="mixed", metavar="T", help=f"a family ({', '.join(FAMILIES)}), or a file "
@@ -32,9 +32,10 @@ def add_simulate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--managers", nargs="+", default=list(USUAL), metavar="M",
                         help=f"of {', '.join(MANAGERS)} (default: {' '.join(USUAL)})")
     parser.add_argument("--objective", choices=("energy", "accuracy"), default="energy",
-                        help="least energy at the trace's floor of accuracy, or most accuracy within its budget of energy "
-                        "(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of a family's trace and of the sensors (default: %(default)s)")
+                        help="least energy at the trace's floor of accuracy, or most accuracy within its budget of "
+                        "energy (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="of a family's trace and of the sensors (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of a family's trace (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="draw timeline, energy against error and misses there, "
                         "and keep the trace as trace.npz")
@@ -47,8 +48,8 @@ def run_simulate(arguments: argparse.Namespace) -> int:
     trace = find_trace(arguments.trace, board, arguments.seed, arguments.frames)
     managers = find_managers(arguments.managers, board)
     if arguments.objective == "energy" and not knows_energy(board):
-        raise ValueError(f"objective is energy, but {board.name} knows no energy: expected --objective accuracy, or a profile "
-                         "with energies")
+        raise ValueError(f"objective is energy, but {board.name} knows no energy: expected --objective accuracy, or a "
+                         "profile with energies")
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
     machine, runs = VirtualMachine(board, trace, arguments.seed), []
@@ -86,10 +87,11 @@ def print_comparison(console: Console, board: Board, trace: Trace, runs: list[Ru
                   f"{trace.arrival[-1]:.0f} s", style="bold", highlight=False, soft_wrap=True)
     for name, source in board.sources.items():
         console.print(f"  {name}: {source}", highlight=False, soft_wrap=True, style="dim")
-    wanted = {"energy": "least energy at the floor of accuracy", "accuracy": "most accuracy within the budget of energy"}
+    wanted = {"energy": "least energy at the floor of accuracy",
+              "accuracy": "most accuracy within the budget of energy"}
     ratio_name = {"energy": "energy /\noracle", "accuracy": "error /\noracle"}[objective]
-    table = Table(title=f"{wanted[objective]}, deadline {_range(1e3 * trace.deadline)} ms", title_justify="left", box=None,
-                  padding=(0, 1, 0, 0))
+    table = Table(title=f"{wanted[objective]}, deadline {_range(1e3 * trace.deadline)} ms", title_justify="left",
+                  box=None, padding=(0, 1, 0, 0))
     for heading in ("manager", "mJ", "accuracy\n%", "ms", "missed\n%", {"energy": "below\nfloor %",
                     "accuracy": "over\nbudget %"}[objective], ratio_name, "°C", "board\nW", "moves"):
         table.add_column(heading, justify="left" if heading == "manager" else "right", no_wrap=True)
@@ -100,7 +102,8 @@ def print_comparison(console: Console, board: Board, trace: Trace, runs: list[Ru
         broken = summary.floor_rate if objective == "energy" else summary.overspent_rate
         table.add_row(run.manager, _number(1e3 * summary.energy, ".1f"), f"{100 * summary.accuracy:.2f}",
                       f"{1e3 * summary.latency:.1f}", f"{100 * summary.miss_rate:.2f}", f"{100 * broken:.2f}",
-                      _number(ratio, ".3f"), f"{summary.hottest:.0f}", _number(summary.board_power, ".2f"), str(summary.moves))
+                      _number(ratio, ".3f"), f"{summary.hottest:.0f}", _number(summary.board_power, ".2f"),
+                      str(summary.moves))
     console.print(table)
 
 

@@ -26,7 +26,7 @@ STEP_AT, STEP_FRAMES = 60, 160
 
 @dataclass(frozen=True)
 class Matched:
-    """Ours over the other: energy per answered frame, mean latency, board power; differences of accuracy and miss rate."""
+    """Ours over the other: energy per frame, mean latency, board power; differences of accuracy and miss rate."""
 
     energy: float
     latency: float
@@ -45,9 +45,9 @@ def against_governor(board: Board, trace: Trace, governor: LargestThatFits, seed
     """Least energy at the governor's accuracy and at no more mean latency than its.
 
     Ours gets the accuracy of the governor's network as a floor that is never given up, and the longest deadline, as one
-    factor of the trace's, with which its mean latency is no more than the governor's: what a user would set who wants to
-    keep exactly what the governor gave.  It minds neither heat nor battery, as little as the governor; the kernel throttles
-    both.  Both are judged by the trace's own deadlines.
+    factor of the trace's, with which its mean latency is no more than the governor's: what a user would set who wants
+    to keep exactly what the governor gave.  It minds neither heat nor battery, as little as the governor; the kernel
+    throttles both.  Both are judged by the trace's own deadlines.
     """
     other = VirtualMachine(board, trace, seed).run(governor)
     theirs = summarise(other)
@@ -95,8 +95,9 @@ def against_shared_governor(board: Board, shared: SharedTrace, settings: Manager
         return mine, float(np.nanmean(mine.latency)) <= latency
 
     mine = _longest(run)
-    return Matched(float(np.nanmean(mine.energy) / np.nanmean(theirs.energy)), float(np.nanmean(mine.latency)) / latency,
-                   math.nan, float(np.nanmean(mine.accuracy) - np.nanmean(theirs.accuracy)),
+    return Matched(float(np.nanmean(mine.energy) / np.nanmean(theirs.energy)),
+                   float(np.nanmean(mine.latency)) / latency, math.nan,
+                   float(np.nanmean(mine.accuracy) - np.nanmean(theirs.accuracy)),
                    mine.miss_rate - theirs.miss_rate)
 
 
@@ -113,11 +114,13 @@ def step_trace(board: Board, seed: int, frames: int = STEP_FRAMES) -> Trace:
     after = np.arange(frames) >= STEP_AT
     factor = random.uniform(1.3, 2.0)
     slow_down = 1.0 + 0.02 * random.standard_normal(frames)
+    if seed % 2 == 0:
+        slow_down[after] *= factor
     fastest = board.default_element.partition(":")[0]
     cores = float(board.cores[board.clusters.index(fastest)])
     threads = {fastest: np.where(after, cores * (factor - 1.0), 0.0)} if seed % 2 else {}
-    return Trace(arrival, deadline, 0.0, np.inf, slow_down * (1.0 if seed % 2 else np.where(after, factor, 1.0)), OVERHEAD,
-                 other_threads=threads, family="step", seed=seed)
+    return Trace(arrival, deadline, slow_down=slow_down, overhead=OVERHEAD, other_threads=threads, family="step",
+                 seed=seed)
 
 
 def recovery_frames(run: Run, step: int = STEP_AT) -> int:

@@ -1,12 +1,13 @@
 """Families of made-up traces: the same family, board and seed give the same trace.
 
 The board's table sets the scale.  Its *unit* is the latency of the most accurate subnetwork at the fastest operating
-point; the deadline is 1.2 to 3 of them, frames come 1.1 deadlines apart with 2 % of jitter, and floor and budget are those
-that an undisturbed machine can keep within the deadline.  What is assumed, because nobody published it:
+point; the deadline is 1.2 to 3 of them, frames come 1.1 deadlines apart with 2 % of jitter, and floor and budget are
+those that an undisturbed machine can keep within the deadline.  What is assumed, because nobody published it:
 
-* noise of 1 to 3 % of an inference (normal, one level per trace), and one frame in 500 that takes 1.2 to 1.6 times as long;
-* other work for 4 to 15 s, then none for 6 to 20 s, on 1 to 4 cores of the fastest cluster (20 to 100 % of a GPU), which
-  also takes up to 15 % of everybody's memory bandwidth;
+* noise of 1 to 3 % of an inference (normal, one level per trace), and one frame in 500 that takes 1.2 to 1.6 times as
+  long;
+* other work for 4 to 15 s, then none for 6 to 20 s, on 1 to 4 cores of the fastest cluster (20 to 100 % of a GPU),
+  which also takes up to 15 % of everybody's memory bandwidth;
 * overhead around an inference of 2 ms +- 10 %.
 """
 
@@ -129,7 +130,8 @@ def _mixed(draft: _Draft) -> None:
     start = random.uniform(0.1, 0.5) * draft.seconds
     top = random.uniform(1.1, 1.4)
     draft.slow_down *= np.interp(draft.arrival, start + np.array([0.0, 8.0, 16.0, 24.0]), [1.0, top, top, 1.0])
-    draft.ambient += np.interp(draft.arrival, [0.3 * draft.seconds, 0.8 * draft.seconds], [0.0, random.uniform(5.0, 15.0)])
+    warm = draft.seconds * np.array([0.3, 0.8])
+    draft.ambient += np.interp(draft.arrival, warm, [0.0, random.uniform(5.0, 15.0)])
     changes = np.sort(random.uniform(0.1, 0.9, 3)) * draft.seconds
     first = draft.deadline[0]
     for change in changes:  # never longer than the gap between frames: a frame that is in time never meets the next

@@ -1,8 +1,9 @@
-"""Linux's CPU frequency governors, with the largest network that fits at full clock: the clocks move, nothing else does.
+"""Linux's CPU frequency governors, with the largest network that fits at full clock: only the clocks move.
 
-The network is chosen once for every target: of those whose profiled latency at full clock, with 2 ms around it, is within
-the deadline, the most accurate one; if none is, the smallest.  It runs on the fastest element, or (`best_element`) on the
-one of least energy at full clock among those on which it fits.  Floor and energy budget are not what a governor knows.
+The network is chosen once for every target: of those whose profiled latency at full clock, with 2 ms around it, is
+within the deadline, the most accurate one; if none is, the smallest.  It runs on the fastest element, or
+(`best_element`) on the one of least energy at full clock among those on which it fits.  Floor and energy budget are not
+what a governor knows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ OVERHEAD = 2e-3  # [s]
 
 
 class LargestThatFits(Manager):
-    """What the governors have in common: `decide` gives the network at full clock, `row_at` the same at another clock."""
+    """What the governors have in common: `decide` gives the network at full clock."""
 
     def __init__(self, board: Board, name: str, best_element: bool = False):
         super().__init__(board)
@@ -74,11 +75,11 @@ class SchedutilSettings:
 
 
 class Schedutil(LargestThatFits):
-    """Schedutil (kernel/sched/cpufreq_schedutil.c, pelt.c), also in place of a GPU's governor, which follows load as well.
+    """Schedutil (kernel/sched/cpufreq_schedutil.c, pelt.c), also in place of a GPU's governor, which follows load too.
 
     All threads of the network are busy while it runs and asleep otherwise, so one of them stands for the cluster; other
-    work that keeps a core busy keeps the cluster at its highest clock, as the load of the busiest core counts.  Of a GPU,
-    other work takes a share, and the load is that of both.
+    work that keeps a core busy keeps the cluster at its highest clock, as the load of the busiest core counts.  Of a
+    GPU, other work takes a share, and the load is that of both.
     """
 
     governs = True

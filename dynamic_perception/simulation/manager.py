@@ -1,4 +1,4 @@
-"""What every manager in a comparison looks like to the simulated machine, whether it is ours, published, or a governor."""
+"""What every manager in a comparison looks like to the machine: ours, published ones, governors, the oracle."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """The oracle: knows how slow the coming frame will be at every point, and takes the best one of the whole table.
 
-It is no manager that could be built, but a bound: heat does not slow it down, it needs no margin, and nothing keeps it from
-moving at every frame.  So no manager does better by the objective in a frame in which both keep all limits.  That holds
-over a whole trace, because a frame that is in time has ended when the next one arrives (deadlines are shorter than the
-gaps between frames), and where no point is in time it takes the fastest one, so that it is never behind anybody.
+It is no manager that could be built, but a bound: heat does not slow it down, it needs no margin, and nothing keeps it
+from moving at every frame.  So no manager does better by the objective in a frame in which both keep all limits.  That
+holds over a whole trace, because a frame that is in time has ended when the next one arrives (deadlines are shorter
+than the gaps between frames), and where no point is in time it takes the fastest one, so that it is never behind
+anybody.
 
 It keeps the battery's policy by the true charge, and gives limits up in the manager's order: accuracy, energy, battery,
 deadline.
@@ -69,7 +70,8 @@ class Oracle(Manager):
         worst = self._rank.max() - self._rank
         thrifty = np.array([target.objective is Objective.MIN_ENERGY for target in targets])[:, None]
         best = np.where(thrifty, spent, 10.0 * worst + spent)
-        # What is minimised while the first so many of `met` are kept: the next limit is missed by as little as possible.
+        # What is minimised while the first so many of `met` are kept: the next limit is missed by as little as
+        # possible.
         scores = [late, 1e3 * np.broadcast_to(self._power, late.shape) + best / 1e3, energy, 10.0 * worst + spent, best]
         chosen, done = np.zeros(len(late), dtype=np.intp), np.zeros(len(late), dtype=bool)
         for level in range(len(met), -1, -1):

@@ -12,9 +12,9 @@ from dynamic_perception.management.target import Target
 from dynamic_perception.simulation.boards import BATTERY_POLICY, ZONE, Board
 from dynamic_perception.simulation.manager import Manager
 
-# Tuned by random search on seeds 0 to 5 of all families on the modelled Odroid XU3, for little energy and error at about as many
-# missed deadlines as the probability allows.  Against the defaults: quicker up, as a switch costs next to nothing in these
-# runs, and a machine that is believed to be as profiled where nothing was heard yet.
+# Tuned by random search on seeds 0 to 5 of all families on the modelled Odroid XU3, for little energy and error at
+# about as many missed deadlines as the probability allows.  Against the defaults: quicker up, as a switch costs next to
+# nothing in these runs, and a machine that is believed to be as profiled where nothing was heard yet.
 TUNED = ManagerSettings(
     deadline_probability=0.97, dwell=0.3, longest_dwell=1.0, margin=0.03,
     environment=EnvironmentSettings(slow_down=KalmanSettings(
@@ -49,7 +49,7 @@ class Ours(Manager):
 
     def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
                waited: float) -> None:
-        """As the node does: subnetwork and element that were asked for, clocks as they were, all that is no inference."""
+        """As the node does: subnetwork and element that were asked for, clocks as they were."""
         subnetwork, element, _, _ = self._names[row]
         _, _, cpu, gpu = self._names[ran]
         self._manager.observe_report(time, subnetwork, element, inference, overhead + waited, cpu, gpu)

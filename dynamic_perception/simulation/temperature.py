@@ -62,7 +62,7 @@ class OdroidXu3Temperature:
 
 
 class LumpedTemperature:
-    """One thermal resistance [K/W] and time constant [s], as in `platform_model.py`, for boards of which no more is known."""
+    """One thermal resistance [K/W] and time constant [s], as in `platform_model.py`: where no more is known."""
 
     def __init__(self, usual: float, resistance: float, time_constant: float, resting_power: float):
         """`usual` [°C]: where a board without any power settles."""

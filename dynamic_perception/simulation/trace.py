@@ -14,7 +14,8 @@ As a file (`.npz`, or `.yaml` for people) it holds these names; a column is n nu
     charge         0..1 at the start                   default 1
     family, seed   what it was made by; for a recording, its name and 0
 
-So a recording needs arrival, deadline and slow_down: measured latency of every frame over the profiled one of its point.
+So a recording needs arrival, deadline and slow_down: measured latency of every frame over the profiled one of its
+point.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Trace:
             self._refuse(name, ~(getattr(self, name) >= 0), "0 or more")
         for cluster, values in self.other_threads.items():
             if not (values >= 0).all():
-                raise ValueError(f"trace: {OTHER_THREADS} of {cluster}, frame {np.argmin(values >= 0)}: expected 0 or more")
+                raise ValueError(
+                    f"trace: {OTHER_THREADS} of {cluster}, frame {np.argmin(values >= 0)}: expected 0 or more")
         if not 0 <= self.charge <= 1:
             raise ValueError(f"trace: charge is {self.charge:g}: expected 0 to 1")
 

@@ -1,9 +1,9 @@
 """Two networks on one board in virtual time: frames of both arrive together, one of them comes and goes.
 
-While both run on one cluster with more threads than cores, they take turns: each advances at cores / threads of its speed and
-draws its power for that part of the time.  A cluster has one clock.  Deadlines are shorter than the gap between frames; a
-frame that arrives while its network still runs is never answered.  Heat and battery are left out: they would slow the
-governors most, which draw the most power.
+While both run on one cluster with more threads than cores, they take turns: each advances at cores / threads of its
+speed and draws its power for that part of the time.  A cluster has one clock.  Deadlines are shorter than the gap
+between frames; a frame that arrives while its network still runs is never answered.  Heat and battery are left out:
+they would slow the governors most, which draw the most power.
 """
 
 from __future__ import annotations
@@ -142,8 +142,9 @@ class SharedBoard:
             return 1.0
         return max(1.0, float(self.board.threads[elements].sum() / self.board.cores[clusters[0]]))
 
-    def _take_turns(self, time: float, rows: dict[int, int], slow_down: float) -> tuple[dict[int, float], dict[int, float]]:
-        """(seconds, J) of every network, at the rows' clocks.  The shorter one shares all its time, the longer one as much."""
+    def _take_turns(self, time: float, rows: dict[int, int],
+                    slow_down: float) -> tuple[dict[int, float], dict[int, float]]:
+        """(seconds, J) of every network, at the rows' clocks.  The shorter one shares all its time."""
         alone = {n: float(self.board.table.latency[row]) * slow_down for n, row in rows.items()}
         energy = {n: alone[n] * float(self.board.table.power[row]) for n, row in rows.items()}
         extra = (self.sharing(rows) - 1.0) * min(alone.values())

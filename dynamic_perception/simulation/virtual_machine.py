@@ -1,8 +1,8 @@
 """The machine in virtual time: one network's frames run at what a manager decides, heat and battery follow.
 
 A frame that arrives while another one runs waits; a newer one takes its place, and it is never answered.  An inference
-lasts profiled latency x slow-down, at the power of the row it runs as; the slow-down is the trace's, or follows from the
-other work on the same cluster.  Throttling shows in the clock that an inference starts with.
+lasts profiled latency x slow-down, at the power of the row it runs as; the slow-down is the trace's, or follows from
+the other work on the same cluster.  Throttling shows in the clock that an inference starts with.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class _Running:
         self._since_poll = 0.0  # [J] of all rails
         self.charge = trace.charge
         self._resting_energy = 0.0
-        self._noise = machine._random.normal(0.0, TEMPERATURE_NOISE, 64 + int(trace.arrival[-1] / POLL) // SENSOR_POLLS).tolist()
+        readings = 64 + int(trace.arrival[-1] / POLL) // SENSOR_POLLS
+        self._noise = machine._random.normal(0.0, TEMPERATURE_NOISE, readings).tolist()
         self._reading = (self._temperature.celsius, self.charge)
         self._frame = 0
         self._load, self._ambient = trace.other_load.tolist(), trace.ambient.tolist()
@@ -123,7 +124,8 @@ class _Running:
             cluster = machine._cluster[element]
             slow = machine._slow[frame][element]
             if manager.governs:
-                inference, power, last = manager.govern(start, row, slow, steps[cluster], machine._other[frame][cluster])
+                other = machine._other[frame][cluster]
+                inference, power, last = manager.govern(start, row, slow, steps[cluster], other)
             else:
                 last = throttled[row][steps[cluster]] if steps[cluster] else row
                 inference, power = machine._latency[last] * slow, machine._power[last]
@@ -138,9 +140,9 @@ class _Running:
             manager.report(free_at, row, last, inference, overhead, start - arrival[frame])
         rows = np.array(ran)
         accuracy = np.where(rows >= 0, machine.board.table.accuracy[rows], math.nan)
-        return Run(manager.name, trace, np.array(asked), rows, **{name: np.array(values) for name, values in columns.items()},
-                   accuracy=accuracy, resting_energy=self._resting_energy, seconds=self._now,
-                   events=events)
+        return Run(manager.name, trace, np.array(asked), rows,
+                   **{name: np.array(values) for name, values in columns.items()}, accuracy=accuracy,
+                   resting_energy=self._resting_energy, seconds=self._now, events=events)
 
     def _targets(self) -> list[Target]:
         """One object for as long as the user's wishes stay the same."""
