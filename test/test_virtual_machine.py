@@ -57,7 +57,8 @@ def steady(frames: int, period: float, **columns) -> Trace:
 @pytest.mark.parametrize("name", MANAGERS)
 def test_the_same_seed_gives_the_same_run(name, board):
     trace = make_trace("mixed", board, 7, 120)
-    one, other = (VirtualMachine(board, trace, 3).run(MANAGERS[name](board)) for _ in range(2))
+    machine = VirtualMachine(board, trace, 3)
+    one, other = machine.run(MANAGERS[name](board)), machine.run(MANAGERS[name](board))
     for column in ("asked", "ran", "latency", "energy", "temperature", "charge"):
         np.testing.assert_array_equal(getattr(one, column), getattr(other, column))
 

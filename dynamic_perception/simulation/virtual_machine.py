@@ -65,7 +65,7 @@ class VirtualMachine:
             other[:, board.clusters.index(cluster)] = values
         self._other = other.tolist()
         self._other_power = (board.other_core_power * other.sum(axis=1)).tolist()
-        self._random = np.random.default_rng([seed, 77])
+        self._seed = seed
         self._element = board.table.element_index.tolist()
         self._cluster = board.element_cluster.tolist()
         self._latency, self._power = board.table.latency.tolist(), board.table.power.tolist()
@@ -81,7 +81,6 @@ class _Running:
     def __init__(self, machine: VirtualMachine, manager: Manager, objective: str):
         self.machine, self.manager, self.objective = machine, manager, objective
         board, trace = machine.board, machine.trace
-        self._clusters = board.clusters
         self._temperature = board.temperature()
         self._throttle = StepWise(() if manager.sees_future else board.trips, board.clusters)
         self._now, self._next_poll, self._polls = 0.0, POLL, 0
@@ -89,7 +88,8 @@ class _Running:
         self.charge = trace.charge
         self._resting_energy = 0.0
         readings = 64 + int(trace.arrival[-1] / POLL) // SENSOR_POLLS
-        self._noise = machine._random.normal(0.0, TEMPERATURE_NOISE, readings).tolist()
+        random = np.random.default_rng([machine._seed, 77])  # the same for every manager
+        self._noise = random.normal(0.0, TEMPERATURE_NOISE, readings).tolist()
         self._reading = (self._temperature.celsius, self.charge)
         self._frame = 0
         self._load, self._ambient = trace.other_load.tolist(), trace.ambient.tolist()
@@ -149,10 +149,10 @@ class _Running:
         trace = self.machine.trace
         wishes = np.column_stack([trace.deadline, trace.min_accuracy, trace.max_energy])
         targets: list[Target] = []
-        for frame, wish in enumerate(wishes.tolist()):
-            same = frame and wish == last
-            targets.append(targets[-1] if same else target_of(self.objective, *wish))
-            last = wish
+        before = None
+        for wish in wishes.tolist():
+            targets.append(targets[-1] if wish == before else target_of(self.objective, *wish))
+            before = wish
         return targets
 
     def _rest(self, until: float) -> None:
