@@ -1,11 +1,12 @@
 # Installs Dynamic Perception, with ROS 2 from PyPI, into .venv and runs it. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all colcon clean
+.PHONY: help setup demo test test-all figures colcon clean
 
 VENV := .venv
 PYTHON := python3
 DEMO_ARGS :=
+FIGURES_ARGS :=
 PYTEST_ARGS :=
 COLCON_ARGS :=
 
@@ -27,6 +28,7 @@ help:
 	@echo 'make demo       setup, then the demo (DEMO_ARGS="--duration 60 --headless" for its options)'
 	@echo 'make test       setup, then every test that takes seconds (PYTEST_ARGS="-k battery" to choose)'
 	@echo 'make test-all   setup, then every test'
+	@echo 'make figures    setup, then draw the pictures of the README from docs/results (FIGURES_ARGS=--again measures again)'
 	@echo 'make colcon     setup, then colcon build on top of $(VENV) (COLCON_ARGS for its options)'
 	@echo 'make clean      remove $(VENV) and all that was built'
 
@@ -88,6 +90,10 @@ test: setup
 test-all: setup
 	@echo '== Running every test'
 	@$(VENV)/bin/pytest $(PYTEST_ARGS)
+
+figures: setup
+	@echo '== Drawing the pictures of the README from docs/results'
+	@$(VENV)/bin/python scripts/figures.py $(FIGURES_ARGS)
 
 # For CMake and colcon the environment is the ROS 2 installation that the package is built on.
 colcon: setup

@@ -111,9 +111,11 @@ setup(
         "onnxruntime",
         "pillow",
         "opencv-python-headless",  # the other one needs the libraries of a desktop
+        "plotly",
         "pyyaml",
         "rich",
         "pymoo",
+        "rosbags",
         "safetensors",
         "torch",
         "torchvision",

@@ -204,7 +204,7 @@ def show(heard: list[Heard], restored: bool, title: str) -> None:
                for hertz in (FULL, HALF)}
     effects = {hertz: [effect(h, medians) for h in heard if h.hertz == hertz] for hertz in (FULL, HALF)}
     table = Table(title=title)
-    for heading in ("clock", "inference p50 [ms]", "command to effect p50 [ms]", "p95", "highest"):
+    for heading in ("clock", "inference p50 \\[ms]", "command to effect p50 \\[ms]", "p95", "highest"):
         table.add_column(heading, justify="right")
     for hertz, times in effects.items():
         table.add_row(f"{hertz / 1e6:g} MHz", f"{1e3 * medians[hertz]:.2f}",

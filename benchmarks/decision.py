@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--decisions", type=int, default=5000, help="of each table (default: %(default)s)")
     arguments = parser.parse_args()
     table = Table(title="one report and one decision of one network")
-    for heading in ("points", "p50 [us]", "p99 [us]", "worst [us]", "moved", "missed a limit"):
+    for heading in ("points", "p50 \\[us]", "p99 \\[us]", "worst \\[us]", "moved", "missed a limit"):
         table.add_column(heading, justify="right")
     results = {}
     # Without a thread that refreshes it: that would take the interpreter away from what is measured.
@@ -142,7 +142,7 @@ def main() -> None:
                           str(result["moved"]), str(result["missed"]))
         joint = measure_joint(300, bar)
     joint_table = Table(title="one choice for 4 networks of 200 points")
-    for heading in ("p50 [ms]", "p99 [ms]", "worst [ms]", "exact / found, at most"):
+    for heading in ("p50 \\[ms]", "p99 \\[ms]", "worst \\[ms]", "exact / found, at most"):
         joint_table.add_column(heading, justify="right")
     joint_table.add_row(*(f"{joint[key]:.2f}" for key in ("p50", "p99", "worst")), f"{joint['over_exact']:.4f}")
     Console(width=120).print(table, joint_table)

@@ -29,6 +29,10 @@ Definitions, so that nobody can misread them:
 
 from __future__ import annotations
 
+import sys
+
+sys.path.pop(0)  # this folder, whose profile.py would hide the standard library's from torch
+
 import argparse
 import io
 import json

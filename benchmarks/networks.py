@@ -24,6 +24,10 @@ Definitions, so that nobody can misread them:
 
 from __future__ import annotations
 
+import sys
+
+sys.path.pop(0)  # this folder, whose profile.py would hide the standard library's from torch
+
 import argparse
 import json
 import time
@@ -88,7 +92,7 @@ def main() -> None:
 
     table = Table(title=f"OFA MobileNetV3 1.0, {RESOLUTION} px, PyTorch {torch.__version__}, "
                         f"{torch.get_num_threads()} threads, {arguments.rounds} rounds")
-    for heading in ("subnetwork", "MACs", "static copy [ms]", "dynamic p50 [ms]", "static p50 [ms]", "ratio"):
+    for heading in ("subnetwork", "MACs", "static copy \\[ms]", "dynamic p50 \\[ms]", "static p50 \\[ms]", "ratio"):
         table.add_column(heading, justify="left" if heading == "subnetwork" else "right")
     ratios = {name: float(np.median(np.divide(dynamic_runs[name], static_runs[name]))) for name in points}
     for name, subnet in points.items():

@@ -120,7 +120,7 @@ def main() -> None:
         rclpy.try_shutdown()
 
     table = Table(title=f"{bundle.name}, {WIDTH}x{HEIGHT} bgr8 at {arguments.rate:g} Hz, {arguments.duration:g} s each")
-    for heading in ("", "frames", "inference p50 [ms]", "overhead p50 [ms]", "p95", "p99"):
+    for heading in ("", "frames", "inference p50 \\[ms]", "overhead p50 \\[ms]", "p95", "p99"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, observed in (("perception node", ours), ("plain node", peer)):
         overheads = observed.overheads()

@@ -51,7 +51,7 @@ def main() -> None:
     errors = np.array([abs(second.latency[b] / first.latency[a] - 1) for a, b in pairs])
 
     table = Table(title=f"{bundle.name}: medians of two profiles")
-    for heading in ("subnetwork", "element", "first [ms]", "second [ms]", "error [%]"):
+    for heading in ("subnetwork", "element", "first \\[ms]", "second \\[ms]", "error [%]"):
         table.add_column(heading, justify="right" if "[" in heading else "left")
     for (a, b), error in zip(pairs, errors):
         table.add_row(first.subnetwork[a], first.compute_element[a], f"{1e3 * first.latency[a]:.4g}",

@@ -15,6 +15,10 @@ Definitions, so that nobody can misread them; of several bundles and engines eac
 
 from __future__ import annotations
 
+import sys
+
+sys.path.pop(0)  # this folder, whose profile.py would hide the standard library's from torch
+
 import argparse
 import ctypes
 import json
@@ -76,7 +80,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     table = Table(title=f"{arguments.switches} switches in random order between all subnetworks and thread counts")
-    for heading in ("bundle", "engine", "switch p50 [ms]", "switch p99 [ms]", "first / steady, p95",
+    for heading in ("bundle", "engine", "switch p50 \\[ms]", "switch p99 \\[ms]", "first / steady, p95",
                     "worst point's", "bytes per switch"):
         table.add_column(heading, justify="left" if heading in ("bundle", "engine") else "right")
     results = []

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import re
 from dataclasses import replace
 from itertools import combinations
 
@@ -11,47 +10,15 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from tables import board
+from runs import (ELEMENTS, LIMITS, PHASES, SUBNETWORKS, as_shown, make_clocked_run, make_frame, make_run,
+                  make_scored_run)
 
 from dynamic_perception.report.live_table import EventLog, LiveTable, make_table, take_snapshot
-from dynamic_perception.report.page import PageContent, headline, write_page
-from dynamic_perception.report.recorded_run import (Answer, Command, DeadlineChange, Frame, Limits, PhaseSpan, Picture,
-                                                    Reading, RecordedRun, Score, iou_series, list_changes, summarise,
-                                                    to_plain)
+from dynamic_perception.report.page import headline
+from dynamic_perception.report.recorded_run import Command, Reading, RecordedRun, iou_series, list_changes, summarise
+from dynamic_perception.report.results_file import Results, to_plain
+from dynamic_perception.report.shown_run import show_runs
 from dynamic_perception.report.timeline import DPI, WIDTH, draw_timeline, make_timeline
-
-LIMITS = Limits(switch_on=60.0, control=75.0, critical=90.0, battery_thresholds=(0.3, 0.15))
-PHASES = (PhaseSpan("calm", "Nothing happens.", 0.0, 5.0), PhaseSpan("heat", "It is hot.", 5.0, 10.0))
-SUBNETWORKS, ELEMENTS = ["25%", "50%", "75%", "100%"], ["cpu:1", "cpu:2"]
-
-
-def make_frame(time: float, latency: float = 0.004, met: bool = True, skipped: int = 0) -> Frame:
-    return Frame(time, latency, latency / 2, "100%", "cpu:2", met, skipped, 0.01, 0.85)
-
-
-def make_run(managed: bool = True, commands: list[Command] | None = None) -> RecordedRun:
-    title = "run 1 of 2: with the manager" if managed else "run 2 of 2: fixed"
-    run = RecordedRun(title, managed, PHASES, "modelled", "measured")
-    run.frames = [make_frame(0.1 * i, latency=0.003 + 0.001 * (i % 4), met=i % 4 < 3) for i in range(100)]
-    run.deadlines = [DeadlineChange(0.0, 0.0333), DeadlineChange(5.0, 0.005)]
-    run.commands = [] if not managed else commands or [
-        Command(0.0, 1, "100%", "cpu:2", "startup", True, "start"),
-        Command(6.0, 2, "25%", "cpu:1", "thermal", False, "soc <b>80 C</b>, 75 C wanted")]
-    run.answers = [Answer(c.time, c.sequence, "applied", "", 1e-4) for c in run.commands]
-    run.temperatures = [Reading(0.2 * i, "soc", 50.0 + 0.7 * i) for i in range(50)]
-    run.charges = [Reading(0.2 * i, "BAT0", 0.5 - 0.005 * i) for i in range(50)]
-    red = np.full((480, 640, 3), (200, 10, 10), np.uint8)
-    run.pictures = [Picture(3.0, red, "100%", ("ship", "truck"), (0.8, 0.1))]
-    return run
-
-
-def make_scored_run(managed: bool = True) -> RecordedRun:
-    """Up to 5 s one of two pixels is answered rightly, from then on every one."""
-    run = make_run(managed)
-    run.iou_source = "measured against a known truth"
-    half, all_right = np.array([[1, 1], [0, 0]]), np.array([[1, 0], [0, 1]])
-    run.scores = [Score(0.1 * i, all_right if i >= 50 else half) for i in range(100)]
-    return run
 
 
 def print_to_text(renderable) -> str:
@@ -150,13 +117,21 @@ def test_the_event_log_has_one_line_per_phase_and_change():
 
 
 def test_the_timeline_is_a_picture_of_the_promised_size(tmp_path):
-    draw_timeline(make_run(), make_run(managed=False), LIMITS, SUBNETWORKS, ELEMENTS, tmp_path / "timeline.png")
+    draw_timeline(as_shown(make_run(), make_run(managed=False)), tmp_path / "timeline.png")
     image = cv2.imread(str(tmp_path / "timeline.png"))
     assert image.shape[1] == WIDTH * DPI
     assert len(np.unique(image[::10, ::10].reshape(-1, 3), axis=0)) > 20  # not blank
 
 
-@pytest.mark.parametrize("make", [make_run, make_scored_run])
+def make_long_run(managed: bool = True) -> RecordedRun:
+    """Of a network with eight subnetworks."""
+    run = make_run(managed)
+    run.frames = [replace(frame, subnetwork=f"{frame.subnetwork} of {number % 8}")
+                  for number, frame in enumerate(run.frames)]
+    return run
+
+
+@pytest.mark.parametrize("make", [make_run, make_scored_run, make_long_run])
 @pytest.mark.parametrize("changes", [3, 60])
 def test_no_two_texts_of_the_timeline_overlap(changes, make):
     reasons = ["contention", "deadline", "thermal", "battery", "stale input"]
@@ -164,7 +139,7 @@ def test_no_two_texts_of_the_timeline_overlap(changes, make):
                 for i in range(changes)]
     managed = make()
     managed.commands = commands
-    figure = make_timeline(managed, make(managed=False), LIMITS, SUBNETWORKS, ELEMENTS)
+    figure = make_timeline(as_shown(managed, make(managed=False)))
     figure.canvas.draw()
     texts = [*figure.texts, *figure.legends[0].get_texts()]
     for axes in figure.axes:
@@ -177,24 +152,13 @@ def test_no_two_texts_of_the_timeline_overlap(changes, make):
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for _, box in boxes)
 
 
-def test_the_page_needs_nothing_but_itself_and_escapes_what_nodes_say(tmp_path):
-    path = tmp_path / "index.html"
-    write_page(path, PageContent(make_run(), make_run(managed=False), b"\x89PNG", board(),
-                                 [("tight", 0.005, "measured & computed")], {"latency": "measured"},
-                                 {"CPU": "a <fast> one"}))
-    page = path.read_text()
-    assert re.findall(r"https?://|(?:src|href)=\"(?!data:)|url\(|@import|<script|<link", page) == []
-    assert "soc &lt;b&gt;80 C&lt;/b&gt;" in page and "a &lt;fast&gt; one" in page and "measured &amp; computed" in page
-    assert page.count("data:image/png;base64,") == 3  # timeline and one frame of each run
-
-
 def test_long_names_of_subnetworks_find_room_beside_the_timeline():
     names = [f"{number}/8 of the channels" for number in range(4)]
     managed, fixed = make_run(), make_run(managed=False)
     for run in (managed, fixed):
         run.frames = [replace(frame, subnetwork=names[3]) for frame in run.frames]
         run.commands = []
-    figure = make_timeline(managed, fixed, LIMITS, names, ELEMENTS)
+    figure = make_timeline(show_runs([Results("demo", (managed, fixed))]))
     figure.canvas.draw()
     labels = [axes.yaxis.label.get_window_extent() for axes in figure.axes]
     assert min(box.x0 for box in labels) >= 0
@@ -205,3 +169,19 @@ def test_the_headline_compares_both_runs():
     managed.frames = [make_frame(1.0), make_frame(2.0)]
     fixed.frames = [make_frame(1.0, met=False), make_frame(2.0)]
     assert "0.0 % of the deadlines were missed, at the fixed largest subnetwork 50.0 %" in headline(managed, fixed)
+
+
+def test_the_timeline_has_a_row_only_for_what_is_known():
+    bare = make_run()
+    bare.temperatures, bare.charges = [], []
+    labels = [axes.get_ylabel() for axes in make_timeline(as_shown(bare)).axes]
+    assert not any("temperature" in label or "battery" in label or "clock" in label for label in labels)
+    labels = [axes.get_ylabel() for axes in make_timeline(as_shown(make_clocked_run())).axes]
+    assert "CPU clock\n[GHz]" in labels and "power\nmeasured [W]" in labels
+
+
+def test_the_headline_says_how_the_energy_is_known():
+    managed, fixed = make_run(), make_run(managed=False)
+    assert "the modelled energy of a frame 10.00 mJ instead of 10.00 mJ" in headline(managed, fixed)
+    managed.energy_source = "measured"
+    assert "energy" not in headline(managed, fixed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ from dynamic_perception.demo.overlay import draw_overlay
 from dynamic_perception.demo.scenario import LARGEST_RISE, LARGEST_SHARE, ROOM, SLOWER, Deadlines
 from dynamic_perception.demo.scenario_run import Plan
 from dynamic_perception.hardware.compute_element import platform_fingerprint
-from dynamic_perception.report.page import PageContent, headline, write_page
-from dynamic_perception.report.recorded_run import Limits, RecordedRun, summarise, to_plain
+from dynamic_perception.report.page import headline, write_page
+from dynamic_perception.report.recorded_run import Limits, RecordedRun, summarise
+from dynamic_perception.report.results_file import Results, write_results
+from dynamic_perception.report.shown_run import show_runs
 from dynamic_perception.report.timeline import draw_timeline
 
 ANSWER_TIME = 1.0  # [s] at the end, in which a command may stay without an answer
@@ -58,27 +59,25 @@ def check_run(run: RecordedRun) -> list[str]:
     return faults
 
 
-def write_results(out: Path, managed: RecordedRun, fixed: RecordedRun, plan: Plan, deadlines: Deadlines,
-                  limits: Limits) -> ResultPaths:
-    """Write `index.html`, `timeline.png`, `results.json` and, of a segmenter, `overlay.png` into `out`."""
+def write_demo(out: Path, managed: RecordedRun, fixed: RecordedRun, plan: Plan, deadlines: Deadlines,
+               limits: Limits) -> ResultPaths:
+    """Write `index.html`, `timeline.png`, `results.json` with its pictures and, of a segmenter, `overlay.png`."""
     overlay = out / "overlay.png"
     drawn = draw_overlay(overlay, plan.bundle, (managed, fixed))
-    paths = ResultPaths(out / "index.html", out / "timeline.png", out / "results.json", overlay if drawn else None)
-    machine = describe_machine()
-    sources = describe_sources(plan, managed)
-    subnetworks = [subnetwork.name for subnetwork in plan.bundle.subnetworks]
-    draw_timeline(managed, fixed, limits, subnetworks, plan.table.elements, paths.timeline)
-    write_page(paths.page, PageContent(
-        managed=managed, fixed=fixed, timeline=paths.timeline.read_bytes(), table=plan.table,
-        deadlines=explain_deadlines(deadlines, plan.scenario.frame_rate), sources=sources, machine=machine,
-        overlay=overlay.read_bytes() if drawn else None, metric=plan.bundle.metric))
-    paths.series.write_text(json.dumps({
-        "machine": machine, "sources": sources, "model": plan.bundle.name, "weights_sha256": plan.bundle.weights_sha256,
+    results = Results(
+        name=out.resolve().name, runs=(managed, fixed), table=plan.table, limits=limits, metric=plan.bundle.metric,
+        sources=describe_sources(plan, managed), machine=describe_machine(),
+        deadlines=explain_deadlines(deadlines, plan.scenario.frame_rate),
+        overlay=overlay.read_bytes() if drawn else None)
+    series = write_results(out, results, {
+        "model": plan.bundle.name, "weights_sha256": plan.bundle.weights_sha256,
         "deadlines": {f"{key}_s" if isinstance(value, float) else key: value
                       for key, value in dataclasses.asdict(deadlines).items()},
-        "limits": dataclasses.asdict(limits), "runs": [to_plain(managed), to_plain(fixed)],
         "summary": {"managed": [_plain_summary(s) for s in summarise(managed)],
-                    "fixed": [_plain_summary(s) for s in summarise(fixed)]}}, allow_nan=False))
+                    "fixed": [_plain_summary(s) for s in summarise(fixed)]}})
+    paths = ResultPaths(out / "index.html", out / "timeline.png", series, overlay if drawn else None)
+    draw_timeline(show_runs([results]), paths.timeline)
+    write_page(paths.page, [results])
     return paths
 
 

@@ -77,7 +77,8 @@ class ScenarioRun:
         self.record = RecordedRun(title, managed, plan.scenario.spans,
                                   temperature_source="modelled" if plan.temperature_modelled else "measured",
                                   battery_source="modelled" if plan.battery_modelled else "measured",
-                                  iou_source=plan.iou_source)
+                                  iou_source=plan.iou_source,
+                                  energy_source=plan.table.provenance.get("energy", "unknown"))
         self._plan = plan
         self._processes = processes
         self._interruption = interruption

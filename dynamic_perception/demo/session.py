@@ -17,7 +17,7 @@ from dynamic_perception.demo.interruption import KILL_AFTER, Interruption
 from dynamic_perception.demo.preparation import (
     choose_camera, describe_truth, open_table, read_limits, read_model, read_source)
 from dynamic_perception.demo.processes import ProcessFault, ProcessGroup
-from dynamic_perception.demo.results import check_run, print_summary, write_results
+from dynamic_perception.demo.results import check_run, print_summary, write_demo
 from dynamic_perception.demo.scenario import Scenario, choose_frame_rate, reference_power
 from dynamic_perception.demo.scenario_run import Plan, ScenarioRun
 from dynamic_perception.hardware.sensors import read_battery, read_temperatures
@@ -82,7 +82,7 @@ def run_session(options: DemoOptions, interruption: Interruption) -> int:
     finally:
         processes.stop_nodes(KILL_AFTER)
     console.print("drawing the report", style="dim")
-    paths = write_results(out, runs[0], runs[1], plan, deadlines, limits)
+    paths = write_demo(out, runs[0], runs[1], plan, deadlines, limits)
     print_summary(console, runs[0], runs[1], paths)
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)

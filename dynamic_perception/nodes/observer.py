@@ -20,7 +20,7 @@ from sensor_msgs.msg import BatteryState, Image, Temperature
 
 from dynamic_perception.management.manager import Reason
 from dynamic_perception.management.operating_points import OperatingPointTable
-from dynamic_perception.msg import Classification, InferenceReport, OperatingPointCommand, OperatingPointState
+from dynamic_perception.msg import Classification, InferenceReport, OperatingPointCommand, OperatingPointState, Power
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.image_messages import decode_image
@@ -80,6 +80,7 @@ class Observer(Node):
         self.create_subscription(OperatingPointState, "operating_point/state", self._on_state, qos.LATCHED_STATE)
         self.create_subscription(Temperature, "temperature", self._on_temperature, qos.SENSOR_DATA)
         self.create_subscription(BatteryState, "battery_state", self._on_battery, qos.SENSOR_DATA)
+        self.create_subscription(Power, "power", self._on_power, qos.SENSOR_DATA)
         self._deadlines = self.create_publisher(DurationMessage, "deadline", qos.USER_INPUT)
         self._temperatures = self.create_publisher(Temperature, "temperature", qos.SENSOR_DATA)
         self._batteries = self.create_publisher(BatteryState, "battery_state", qos.SENSOR_DATA)
@@ -184,15 +185,17 @@ class Observer(Node):
         point, time = message.operating_point, _not_before_start(self._since_start(message.header.stamp))
         self.recorded.commands.append(Command(
             time, message.sequence, point.subnetwork, point.compute_element,
-            Reason(message.reason).name.lower().replace("_", " "), message.feasible, message.detail))
+            Reason(message.reason).name.lower().replace("_", " "), message.feasible, message.detail,
+            point.cpu_frequency, point.gpu_frequency))
 
     def _on_state(self, message: OperatingPointState) -> None:
         result = RESULTS[message.result]
         if message.sequence and (message.sequence, result) not in self._answered:
             self._answered.add((message.sequence, result))
             time = _not_before_start(self._since_start(message.header.stamp))
-            self.recorded.answers.append(
-                Answer(time, message.sequence, result, message.message, message.switch_duration))
+            self.recorded.answers.append(Answer(
+                time, message.sequence, result, message.message, message.switch_duration,
+                message.actual.cpu_frequency, message.actual.gpu_frequency))
 
     def _on_temperature(self, message: Temperature) -> None:
         self._add(self.recorded.temperatures, Reading(self._now(), message.header.frame_id, message.temperature))
@@ -200,6 +203,9 @@ class Observer(Node):
     def _on_battery(self, message: BatteryState) -> None:
         value = message.percentage if message.present and 0 <= message.percentage <= 1 else math.nan
         self._add(self.recorded.charges, Reading(self._now(), message.header.frame_id, value))
+
+    def _on_power(self, message: Power) -> None:
+        self._add(self.recorded.powers, Reading(self._now(), message.header.frame_id, message.power))
 
     def _add(self, readings: list[Reading], reading: Reading) -> None:
         if reading.time >= 0:

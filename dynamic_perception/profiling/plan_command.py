@@ -86,7 +86,7 @@ def _print_runners_up(console: Console, table: OperatingPointTable, title: str, 
         return
     rows = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     rows.add_column("point", no_wrap=True)
-    for name in ("latency\n[ms]", "energy\n[mJ]", "power\n[W]", "accuracy"):
+    for name in ("latency\n\\[ms]", "energy\n\\[mJ]", "power\n\\[W]", "accuracy"):
         rows.add_column(name, justify="right", no_wrap=True)
     if any(point.misses for point in points):
         rows.add_column("misses")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Mapping
 
 import numpy as np
 
@@ -24,7 +23,7 @@ class Frame:
     element: str
     met: bool          # its deadline
     skipped: int       # frames that were replaced by newer ones before it, and never answered
-    energy: float      # [J] of the operating point, as the profile gives it
+    energy: float      # [J] of the inference; the run's energy_source says how it is known; NaN: not known
     accuracy: float    # [0..1] of the subnetwork, as the bundle gives it
 
 
@@ -39,6 +38,8 @@ class Command:
     reason: str
     feasible: bool
     detail: str
+    cpu_frequency: float = math.nan  # [Hz] NaN or 0: left alone
+    gpu_frequency: float = math.nan  # [Hz] alike
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,16 @@ class Answer:
     result: str  # applied, partial, rejected, superseded
     message: str
     switch_duration: float  # [s] NaN: nothing was switched
+    cpu_frequency: float = math.nan  # [Hz] as read back; NaN: not known
+    gpu_frequency: float = math.nan  # [Hz] alike
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One value of a sensor: a temperature [°C] or a state of charge [0..1] (NaN: on mains)."""
+    """One value of a sensor: a temperature [°C], a state of charge [0..1] (NaN: on mains) or a power [W] of a rail."""
 
     time: float  # [s]
-    zone: str
+    zone: str    # or battery, or rail
     value: float
 
 
@@ -120,6 +123,7 @@ class RecordedRun:
         managed: whether a resource manager ran; otherwise the largest subnetwork was fixed.
         phases: one after the other without gaps.
         temperature_source, battery_source: "measured" or "modelled".
+        energy_source: how the energy of a frame is known: "measured", "modelled", "published" or "unknown".
         iou_source: what the mean IoU of the answers is measured against, for people; empty: nobody knows the truth.
     """
 
@@ -129,12 +133,14 @@ class RecordedRun:
     temperature_source: str
     battery_source: str
     iou_source: str = ""
+    energy_source: str = "modelled"
     frames: list[Frame] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     deadlines: list[DeadlineChange] = field(default_factory=list)
     temperatures: list[Reading] = field(default_factory=list)
     charges: list[Reading] = field(default_factory=list)
+    powers: list[Reading] = field(default_factory=list)  # measured: nothing models a rail
     pictures: list[Picture] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
 
@@ -180,7 +186,8 @@ class PhaseSummary:
     latency_median: float  # [s]
     latency_p95: float     # [s]
     accuracy: float       # [0..1] mean over the answered frames
-    energy: float         # [J] mean of an answered frame, modelled
+    latency_p99: float    # [s]
+    energy: float         # [J] mean of an answered frame whose energy is known
     hottest: float        # [°C]
     charge_end: float     # [0..1]
     mean_iou: float       # [0..1] of the answers of this phase; NaN: nobody knows the truth
@@ -209,37 +216,16 @@ def _summarise(run: RecordedRun, span: PhaseSpan) -> PhaseSummary:
         misses=sum(not frame.met for frame in frames) + skipped,
         latency_median=float(np.median(latencies)) if len(frames) else math.nan,
         latency_p95=float(np.quantile(latencies, 0.95)) if len(frames) else math.nan,
-        accuracy=float(np.mean([frame.accuracy for frame in frames])) if frames else math.nan,
-        energy=float(np.mean([frame.energy for frame in frames])) if frames else math.nan,
+        accuracy=_mean_of_known([frame.accuracy for frame in frames]),
+        latency_p99=float(np.quantile(latencies, 0.99)) if len(frames) else math.nan,
+        energy=_mean_of_known([frame.energy for frame in frames]),
         hottest=max(temperatures, default=math.nan),
         charge_end=charges[-1] if charges else math.nan,
         mean_iou=measure_iou(run, span.start, span.end),
     )
 
 
-def to_plain(run: RecordedRun) -> dict[str, Any]:
-    """The run as JSON can hold it: every series by column, with the unit in the column's name; NaN becomes None."""
-    units: Mapping[str, str] = {
-        "time": "time_s", "latency": "latency_s", "inference": "inference_s", "energy": "energy_J",
-        "switch_duration": "switch_duration_s", "deadline": "deadline_s", "start": "start_s", "end": "end_s"}
-    series = {name: getattr(run, name) for name in ("phases", "frames", "commands", "answers", "deadlines")}
-    plain: dict[str, Any] = {
-        "title": run.title, "managed": run.managed, "temperature_source": run.temperature_source,
-        "battery_source": run.battery_source, "iou_source": run.iou_source}
-    for name, rows in series.items():
-        columns = list(rows[0].__dataclass_fields__) if rows else []
-        plain[name] = {units.get(column, column): [_plain(getattr(row, column)) for row in rows] for column in columns}
-    for name, unit in (("temperatures", "celsius"), ("charges", "charge")):
-        rows = getattr(run, name)
-        plain[name] = {"time_s": [_plain(row.time) for row in rows], "zone": [row.zone for row in rows],
-                       unit: [_plain(row.value) for row in rows]}
-    times, values = iou_series(run)
-    plain["mean_iou"] = {"time_s": [_plain(float(time)) for time in times], "window_s": RECENT,
-                         "mean_iou": [_plain(float(value)) for value in values]}
-    return plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, 7)
-    return value
+def _mean_of_known(values: list[float]) -> float:
+    """NaN where none is known."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

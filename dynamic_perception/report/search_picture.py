@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from dynamic_perception.report.timeline import FAINT, FIXED, FONT, INK, MANAGED
+from dynamic_perception.report.shown_run import COLOURS
+from dynamic_perception.report.timeline import FAINT, FONT, INK
 from dynamic_perception.training.pareto import Limits, Point, front
 
 WIDTH, HEIGHT, DPI = 8.0, 5.4, 200  # [inch], [inch], [pixel/inch]
@@ -42,11 +43,11 @@ def make_picture(title: str, metric: str, points: Sequence[Point], again: Sequen
     _prepare(axes, metric)
     axes.plot(*_places(points), "o", color=CLOUD, markersize=4, markeredgewidth=0, alpha=0.8,
               label=f"{len(points)} measured in the search")
-    axes.plot(*_places(again), "o", color="white", markersize=4.5, markeredgecolor=MANAGED, markeredgewidth=1,
+    axes.plot(*_places(again), "o", color="white", markersize=4.5, markeredgecolor=COLOURS[0], markeredgewidth=1,
               label="best of them, measured again")
-    axes.plot(*_places(front(again)), color=MANAGED, linewidth=1.6, zorder=1.9, drawstyle="steps-post",
+    axes.plot(*_places(front(again)), color=COLOURS[0], linewidth=1.6, zorder=1.9, drawstyle="steps-post",
               label="front")
-    axes.plot(*_places(chosen.values()), "o", color=FIXED, markersize=7, label=f"{len(chosen)} chosen")
+    axes.plot(*_places(chosen.values()), "o", color=COLOURS[1], markersize=7, label=f"{len(chosen)} chosen")
     for name, point in chosen.items():
         axes.annotate(name, (1e3 * point.latency, point.accuracy), xytext=(5, -5), textcoords="offset points", va="top",
                       fontsize=FONT["small"], fontweight="bold", color=INK)
