@@ -13,6 +13,7 @@ from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
 from dynamic_perception.profiling.plan_command import add_plan
 from dynamic_perception.report.commands import add_explore, add_report
+from dynamic_perception.simulation.commands import add_simulate
 from dynamic_perception.training.commands import add_calibrate, add_evaluate, add_train
 from dynamic_perception.training.quantise_command import add_quantise
 from dynamic_perception.training.search_command import add_search
@@ -22,6 +23,7 @@ COMMANDS = (
     add_hardware,
     add_profile,
     add_plan,
+    add_simulate,
     add_explore,
     add_report,
     add_train,
