@@ -14,6 +14,7 @@ PREFIX = "dynamic_perception_emulated_"
 MOUNTS = Path("/proc/mounts")
 PERIOD = 5_000  # [us] short against an inference, so that it is slowed evenly and not stopped now and then
 SHORTEST_QUOTA = 1_000  # [us] the kernel refuses less
+SHARES, WEIGHT, HIGHEST_WEIGHT = 1024, 100, 10_000  # of one process outside of groups, in version 1 and 2
 
 
 class CpuBandwidth:
@@ -23,18 +24,20 @@ class CpuBandwidth:
 
     Args:
         mounts: the list of mounted file systems.
+        threads: how many busy threads the processes in it have; in competition with others the group counts as many.
 
     Raises:
         OSError: control groups are not there or cannot be written; says what is needed.
     """
 
-    def __init__(self, mounts: Path = MOUNTS):
+    def __init__(self, mounts: Path = MOUNTS, threads: int = 1):
         parent, self._unified = _find_controller(mounts)
         self.folder = parent / f"{PREFIX}{os.getpid()}_{uuid.uuid4().hex[:8]}"
         try:
             _remove_stale(parent)
             self.folder.mkdir()
-            self.set_limit(1.0, 1)
+            self._set_weight(threads)
+            self.set_limit(1.0, threads)
         except OSError as error:
             self.close()
             raise OSError(error.errno, f"cannot limit CPU time with control groups ({error}): this needs root and a "
@@ -67,6 +70,12 @@ class CpuBandwidth:
         (self.folder / "cpu.cfs_quota_us").write_text("-1")
         (self.folder / "cpu.cfs_period_us").write_text(str(period))
         (self.folder / "cpu.cfs_quota_us").write_text(str(quota))
+
+    def _set_weight(self, threads: int) -> None:
+        if self._unified:
+            (self.folder / "cpu.weight").write_text(str(min(HIGHEST_WEIGHT, WEIGHT * threads)))
+        else:
+            (self.folder / "cpu.shares").write_text(str(SHARES * threads))
 
     def pids(self) -> list[int]:
         """The processes in the group."""

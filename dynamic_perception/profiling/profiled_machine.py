@@ -9,6 +9,7 @@ from typing import Callable, NamedTuple, Sequence
 
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import ComputeElement
+from dynamic_perception.hardware.emulated_cpufreq import is_emulated
 from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.hardware.power import WHOLE_MACHINE, EnergyMeter, PowerSensor, find_power_sensors
 from dynamic_perception.hardware.sensors import read_temperatures
@@ -81,7 +82,7 @@ def choose_sensor(name: str, sysfs_root: Path = SYSFS) -> tuple[PowerSensor | No
     """
     if name == NONE:
         return None, math.nan
-    for sensor in _ranked(find_power_sensors(sysfs_root)) if name == AUTO else [find_sensor(name, sysfs_root)]:
+    for sensor in _ranked(_real_sensors(sysfs_root)) if name == AUTO else [find_sensor(name, sysfs_root)]:
         meter = EnergyMeter(sensor)
         meter.start()
         time.sleep(max(IDLE_TIME, SPANS[sensor.source]))
@@ -95,11 +96,16 @@ def choose_sensor(name: str, sysfs_root: Path = SYSFS) -> tuple[PowerSensor | No
 
 def find_sensor(name: str, sysfs_root: Path = SYSFS) -> PowerSensor:
     """The sensor of that name; ValueError: there is none, names those that there are."""
-    sensors = {sensor.name: sensor for sensor in find_power_sensors(sysfs_root) if sensor.source in SPANS}
+    sensors = {sensor.name: sensor for sensor in _real_sensors(sysfs_root) if sensor.source in SPANS}
     if name not in sensors:
         raise ValueError(f"power sensor '{name}' does not exist here: expected auto, none, or one of "
                          f"{', '.join(sensors) or '(there is none)'}")
     return sensors[name]
+
+
+def _real_sensors(sysfs_root: Path) -> tuple[PowerSensor, ...]:
+    """None under an emulated clock: what its sensors show is modelled."""
+    return () if is_emulated(sysfs_root) else find_power_sensors(sysfs_root)
 
 
 def _ranked(sensors: Sequence[PowerSensor]) -> list[PowerSensor]:
