@@ -33,6 +33,7 @@ BATTERY_VOLTAGE = 11_100_000  # [uV]
 MICROWATT_HOUR = 3600e-6  # [J]
 POLL_PERIOD = 0.004  # [s] of looking at the files
 MODEL_PERIOD = 0.2  # [s] of power and temperature; CPU times are counted in ticks of 10 ms
+EMULATION = "emulated by a CPU bandwidth quota"  # for people
 DRIVER = "emulated"  # what the tree says in place of a driver
 POWER_MODEL = "c f V^2 of each busy thread, c and V as measured on the Cortex-A15 of an Odroid XU3"
 LONGEST_STEP = 1.0  # [s] that the thread can need for one look

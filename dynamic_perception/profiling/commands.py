@@ -23,7 +23,7 @@ from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, comp
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)
-from dynamic_perception.hardware.emulated_cpufreq import POWER_MODEL, is_emulated
+from dynamic_perception.hardware.emulated_cpufreq import EMULATION, POWER_MODEL, is_emulated
 from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.hardware.power import PowerSensor
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
@@ -38,7 +38,6 @@ from dynamic_perception.report.progress import progress_bar
 UNLIMITED = 2**62  # [byte] all points are measured in turns
 GOVERNOR = "left to the governor"
 HELD = "held at cpu_frequency, and read back around every turn"
-EMULATED = "emulated by a CPU bandwidth quota"
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,7 @@ def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Sum
     measured = header["power_sensor"] != profiled_machine.NONE
     clocks, settings = GOVERNOR if request.clocks is None else HELD, dataclasses.asdict(request.settings)
     if is_emulated(request.sysfs_root):
-        clocks = f"{EMULATED}; {clocks}"
+        clocks = f"{EMULATION}; {clocks}"
         settings["core_power"] = POWER_MODEL
     return {
         "measured_at": header["measured_at"],

@@ -44,6 +44,7 @@ class ProfiledMachine:
         self.sensor, self.idle_power = sensor, idle_power
         self._clocks = clocks
         self._meter = EnergyMeter(sensor) if sensor else None
+        self._emulated = is_emulated(sysfs_root)
 
     def set_clock(self, element: ComputeElement, hertz: float) -> None:
         """Hold the element's clock there; 0: leave it alone."""
@@ -55,7 +56,9 @@ class ProfiledMachine:
         return self._clocks.set_cpu_frequency(element.cpus, math.nan).actual if self._clocks else math.nan
 
     def temperature(self) -> float:
-        """[°C] of the hottest sensor that can be believed; NaN: there is none."""
+        """[°C] of the hottest sensor that can be believed; NaN: there is none, or its clock and heat are emulated."""
+        if self._emulated:
+            return math.nan
         return max(read_temperatures(self.sysfs_root).values(), default=math.nan)
 
     def measure_energy(self, run: Callable[[], object]) -> Energy:

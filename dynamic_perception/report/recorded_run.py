@@ -26,6 +26,7 @@ class Frame:
     skipped: int       # frames that were replaced by newer ones before it, and never answered
     energy: float      # [J] of the operating point, as the profile gives it
     accuracy: float    # [0..1] of the subnetwork, as the bundle gives it
+    cpu_frequency: float = math.nan  # [Hz] as read back when the point came into force; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Command:
     reason: str
     feasible: bool
     detail: str
+    cpu_frequency: float = math.nan  # [Hz] NaN or 0: left alone
+    gpu_frequency: float = math.nan  # [Hz] alike
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class RecordedRun:
         phases: one after the other without gaps.
         temperature_source, battery_source: "measured" or "modelled".
         iou_source: what the mean IoU of the answers is measured against, for people; empty: nobody knows the truth.
+        clock_source: what sets the clock, for people; empty: nothing does.
     """
 
     title: str
@@ -129,6 +133,7 @@ class RecordedRun:
     temperature_source: str
     battery_source: str
     iou_source: str = ""
+    clock_source: str = ""
     frames: list[Frame] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -145,8 +150,17 @@ class RecordedRun:
 
 def list_changes(run: RecordedRun) -> list[Command]:
     """The commands that changed the operating point; others only say that a limit came or went."""
-    points = [None, *((command.subnetwork, command.element) for command in run.commands)]
-    return [command for before, command in zip(points, run.commands) if (command.subnetwork, command.element) != before]
+    points = [(c.subnetwork, c.element, _set_clock(c.cpu_frequency), _set_clock(c.gpu_frequency)) for c in run.commands]
+    return [command for before, point, command in zip([None, *points], points, run.commands) if point != before]
+
+
+def describe_point(subnetwork: str, element: str, cpu_frequency: float) -> str:
+    """An operating point for people; `cpu_frequency` [Hz], 0 or NaN: not worth a word."""
+    return f"{subnetwork} on {element}" + (f" at {cpu_frequency / 1e6:.0f} MHz" if cpu_frequency > 0 else "")
+
+
+def _set_clock(frequency: float) -> float:
+    return frequency if frequency > 0 else 0.0
 
 
 def measure_iou(run: RecordedRun, start: float, end: float) -> float:
@@ -221,11 +235,12 @@ def to_plain(run: RecordedRun) -> dict[str, Any]:
     """The run as JSON can hold it: every series by column, with the unit in the column's name; NaN becomes None."""
     units: Mapping[str, str] = {
         "time": "time_s", "latency": "latency_s", "inference": "inference_s", "energy": "energy_J",
-        "switch_duration": "switch_duration_s", "deadline": "deadline_s", "start": "start_s", "end": "end_s"}
+        "switch_duration": "switch_duration_s", "cpu_frequency": "cpu_frequency_Hz",
+        "gpu_frequency": "gpu_frequency_Hz", "deadline": "deadline_s", "start": "start_s", "end": "end_s"}
     series = {name: getattr(run, name) for name in ("phases", "frames", "commands", "answers", "deadlines")}
     plain: dict[str, Any] = {
         "title": run.title, "managed": run.managed, "temperature_source": run.temperature_source,
-        "battery_source": run.battery_source, "iou_source": run.iou_source}
+        "battery_source": run.battery_source, "iou_source": run.iou_source, "clock_source": run.clock_source}
     for name, rows in series.items():
         columns = list(rows[0].__dataclass_fields__) if rows else []
         plain[name] = {units.get(column, column): [_plain(getattr(row, column)) for row in rows] for column in columns}

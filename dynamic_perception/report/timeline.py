@@ -23,6 +23,7 @@ REASON_COLOURS = {"startup": "#999999", "deadline": "#CC79A7", "contention": "#0
 WIDTH, HEIGHT, DPI = 10.0, 10.4, 200  # [inch], [inch], [pixel/inch]: sharp at 1000 pixels on any screen
 ROWS = {"latency": 3.2, "subnetwork": 2.3, "element": 1.0, "temperature": 1.6, "battery": 1.3, "misses": 1.5}
 IOU_ROW = {"iou": 1.5}  # where the truth is known
+CLOCK_ROW = {"clock": 1.3}  # where it is set
 CHARACTER = 0.078  # [inch] a little more than the mean width of a character of the names and reasons
 LABEL = 0.62  # [inch] what an axis' label and its distance to the names take
 LEFT = 0.105  # of the width, at the least
@@ -44,7 +45,7 @@ def make_timeline(managed: RecordedRun, fixed: RecordedRun, limits: Limits, subn
         limits: of temperature and battery.
         subnetworks, elements: all of them, from small to large.
     """
-    ratios = ROWS | IOU_ROW if managed.iou_source else ROWS
+    ratios = ROWS | (IOU_ROW if managed.iou_source else {}) | (CLOCK_ROW if managed.clock_source else {})
     taller = sum(ratios.values()) / sum(ROWS.values())
     figure = Figure(figsize=(WIDTH, HEIGHT * taller), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -63,6 +64,8 @@ def make_timeline(managed: RecordedRun, fixed: RecordedRun, limits: Limits, subn
     _draw_misses(rows["misses"], managed, summarise(managed), summarise(fixed))
     if managed.iou_source:
         _draw_iou(rows["iou"], managed, fixed)
+    if managed.clock_source:
+        _draw_clock(rows["clock"], managed, fixed)
     _draw_head(figure, rows["latency"], managed, taller)
     figure.align_ylabels(list(rows.values()))
     return figure
@@ -215,3 +218,14 @@ def _draw_iou(axes: Axes, managed: RecordedRun, fixed: RecordedRun) -> None:
     axes.text(0.006 * managed.phases[-1].end, 0.04 * highest, managed.iou_source, fontsize=FONT["small"], color=FAINT,
               ha="left", va="bottom", zorder=4)
     _label(axes, f"mean IoU\nof {RECENT:g} s [%]")
+
+
+def _draw_clock(axes: Axes, managed: RecordedRun, fixed: RecordedRun) -> None:
+    for run, colour, style in ((fixed, FIXED, (0, (5, 2))), (managed, MANAGED, "solid")):
+        axes.step([frame.time for frame in run.frames], [1e-9 * frame.cpu_frequency for frame in run.frames],
+                  where="post", color=colour, linewidth=2.0 if run is managed else 1.4, linestyle=style, zorder=3)
+    highest = axes.get_ylim()[1]
+    axes.set_ylim(0, 1.15 * highest)
+    axes.text(0.006 * managed.phases[-1].end, 0.04 * highest, managed.clock_source, fontsize=FONT["small"], color=FAINT,
+              ha="left", va="bottom", zorder=4)
+    _label(axes, "CPU clock\n[GHz]")
