@@ -45,6 +45,13 @@ def make_run(managed: bool = True, commands: list[Command] | None = None) -> Rec
     return run
 
 
+def make_clocked_run(managed: bool = True) -> RecordedRun:
+    run = make_run(managed)
+    run.clock_source = "emulated"
+    run.frames = [replace(frame, cpu_frequency=1e9 if managed else 2e9) for frame in run.frames]
+    return run
+
+
 def make_scored_run(managed: bool = True) -> RecordedRun:
     """Up to 5 s one of two pixels is answered rightly, from then on every one."""
     run = make_run(managed)
@@ -81,6 +88,12 @@ def test_commands_for_the_same_point_are_no_change():
     infeasible = Command(1.0, 2, "100%", "cpu:2", "deadline", False, "too tight")
     down = Command(2.0, 3, "25%", "cpu:2", "deadline", True, "down")
     assert list_changes(make_run(commands=[first, infeasible, down])) == [first, down]
+
+
+def test_another_clock_is_a_change_but_none_is_none_however_it_is_said():
+    commands = [Command(float(i), i, "100%", "cpu:2", "thermal", True, "", clock)
+                for i, clock in enumerate([math.nan, 0.0, 1e9, 1e9, 2e9])]
+    assert [c.sequence for c in list_changes(make_run(commands=commands))] == [0, 2, 4]
 
 
 def test_the_series_are_strict_json_with_unknown_values_as_null():
@@ -127,6 +140,19 @@ def test_the_live_table_shows_the_iou_and_what_it_is_measured_against():
     assert "measured against a known truth" in text and "measured against a known truth" in headline(run, run)
 
 
+def test_the_live_table_shows_the_clock_and_where_it_comes_from():
+    run = make_clocked_run()
+    text = print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
+    assert "100% on cpu:2 at 1000 MHz" in text and "emulated" in text
+
+
+def test_the_timeline_has_a_row_for_the_clock_where_it_is_set():
+    def rows(make):
+        return len(make_timeline(make(), make(managed=False), LIMITS, SUBNETWORKS, ELEMENTS).axes)
+
+    assert rows(make_clocked_run) == rows(make_run) + 1
+
+
 def test_the_live_table_of_the_fixed_run_says_that_nobody_manages():
     run = make_run(managed=False)
     assert "there is no manager" in print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
@@ -156,7 +182,7 @@ def test_the_timeline_is_a_picture_of_the_promised_size(tmp_path):
     assert len(np.unique(image[::10, ::10].reshape(-1, 3), axis=0)) > 20  # not blank
 
 
-@pytest.mark.parametrize("make", [make_run, make_scored_run])
+@pytest.mark.parametrize("make", [make_run, make_scored_run, make_clocked_run])
 @pytest.mark.parametrize("changes", [3, 60])
 def test_no_two_texts_of_the_timeline_overlap(changes, make):
     reasons = ["contention", "deadline", "thermal", "battery", "stale input"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Mapping
 
 from rich.console import Console
 
-from dynamic_perception.demo.processes import child_of_this
+from dynamic_perception.demo.processes import POLL_PERIOD, child_of_this
 from dynamic_perception.engines.selection import DEFAULT, installed_version
 from dynamic_perception.hardware.compute_element import discover_elements, platform_fingerprint
 from dynamic_perception.hardware.cpufreq import find_policies
@@ -42,6 +44,7 @@ class EmulatedClock:
     def __init__(self):
         if any(policy.writable() for policy in find_policies(SYSFS)):
             raise OSError("it has one of its own that could be set, which the demo does not do")
+        self._child: subprocess.Popen | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="dynamic_perception_clock_"))
         self.root = self._folder / "sys"
         try:
@@ -59,8 +62,23 @@ class EmulatedClock:
         """The same for a process that sets this clock: what it has to put back goes when the clock goes."""
         return {**environment, "XDG_STATE_HOME": str(self._folder / "state")}
 
+    def run(self, command: list[str]) -> int:
+        """Run a command that sets this clock, and shows its progress on stderr; its exit code."""
+        self._child = subprocess.Popen(
+            self.command(command), env=self.environment(os.environ), stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=child_of_this())  # Ctrl-C is the demo's
+        while self._child.poll() is None:
+            time.sleep(POLL_PERIOD)
+        return self._child.returncode
+
     def close(self) -> None:
-        """Let every process run freely and leave nothing behind; again is harmless."""
+        """End what runs, and leave nothing behind; again is harmless, also while it is under way."""
+        if self._child is not None and self._child.returncode is None:
+            try:  # with nothing but system calls: a signal may have come in the middle of `poll`
+                os.kill(self._child.pid, signal.SIGKILL)
+                os.waitpid(self._child.pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass  # it has ended meanwhile
         self._cpufreq.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -73,7 +91,7 @@ def start_clock(console: Console) -> EmulatedClock | None:
         console.print(f"clock: left to the machine, because {error.strerror or error}", markup=False, highlight=False,
                       soft_wrap=True)
         return None
-    console.print(f"clock: {EMULATION}; power by a model that follows it", markup=False, highlight=False)
+    console.print(f"clock: {EMULATION}, and set by the manager", markup=False, highlight=False)
     return clock
 
 
@@ -89,17 +107,15 @@ def open_emulated_table(bundle: ModelBundle, clock: EmulatedClock, console: Cons
         why = _why_not(file, bundle, clock, engine)
         if not why:
             return path, file
-        console.print(f"{path} {why}: measuring the operating points again", markup=False, highlight=False)
+        console.print(f"{path} {why}: measuring the operating points again", markup=False, highlight=False,
+                      soft_wrap=True)
     else:
-        console.print("no operating points of this network under the emulated clock yet: measuring them once")
+        console.print("no operating points of this network under the emulated clock yet: measuring them once",
+                      soft_wrap=True)
     arguments = ["profile", str(bundle.folder), "--out", str(path), "--sysfs-root", str(clock.root), "--engine", engine,
                  "--elements", clock.element, "--clocks", *(f"{hertz / 1e6:g}" for hertz in CLOCKS),
                  "--most-runs", str(MOST_RUNS), "--restart"]
-    # Its progress bar is on stderr; a session of its own keeps Ctrl-C for the demo.
-    process = subprocess.Popen(
-        clock.command([sys.executable, "-c", RUN, *arguments]), env=clock.environment(os.environ),
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=child_of_this())
-    code = process.wait()
+    code = clock.run([sys.executable, "-c", RUN, *arguments])
     if code != 0:
         raise OSError(f"the operating points under the emulated clock could not be measured (exit code {code})")
     return path, read_table(path)

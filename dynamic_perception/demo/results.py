@@ -139,8 +139,8 @@ def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
         truth["mean IoU"] = f"{run.iou_source}, at every fourth pixel of every fourth row of the answered frames"
     clock = {}
     if run.clock_source:
-        clock = {"clock": f"{run.clock_source}: perception gets as much CPU time as the clock would leave it; power as the "
-                          f"table has it, {POWER_MODEL}"}
+        clock = {"clock": f"{run.clock_source}: perception gets as much CPU time as the clock would leave it; power is "
+                          f"modelled: {POWER_MODEL}"}
     return {
         **clock,
         "latency, misses": "measured: from a frame's stamp to its published answer, by the perception node",

@@ -122,7 +122,8 @@ class ScenarioRun:
         label = "managed" if self.record.managed else "fixed"
         nodes: dict[str, dict[str, object]] = {
             "camera": {**self._plan.camera, "frame_rate": self._plan.scenario.frame_rate},
-            "perception": {"model": model, "engine": self._plan.engine} | ({} if self.record.managed else {"command_timeout": 0.0}),
+            "perception": {"model": model, "engine": self._plan.engine} | (
+                {} if self.record.managed else {"command_timeout": 0.0}),
             "hardware_monitor": {},
         }
         if self.record.managed:

@@ -41,6 +41,7 @@ class DemoOptions:
     images: Path | None
     video: Path | None
     headless: bool
+    machine_clock: bool
     model: str
     out: Path | None
 
@@ -58,7 +59,7 @@ def run_session(options: DemoOptions, interruption: Interruption) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     isolate(logs)
     console = Console()
-    clock = start_clock(console)
+    clock = None if options.machine_clock else start_clock(console)
     if clock is None:
         return _play(options, interruption, console, source, bundle, out, None)
     interruption.before_leaving = clock.close

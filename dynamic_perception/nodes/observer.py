@@ -59,7 +59,7 @@ class Observer(Node):
         self._start = math.nan  # [s] ROS time; what was before it is not recorded
         self._answered: set[tuple[int, str]] = set()
         self._commanded: set[int] = set()
-        self._clocks: dict[int, float] = {}  # [Hz] as read back, by the sequence of the command in force
+        self._clocks: dict[int, float] = {}  # [Hz] commanded, then as read back, by the command's sequence
         self._truths: OrderedDict[int, np.ndarray] = OrderedDict()  # these two by stamp [ns], until they meet
         self._segmentations: OrderedDict[int, np.ndarray] = OrderedDict()
         # What makes a picture: parts of it by their names, each by stamp [ns].
@@ -184,6 +184,7 @@ class Observer(Node):
         if message.sequence in self._commanded:
             return  # it is repeated every second
         self._commanded.add(message.sequence)
+        self._clocks.setdefault(message.sequence, message.operating_point.cpu_frequency)
         point, time = message.operating_point, _not_before_start(self._since_start(message.header.stamp))
         self.recorded.commands.append(Command(
             time, message.sequence, point.subnetwork, point.compute_element,

@@ -14,7 +14,8 @@ import numpy as np
 
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.report.live_table import milliseconds, percent
-from dynamic_perception.report.recorded_run import PhaseSummary, Picture, RecordedRun, describe_point, list_changes, summarise
+from dynamic_perception.report.recorded_run import (
+    PhaseSummary, Picture, RecordedRun, describe_point, list_changes, summarise)
 
 PICTURE_WIDTH = 320  # [pixel] of the frames that are shown; larger ones are scaled down
 
@@ -140,7 +141,8 @@ def _commands(run: RecordedRun) -> str:
     for command in changes:
         answer = answers.get(command.sequence)
         rows.append((f"{command.time:.1f} s", str(command.sequence), command.reason,
-                     describe_point(command.subnetwork, command.element, command.cpu_frequency), "yes" if command.feasible else "no",
+                     describe_point(command.subnetwork, command.element, command.cpu_frequency),
+                     "yes" if command.feasible else "no",
                      "none" if answer is None else f"{answer.result}, {_number(1e3 * answer.switch_duration, 2)} ms",
                      command.detail))
     heads = ("time", "number", "reason", "operating point", "all limits met", "answer, switch", "in words")
@@ -152,7 +154,8 @@ def _commands(run: RecordedRun) -> str:
 def _operating_points(table: OperatingPointTable) -> str:
     source = table.provenance
     clocks = any(table.cpu_frequency > 0)
-    heads = ("subnetwork", "compute element", *(["clock [MHz]"] if clocks else []), f"latency, {source['latency']} [ms]",
+    heads = ("subnetwork", "compute element", *(["clock [MHz]"] if clocks else []),
+             f"latency, {source['latency']} [ms]",
              f"p95 of it, {source['latency']} [ms]", f"power, {source['power']} [W]",
              f"energy, {source['energy']} [mJ]", f"accuracy, {source['accuracy']} [%]")
     return _rows(heads, [

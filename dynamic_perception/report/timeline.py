@@ -24,6 +24,7 @@ WIDTH, HEIGHT, DPI = 10.0, 10.4, 200  # [inch], [inch], [pixel/inch]: sharp at 1
 ROWS = {"latency": 3.2, "subnetwork": 2.3, "element": 1.0, "temperature": 1.6, "battery": 1.3, "misses": 1.5}
 IOU_ROW = {"iou": 1.5}  # where the truth is known
 CLOCK_ROW = {"clock": 1.3}  # where it is set
+ORDER = ("latency", "subnetwork", "element", "clock", "temperature", "battery", "misses", "iou")
 CHARACTER = 0.078  # [inch] a little more than the mean width of a character of the names and reasons
 LABEL = 0.62  # [inch] what an axis' label and its distance to the names take
 LEFT = 0.105  # of the width, at the least
@@ -46,6 +47,7 @@ def make_timeline(managed: RecordedRun, fixed: RecordedRun, limits: Limits, subn
         subnetworks, elements: all of them, from small to large.
     """
     ratios = ROWS | (IOU_ROW if managed.iou_source else {}) | (CLOCK_ROW if managed.clock_source else {})
+    ratios = {name: ratios[name] for name in ORDER if name in ratios}
     taller = sum(ratios.values()) / sum(ROWS.values())
     figure = Figure(figsize=(WIDTH, HEIGHT * taller), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
