@@ -27,6 +27,7 @@ from dynamic_perception.profiling.table_file import ProfileFile, emulated_profil
 
 CLOCKS = (1000e6, 1400e6, 2000e6)  # [Hz] of the table; fewer than the policy has, so that a first demo begins soon
 MOST_RUNS = 60  # inferences of a point; all 36 of the shipped segmenter's take half a minute on a machine at rest
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 RUN = "import sys; from dynamic_perception.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -64,9 +65,19 @@ class EmulatedClock:
 
     def run(self, command: list[str]) -> int:
         """Run a command that sets this clock, and shows its progress on stderr; its exit code."""
-        self._child = subprocess.Popen(
-            self.command(command), env=self.environment(os.environ), stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=child_of_this())  # Ctrl-C is the demo's
+        ends_with_this = child_of_this()
+
+        def prepare() -> None:  # in the child, between fork and exec
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
+            ends_with_this()
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)  # a child that `close` does not know could join late
+        try:
+            self._child = subprocess.Popen(
+                self.command(command), env=self.environment(os.environ), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=prepare)  # Ctrl-C is the demo's
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
         while self._child.poll() is None:
             time.sleep(POLL_PERIOD)
         return self._child.returncode

@@ -5,8 +5,10 @@ What the files mean: https://docs.kernel.org/scheduler/sched-bwc.html.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import time
 import uuid
 from pathlib import Path
 
@@ -14,6 +16,7 @@ PREFIX = "dynamic_perception_emulated_"
 MOUNTS = Path("/proc/mounts")
 PERIOD = 5_000  # [us] short against an inference, so that it is slowed evenly and not stopped now and then
 SHORTEST_QUOTA = 1_000  # [us] the kernel refuses less
+BUSY_PAUSE, BUSY_LIMIT = 0.002, 0.5  # [s] between tries to remove a group, and of all of them
 SHARES, WEIGHT, HIGHEST_WEIGHT = 1024, 100, 10_000  # of one process outside of groups, in version 1 and 2
 
 
@@ -83,14 +86,19 @@ class CpuBandwidth:
 
     def close(self) -> None:
         """Give the processes that are left back to where groups begin, and remove the group; again is harmless."""
-        while self.folder.is_dir() and (pids := self.pids()):
-            for pid in pids:
+        deadline = time.monotonic() + BUSY_LIMIT
+        while self.folder.is_dir():
+            for pid in self.pids():
                 try:
                     (self.folder.parent / "cgroup.procs").write_text(str(pid))
                 except ProcessLookupError:
                     pass  # it has ended meanwhile
-        if self.folder.is_dir():
-            self.folder.rmdir()
+            try:
+                self.folder.rmdir()
+            except OSError as error:  # just after the end of a process the group can be busy, though none is listed
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(BUSY_PAUSE)
 
 
 def quota_and_period(speed: float, threads: int) -> tuple[int, int]:
