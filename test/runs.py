@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Sequence
 
 import numpy as np
@@ -53,6 +54,14 @@ def make_clocked_run() -> RecordedRun:
     run.title = "with clocks"
     run.answers = [Answer(0.0, 1, "applied", "", math.nan, 1.4e9), Answer(4.0, 2, "partial", "busy", 0.01, 0.8e9)]
     run.powers = [Reading(0.5 * i, "VDD_CPU", 2.0 + 0.1 * i) for i in range(20)]
+    return run
+
+
+def make_emulated_run(managed: bool = True) -> RecordedRun:
+    """At an emulated clock that nobody commands."""
+    run = make_run(managed)
+    run.clock_source = "emulated"
+    run.frames = [replace(frame, cpu_frequency=1e9 if managed else 2e9) for frame in run.frames]
     return run
 
 

@@ -21,16 +21,21 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from tables import board
+from test_emulated_cpufreq import GROUPS, needs_groups
 
+from dynamic_perception.demo.emulated_clock import CLOCKS
 from dynamic_perception.demo.preparation import choose_camera, describe_truth
 from dynamic_perception.demo.processes import Process
 from dynamic_perception.demo.results import check_run
 from dynamic_perception.demo.scenario import (
     FRAME_RATES, PHASES, Deadlines, Scenario, choose_frame_rate, compute_deadlines, reference_power)
+from dynamic_perception.hardware.cpu_bandwidth import PREFIX
+from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle, read_bundle, write_model_file
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.image_messages import to_message
 from dynamic_perception.nodes.observer import Observer
+from dynamic_perception.profiling.table_file import read_table
 from dynamic_perception.report.recorded_run import Answer, Command, Frame, RecordedRun
 from dynamic_perception.scenes.road_scene import LABELS
 from dynamic_perception.simulation.platform_model import PlatformModel
@@ -52,6 +57,10 @@ class Demo:
         with self._log.open("wb") as output:
             self.process = subprocess.Popen([COMMAND, "demo", "--headless", "--out", self.out, *arguments],
                                             env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+    def groups(self) -> list[Path]:
+        """Control groups that it left behind."""
+        return list(GROUPS.glob(f"{PREFIX}{self.process.pid}_*"))
 
     def output(self) -> str:
         return self._log.read_text()
@@ -97,7 +106,7 @@ def start_demo(tmp_path):
 @pytest.mark.parametrize(("make_model", "largest"), [
     (make_road_segmenter, "large"), pytest.param(make_bundle, "100%", marks=pytest.mark.slow)])
 def test_a_short_demo_plays_both_runs_and_leaves_its_results(start_demo, make_model, largest):
-    demo = start_demo("--duration", "10", make_model=make_model)
+    demo = start_demo("--duration", "10", "--machine-clock", make_model=make_model)
     assert demo.process.wait(120) == 0, demo.output()
     assert demo.processes() == {}
     assert "run 1 of 2: with the manager" in demo.output() and "run 2 of 2: fixed largest subnetwork" in demo.output()
@@ -112,13 +121,52 @@ def test_a_short_demo_plays_both_runs_and_leaves_its_results(start_demo, make_mo
     assert cv2.imread(str(demo.out / "timeline.png")) is not None
     page = re.sub(r"<script>.*?</script>", "", (demo.out / "index.html").read_text(), flags=re.DOTALL)
     assert re.findall(r"https?://|(?:src|href)=\"(?!data:)|url\(|@import|<script|<link", page) == []
-    assert managed["temperature_source"] in page
+    assert managed["temperature_source"] in page and managed["clock_source"] == ""
     segments = make_model is make_road_segmenter
     assert (demo.out / "overlay.png").exists() == segments
     for run in (managed, fixed):
         assert bool(run["iou_source"]) == segments
         assert len(run["mean_iou"]["time_s"]) > 0.9 * segments * len(run["frames"]["time_s"]) - 1
         assert all(0 <= value <= 1 for value in run["mean_iou"]["mean_iou"])
+
+
+@needs_groups
+def test_a_short_demo_emulates_a_clock_that_the_manager_sets(start_demo, tmp_path):
+    demo = start_demo("--duration", "10", make_model=make_road_segmenter)
+    assert demo.process.wait(120) == 0, demo.output()
+    assert demo.processes() == {} and demo.groups() == []
+    assert "clock: emulated by a CPU bandwidth quota" in demo.output()
+    managed, fixed = json.loads((demo.out / "results.json").read_text())["runs"]
+    assert managed["clock_source"] == fixed["clock_source"] == "emulated by a CPU bandwidth quota"
+    assert set(managed["commands"]["cpu_frequency_Hz"]) <= set(CLOCKS)
+    assert set(managed["frames"]["cpu_frequency_Hz"]) <= set(managed["commands"]["cpu_frequency_Hz"])
+    assert len(managed["frames"]["time_s"]) > 30
+    assert set(fixed["frames"]["cpu_frequency_Hz"]) == {max(CLOCKS)}
+    assert "emulated by a CPU bandwidth quota" in (demo.out / "index.html").read_text()
+    table, = (tmp_path / "data").rglob("*.yaml")  # and none for a robot to decide over
+    assert "profiles_emulated" in table.parts
+    provenance = read_table(table).table.provenance
+    assert (provenance["latency"], provenance["power"], provenance["energy"]) == ("measured", "modelled", "modelled")
+
+
+@needs_groups
+def test_who_may_not_limit_cpu_time_is_told_why_and_goes_on_without_a_clock():
+    code = ("import os\nfrom rich.console import Console\n"
+            "from dynamic_perception.demo.emulated_clock import start_clock\n"
+            "os.setuid(65534)\nprint(start_clock(Console()))\n")
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert re.fullmatch("clock: left to the machine, because cannot limit CPU time .*needs root.*", said[0])
+    assert said[1:] == ["None"]
+
+
+def test_the_slow_down_counts_from_the_latency_at_the_clock_of_the_frame():
+    points = [replace(board()[0], subnetwork=name, compute_element="cpu:2", cpu_frequency=clock, latency=latency,
+                      latency_p95=latency, latency_p99=latency)
+              for name, fastest in (("25%", 2e-3), ("100%", 10e-3))
+              for clock, latency in ((1e9, 2 * fastest), (2e9, fastest))]
+    table = OperatingPointTable.from_points(points, board().provenance)
+    frames = [Frame(0.0, 25e-3, 22e-3, "100%", "cpu:2", True, 0, 0.01, 0.85, 1e9)]
+    assert compute_deadlines(frames, table, "100%", FRAME_RATE).slow_down == pytest.approx(1.1)
 
 
 def test_answers_are_compared_with_the_truth_of_the_same_stamp(tmp_path, ros_node, namespace):
@@ -172,7 +220,7 @@ def test_a_signal_ends_every_process_within_two_seconds(start_demo, number, mome
     demo.process.send_signal(number)
     assert demo.process.wait(10 * ENDS_WITHIN) == 130
     assert time.monotonic() - sent < ENDS_WITHIN
-    assert demo.processes() == {}
+    assert demo.processes() == {} and demo.groups() == []
     assert "Traceback" not in demo.output()
 
 

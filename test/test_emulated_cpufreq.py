@@ -222,9 +222,11 @@ def test_version_2_of_control_groups_has_one_file(tmp_path):
     (root / "cgroup.controllers").write_text("cpuset cpu io\n")
     (root / "cgroup.subtree_control").write_text("\n")
     (tmp_path / "mounts").write_text(f"proc /proc proc rw 0 0\ncgroup2 {root} cgroup2 rw 0 0\n")
-    group = CpuBandwidth(tmp_path / "mounts")
+    group = CpuBandwidth(tmp_path / "mounts", threads=2)
+    assert (group.folder / "cpu.max").read_text() == "10000 5000"  # nobody is slowed before the first limit
     group.set_limit(0.5, 2)
     assert (group.folder / "cpu.max").read_text() == "5000 5000"
+    assert (group.folder / "cpu.weight").read_text() == "200"
     assert (root / "cgroup.subtree_control").read_text() == "+cpu"
     group.add(7)
     assert (group.folder / "cgroup.procs").read_text() == "7"

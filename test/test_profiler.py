@@ -7,15 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from bundles import TINY_SPACES, make_bundle
 from conftest import wait_for
 from sysfs_trees import CPUFREQ, container, odroid_xu3, policy_files, write_files
+from test_emulated_cpufreq import needs_groups
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
+from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.hardware.clocks import ClockControl
-from dynamic_perception.hardware.compute_element import discover_elements
+from dynamic_perception.hardware.compute_element import discover_elements, platform_fingerprint
+from dynamic_perception.hardware.emulated_cpufreq import EmulatedCpufreq, busy_power
 from dynamic_perception.profiling import profiled_machine
 from dynamic_perception.profiling.commands import ProfileRequest, profile_to
 from dynamic_perception.profiling.profiled_machine import ProfiledMachine, choose_sensor, clocks_of
@@ -77,6 +81,21 @@ def test_a_point_is_measured_at_each_clock_that_is_asked_for(bundle, engine, boa
     table = make_table(bundle, planned, summaries, BRIEF)
     assert table.cpu_frequency.tolist() == [0.6e9, 1.2e9]
     assert [summary.left_out for summary in summaries] == [0, 0]
+
+
+@needs_groups
+def test_under_an_emulated_clock_power_is_that_of_its_model_and_never_called_measured(bundle, tmp_path):
+    cpu = min(os.sched_getaffinity(0))
+    request = ProfileRequest(replace(BRIEF, least_runs=60, most_runs=60), "onnxruntime", clocks=(1e9, 2e9),
+                             sysfs_root=tmp_path / "sys")
+    with EmulatedCpufreq(request.sysfs_root, frozenset([cpu])):
+        file = profile_to(tmp_path / "table.yaml", bundle, request)
+    table = file.table
+    assert table.power.tolist() == [busy_power(clock, 1) for clock in table.cpu_frequency]
+    assert len(set(table.power)) == 2 and table.energy == pytest.approx(table.power * table.latency)
+    assert (table.provenance["power"], table.provenance["energy"]) == ("modelled", "modelled")
+    assert file.conditions["power_sensor"] == "none" and "temperature" not in file.conditions
+    assert file.platform == platform_fingerprint()
 
 
 def test_without_a_value_every_clock_is_measured(board):
@@ -225,7 +244,8 @@ def test_an_interrupted_profile_goes_on_where_it_was_and_not_with_other_settings
     resumed = profile_command(path)
     assert "going on with the profile of" in resumed.communicate()[1]
     assert resumed.returncode == 0
-    assert len(read_table(path).table) == 4 and not kept.exists()
+    subnetworks = read_bundle(find_bundle("group_cnn_cifar10")).subnetworks
+    assert len(read_table(path).table) == len(subnetworks) and not kept.exists()
 
 
 def test_kept_turns_count(bundle, engine):

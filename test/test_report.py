@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from runs import (ELEMENTS, LIMITS, PHASES, SUBNETWORKS, as_shown, make_clocked_run, make_frame, make_run,
-                  make_scored_run)
+from runs import (ELEMENTS, LIMITS, PHASES, SUBNETWORKS, as_shown, make_clocked_run, make_emulated_run, make_frame,
+                  make_run, make_scored_run)
 
 from dynamic_perception.report.live_table import EventLog, LiveTable, make_table, take_snapshot
 from dynamic_perception.report.page import headline
@@ -48,6 +48,12 @@ def test_commands_for_the_same_point_are_no_change():
     infeasible = Command(1.0, 2, "100%", "cpu:2", "deadline", False, "too tight")
     down = Command(2.0, 3, "25%", "cpu:2", "deadline", True, "down")
     assert list_changes(make_run(commands=[first, infeasible, down])) == [first, down]
+
+
+def test_another_clock_is_a_change_but_none_is_none_however_it_is_said():
+    commands = [Command(float(i), i, "100%", "cpu:2", "thermal", True, "", clock)
+                for i, clock in enumerate([math.nan, 0.0, 1e9, 1e9, 2e9])]
+    assert [c.sequence for c in list_changes(make_run(commands=commands))] == [0, 2, 4]
 
 
 def test_the_series_are_strict_json_with_unknown_values_as_null():
@@ -92,6 +98,19 @@ def test_the_live_table_shows_the_iou_and_what_it_is_measured_against():
     text = print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
     assert "mean IoU, live" in text and "100\N{NO-BREAK SPACE}% of 2 s" in text
     assert "measured against a known truth" in text and "measured against a known truth" in headline(run, run)
+
+
+def test_the_live_table_shows_the_clock_and_where_it_comes_from():
+    run = make_emulated_run()
+    text = print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
+    assert "100% on cpu:2 at 1000 MHz" in text and "emulated" in text
+
+
+def test_the_timeline_has_a_row_for_the_clock_where_it_is_set():
+    def rows(make):
+        return len(make_timeline(as_shown(make(), make(managed=False))).axes)
+
+    assert rows(make_emulated_run) == rows(make_run) + 1
 
 
 def test_the_live_table_of_the_fixed_run_says_that_nobody_manages():

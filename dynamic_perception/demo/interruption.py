@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import contextmanager
 from types import FrameType
-from typing import Iterator
+from typing import Callable, Iterator
 
 from dynamic_perception.demo.processes import ProcessGroup
 
@@ -28,6 +28,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.processes: ProcessGroup | None = None
+        self.before_leaving: Callable[[], None] = lambda: None  # called when all processes have ended; quick
         self._requested = False
         self._deferred = False
 
@@ -62,18 +63,20 @@ class Interruption:
         else:
             if self.processes is not None:
                 self.processes.stop_nodes(KILL_AFTER)
-            _leave()
+            self._leave()
 
     def _see_that_it_ends(self) -> None:
         time.sleep(KILL_AFTER)
         self.processes.signal_all(signal.SIGKILL)
         time.sleep(LEAVE_AFTER - KILL_AFTER)
-        _leave()
+        self._leave()
 
-
-def _leave() -> None:
-    """End at once, with nothing but system calls: the interpreter may be in the middle of anything."""
-    if os.isatty(STDOUT):
-        os.write(STDOUT, SHOW_CURSOR)
-    os.write(STDERR, b"interrupted\n")
-    os._exit(EXIT_CODE)
+    def _leave(self) -> None:
+        """End at once, with little but system calls: the interpreter may be in the middle of anything."""
+        try:
+            self.before_leaving()
+        finally:
+            if os.isatty(STDOUT):
+                os.write(STDOUT, SHOW_CURSOR)
+            os.write(STDERR, b"interrupted\n")
+            os._exit(EXIT_CODE)

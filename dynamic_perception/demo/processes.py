@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 
 from dynamic_perception.installation import PACKAGE, share_folder
+
+if TYPE_CHECKING:
+    from dynamic_perception.demo.emulated_clock import EmulatedClock
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LOG_END = 15  # lines of a log that a message shows
@@ -25,23 +28,28 @@ class ProcessFault(RuntimeError):
     """A process that did not do its part; the message names it and shows the end of its log."""
 
 
+def child_of_this() -> Callable[[], None]:
+    """What a child has to do between fork and exec to die with this process."""
+    parent = os.getpid()
+
+    def die_with_the_parent() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return die_with_the_parent
+
+
 class Process:
     """One child process with its log file."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path):
         self.name = name
         self.log = log
-        demo = os.getpid()
-
-        def die_with_the_demo() -> None:  # in the child, between fork and exec
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != demo:
-                os._exit(1)
-
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True, preexec_fn=die_with_the_demo)
+                start_new_session=True, preexec_fn=child_of_this())
 
     @property
     def identifier(self) -> int:
@@ -105,13 +113,21 @@ class ProcessGroup:
         self.nodes: list[Process] = []
         self._load: list[Process] = []
 
-    def start_node(self, name: str, label: str, namespace: str, parameters: Mapping[str, object]) -> None:
-        """Start a node of this package by the executable that is installed for it; `label` names its log."""
+    def start_node(self, name: str, label: str, namespace: str, parameters: Mapping[str, object],
+                   clock: EmulatedClock | None = None) -> None:
+        """Start a node of this package by the executable that is installed for it; `label` names its log.
+
+        With a `clock`, it runs under it and sets it.
+        """
         executable = share_folder().parent.parent / "lib" / PACKAGE / f"{name}_node"
-        arguments = ["--ros-args", "-r", f"__ns:={namespace}"]
+        command, environment = [str(executable), "--ros-args", "-r", f"__ns:={namespace}"], self._environment
+        if clock is not None:
+            parameters = {**parameters, "sysfs_root": str(clock.root), "clocks_enabled": True}
+            environment = clock.environment(environment)
         for key, value in parameters.items():
-            arguments += ["-p", f"{key}:={_to_yaml(value)}"]
-        self.nodes.append(Process(name, [str(executable), *arguments], self._environment, self._logs / f"{label}.log"))
+            command += ["-p", f"{key}:={_to_yaml(value)}"]
+        self.nodes.append(Process(name, command if clock is None else clock.command(command), environment,
+                                  self._logs / f"{label}.log"))
 
     def start_load(self, count: int) -> None:
         """Start `count` processes that take all of the CPU they can get."""

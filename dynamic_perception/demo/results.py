@@ -19,6 +19,7 @@ from dynamic_perception.demo.overlay import draw_overlay
 from dynamic_perception.demo.scenario import LARGEST_RISE, LARGEST_SHARE, ROOM, SLOWER, Deadlines
 from dynamic_perception.demo.scenario_run import Plan
 from dynamic_perception.hardware.compute_element import platform_fingerprint
+from dynamic_perception.hardware.emulated_cpufreq import POWER_MODEL
 from dynamic_perception.report.page import headline, write_page
 from dynamic_perception.report.recorded_run import Limits, RecordedRun, summarise
 from dynamic_perception.report.results_file import Results, write_results
@@ -135,7 +136,12 @@ def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
     truth = {}
     if run.iou_source:
         truth["mean IoU"] = f"{run.iou_source}, at every fourth pixel of every fourth row of the answered frames"
+    clock = {}
+    if run.clock_source:
+        clock = {"clock": f"{run.clock_source}: perception gets as much CPU time as the clock would leave it; power is "
+                          f"modelled: {POWER_MODEL}"}
     return {
+        **clock,
         "latency, misses": "measured: from a frame's stamp to its published answer, by the perception node",
         "CPU load": f"real: {plan.load_processes} processes that take all of the CPU they can get",
         "accuracy": f"{plan.bundle.metric}, measured on the test images of the model bundle, per subnetwork; not on "
@@ -163,6 +169,8 @@ def print_summary(console: Console, managed: RecordedRun, fixed: RecordedRun, pa
                                  for _, key, scale, digits in columns), end_section=a.phase == managed.phases[-1].name)
     console.print(table)
     console.print(headline(managed, fixed), highlight=False)
+    if managed.clock_source:
+        console.print(f"clock: {managed.clock_source}", highlight=False)
     files = {"page": paths.page, "picture": paths.timeline, "series": paths.series, "overlay": paths.overlay}
     for name, path in files.items():
         if path is None:

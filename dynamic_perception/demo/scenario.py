@@ -124,8 +124,8 @@ def compute_deadlines(frames: Sequence[Frame], table: OperatingPointTable, large
     smallest = min(point.latency for point in rows if point.subnetwork != largest)
     fastest = min(point.latency for point in of_largest)
     frugal = min(of_largest, key=lambda point: (point.power, point.latency)).latency
-    profiled = {(point.subnetwork, point.compute_element): point.latency for point in rows}
-    slow_down = float(np.median([frame.inference / profiled[frame.subnetwork, frame.element] for frame in frames]))
+    profiled = [table.latency_at(frame.subnetwork, frame.element, frame.cpu_frequency) for frame in frames]
+    slow_down = float(np.median([frame.inference / latency for frame, latency in zip(frames, profiled)]))
     # Not a higher quantile: the tail is the machine's noise of the moment, and differs most from phase to phase.
     median, p90 = (float(value) for value in np.quantile([f.latency - f.inference for f in frames], (0.5, 0.9)))
     calm = 1 / frame_rate

@@ -11,9 +11,11 @@ from typing import Mapping
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
+from dynamic_perception.demo.emulated_clock import EmulatedClock
 from dynamic_perception.demo.interruption import Interruption
 from dynamic_perception.demo.processes import ProcessFault, ProcessGroup
 from dynamic_perception.demo.scenario import PHASES, START_CHARGE, Deadlines, Scenario, compute_deadlines
+from dynamic_perception.hardware.emulated_cpufreq import EMULATION
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes.observer import Observer
@@ -44,6 +46,8 @@ class Plan:
         load_processes: that take the cores.
         temperature_modelled, battery_modelled: whether the machine has no such sensor.
         namespace: of the nodes.
+        engine: that perception runs; "auto": as it does by itself.
+        clock: that perception runs under and sets; None: the machine's own, which nobody sets.
     """
 
     bundle: ModelBundle
@@ -56,6 +60,8 @@ class Plan:
     temperature_modelled: bool
     battery_modelled: bool
     namespace: str
+    engine: str
+    clock: EmulatedClock | None
 
 
 class ScenarioRun:
@@ -78,7 +84,8 @@ class ScenarioRun:
                                   temperature_source="modelled" if plan.temperature_modelled else "measured",
                                   battery_source="modelled" if plan.battery_modelled else "measured",
                                   iou_source=plan.iou_source,
-                                  energy_source=plan.table.provenance.get("energy", "unknown"))
+                                  energy_source=plan.table.provenance.get("energy", "unknown"),
+                                  clock_source=EMULATION if plan.clock else "")
         self._plan = plan
         self._processes = processes
         self._interruption = interruption
@@ -116,14 +123,16 @@ class ScenarioRun:
         label = "managed" if self.record.managed else "fixed"
         nodes: dict[str, dict[str, object]] = {
             "camera": {**self._plan.camera, "frame_rate": self._plan.scenario.frame_rate},
-            "perception": {"model": model} | ({} if self.record.managed else {"command_timeout": 0.0}),
+            "perception": {"model": model, "engine": self._plan.engine} | (
+                {} if self.record.managed else {"command_timeout": 0.0}),
             "hardware_monitor": {},
         }
         if self.record.managed:
             nodes["resource_manager"] = {"model": model, "profile": str(self._plan.profile.resolve()),
                                          "dwell": self._plan.scenario.dwell}
         for name, parameters in nodes.items():
-            self._processes.start_node(name, f"{label}_{name}", self._namespace, parameters)
+            self._processes.start_node(name, f"{label}_{name}", self._namespace, parameters,
+                                       self._plan.clock if name == "perception" else None)
 
     def _wait_for_frames(self, observer: Observer, executor: SingleThreadedExecutor) -> None:
         """Until frames flow at the calm deadline, a manager's first command is answered, and the truth is heard."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from rclpy.utilities import get_rmw_implementation_identifier
 from rich.console import Console
 
+from dynamic_perception.demo.emulated_clock import EmulatedClock, open_emulated_table, start_clock
 from dynamic_perception.demo.interruption import KILL_AFTER, Interruption
 from dynamic_perception.demo.preparation import (
     choose_camera, describe_truth, open_table, read_limits, read_model, read_source)
@@ -20,7 +21,10 @@ from dynamic_perception.demo.processes import ProcessFault, ProcessGroup
 from dynamic_perception.demo.results import check_run, print_summary, write_demo
 from dynamic_perception.demo.scenario import Scenario, choose_frame_rate, reference_power
 from dynamic_perception.demo.scenario_run import Plan, ScenarioRun
+from dynamic_perception.engines.selection import AUTO
 from dynamic_perception.hardware.sensors import read_battery, read_temperatures
+from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.report.live_table import EventLog, LiveTable
 
 LOAD_PROCESSES_PER_CORE = 2
@@ -37,6 +41,7 @@ class DemoOptions:
     images: Path | None
     video: Path | None
     headless: bool
+    machine_clock: bool
     model: str
     out: Path | None
 
@@ -54,7 +59,21 @@ def run_session(options: DemoOptions, interruption: Interruption) -> int:
     logs.mkdir(parents=True, exist_ok=True)
     isolate(logs)
     console = Console()
-    profile, table = open_table(bundle, console)
+    clock = None if options.machine_clock else start_clock(console)
+    if clock is None:
+        return _play(options, interruption, console, source, bundle, out, None)
+    interruption.before_leaving = clock.close
+    try:
+        return _play(options, interruption, console, source, bundle, out, clock)
+    finally:
+        clock.close()
+
+
+def _play(options: DemoOptions, interruption: Interruption, console: Console, source: str, bundle: ModelBundle,
+          out: Path, clock: EmulatedClock | None) -> int:
+    """Both runs and the report; the exit code."""
+    logs = out / "logs"
+    profile, table, engine, clock = _open_points(bundle, clock, console)
     largest = bundle.subnetworks[-1].name
     frame_rate = choose_frame_rate(table, largest)
     plan = Plan(
@@ -63,7 +82,7 @@ def run_session(options: DemoOptions, interruption: Interruption) -> int:
         scenario=Scenario(options.duration, frame_rate, reference_power(table, largest, frame_rate)),
         load_processes=LOAD_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)),
         temperature_modelled=not read_temperatures(), battery_modelled=read_battery() is None,
-        namespace=f"/demo_{uuid.uuid4().hex[:8]}")
+        namespace=f"/demo_{uuid.uuid4().hex[:8]}", engine=engine, clock=clock)
     limits = read_limits()
     processes = interruption.processes = ProcessGroup(logs, os.environ)
     runs, faults, deadlines = [], [], None
@@ -87,6 +106,18 @@ def run_session(options: DemoOptions, interruption: Interruption) -> int:
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _open_points(bundle: ModelBundle, clock: EmulatedClock | None, console: Console,
+                 ) -> tuple[Path, OperatingPointTable, str, EmulatedClock | None]:
+    """The table and its file, the engine, and the clock, if there are operating points with it."""
+    if clock is not None:
+        try:
+            path, file = open_emulated_table(bundle, clock, console)
+            return path, file.table, file.engine, clock
+        except OSError as error:
+            console.print(f"clock: left to the machine, because {error}", markup=False, highlight=False, soft_wrap=True)
+    return *open_table(bundle, console), AUTO, None
 
 
 def isolate(logs: Path) -> None:

@@ -29,6 +29,13 @@ def installed_engines() -> list[str]:
     return [name for name, (_, _, package, _) in ENGINES.items() if find_spec(package) is not None]
 
 
+def installed_version(name: str) -> str:
+    """Of an engine that is installed; ValueError as `open_engine`."""
+    if name not in ENGINES:
+        raise ValueError(f"engine is '{name}': expected one of {', '.join(ENGINES)}")
+    return _engine_class(name).version
+
+
 def open_engine(name: str, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET) -> Engine:
     """The engine of that name.
 

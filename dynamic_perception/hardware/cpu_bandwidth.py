@@ -5,8 +5,10 @@ What the files mean: https://docs.kernel.org/scheduler/sched-bwc.html.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import time
 import uuid
 from pathlib import Path
 
@@ -14,6 +16,8 @@ PREFIX = "dynamic_perception_emulated_"
 MOUNTS = Path("/proc/mounts")
 PERIOD = 5_000  # [us] short against an inference, so that it is slowed evenly and not stopped now and then
 SHORTEST_QUOTA = 1_000  # [us] the kernel refuses less
+BUSY_PAUSE, BUSY_LIMIT = 0.002, 0.5  # [s] between tries to remove a group, and of all of them
+SHARES, WEIGHT, HIGHEST_WEIGHT = 1024, 100, 10_000  # of one process outside of groups, in version 1 and 2
 
 
 class CpuBandwidth:
@@ -23,18 +27,20 @@ class CpuBandwidth:
 
     Args:
         mounts: the list of mounted file systems.
+        threads: how many busy threads the processes in it have; in competition with others the group counts as many.
 
     Raises:
         OSError: control groups are not there or cannot be written; says what is needed.
     """
 
-    def __init__(self, mounts: Path = MOUNTS):
+    def __init__(self, mounts: Path = MOUNTS, threads: int = 1):
         parent, self._unified = _find_controller(mounts)
         self.folder = parent / f"{PREFIX}{os.getpid()}_{uuid.uuid4().hex[:8]}"
         try:
             _remove_stale(parent)
             self.folder.mkdir()
-            self.set_limit(1.0, 1)
+            self._set_weight(threads)
+            self.set_limit(1.0, threads)
         except OSError as error:
             self.close()
             raise OSError(error.errno, f"cannot limit CPU time with control groups ({error}): this needs root and a "
@@ -68,20 +74,31 @@ class CpuBandwidth:
         (self.folder / "cpu.cfs_period_us").write_text(str(period))
         (self.folder / "cpu.cfs_quota_us").write_text(str(quota))
 
+    def _set_weight(self, threads: int) -> None:
+        if self._unified:
+            (self.folder / "cpu.weight").write_text(str(min(HIGHEST_WEIGHT, WEIGHT * threads)))
+        else:
+            (self.folder / "cpu.shares").write_text(str(SHARES * threads))
+
     def pids(self) -> list[int]:
         """The processes in the group."""
         return [int(word) for word in self.members.read_text().split()]
 
     def close(self) -> None:
         """Give the processes that are left back to where groups begin, and remove the group; again is harmless."""
-        while self.folder.is_dir() and (pids := self.pids()):
-            for pid in pids:
+        deadline = time.monotonic() + BUSY_LIMIT
+        while self.folder.is_dir():
+            for pid in self.pids():
                 try:
                     (self.folder.parent / "cgroup.procs").write_text(str(pid))
                 except ProcessLookupError:
                     pass  # it has ended meanwhile
-        if self.folder.is_dir():
-            self.folder.rmdir()
+            try:
+                self.folder.rmdir()
+            except OSError as error:  # just after the end of a process the group can be busy, though none is listed
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(BUSY_PAUSE)
 
 
 def quota_and_period(speed: float, threads: int) -> tuple[int, int]:

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 
 from dynamic_perception.hardware.cpu_bandwidth import CpuBandwidth
-from dynamic_perception.hardware.cpufreq import CPUFREQ, CpuPolicy
-from dynamic_perception.hardware.sysfs import read_integer, read_text
+from dynamic_perception.hardware.cpufreq import CPUFREQ, CpuPolicy, find_policies
+from dynamic_perception.hardware.sysfs import read_integer, read_text, text_or
 from dynamic_perception.simulation.platform_model import PlatformModel, PlatformSettings, Surroundings
 
 VOLTAGES = {400_000: 0.91375, 600_000: 0.91375, 800_000: 0.91375, 1_000_000: 0.95, 1_200_000: 1.0, 1_400_000: 1.0375,
@@ -33,6 +33,10 @@ BATTERY_VOLTAGE = 11_100_000  # [uV]
 MICROWATT_HOUR = 3600e-6  # [J]
 POLL_PERIOD = 0.004  # [s] of looking at the files
 MODEL_PERIOD = 0.2  # [s] of power and temperature; CPU times are counted in ticks of 10 ms
+EMULATION = "emulated by a CPU bandwidth quota"  # for people
+DRIVER = "emulated"  # what the tree says in place of a driver
+POWER_MODEL = "c f V^2 of each busy thread, c and V as measured on the Cortex-A15 of an Odroid XU3"
+LONGEST_STEP = 1.0  # [s] that the thread can need for one look
 GOVERNORS = "conservative ondemand userspace powersave performance schedutil"
 
 
@@ -63,8 +67,8 @@ class EmulatedCpufreq:
         self._clock = max(VOLTAGES)  # [kHz] in force
         self._busy = _BusyTimes()
         self._make_tree()
-        self._group = CpuBandwidth()
-        self._stopping = threading.Event()
+        self._group = CpuBandwidth(threads=self._threads)
+        self._stopping = False
         self._thread = threading.Thread(target=self._follow, name="emulated cpufreq", daemon=True)
         self._thread.start()
 
@@ -77,9 +81,12 @@ class EmulatedCpufreq:
         return ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self._group.members), *command]
 
     def close(self) -> None:
-        """Let the processes run freely and remove the control group; the tree stays."""
-        self._stopping.set()
-        self._thread.join()
+        """Let the processes run freely and remove the control group; the tree stays.
+
+        Again is harmless, also while it is under way: from a signal handler, say.
+        """
+        self._stopping = True
+        self._thread.join(LONGEST_STEP)
         self._group.close()
 
     def __enter__(self) -> EmulatedCpufreq:
@@ -93,7 +100,7 @@ class EmulatedCpufreq:
         _keep_or_write(self.policy.path, {
             "related_cpus": cpus, "affected_cpus": cpus, "cpuinfo_min_freq": steps[0], "cpuinfo_max_freq": steps[-1],
             "scaling_available_frequencies": " ".join(map(str, steps)), "scaling_available_governors": GOVERNORS,
-            "scaling_driver": "emulated", "scaling_governor": "schedutil", "scaling_min_freq": steps[0],
+            "scaling_driver": DRIVER, "scaling_governor": "schedutil", "scaling_min_freq": steps[0],
             "scaling_max_freq": steps[-1], "scaling_cur_freq": steps[-1], "scaling_setspeed": "<unsupported>"})
         for cpu in self._cpus:
             _keep_or_write(self.root / f"devices/system/cpu/cpu{cpu}", {"online": 1, "cpu_capacity": 1024})
@@ -107,7 +114,8 @@ class EmulatedCpufreq:
     def _follow(self) -> None:
         """The thread: clock files to CPU time, CPU time to power, power to temperature."""
         modelled = time.monotonic()
-        while not self._stopping.wait(POLL_PERIOD):
+        while not self._stopping:
+            time.sleep(POLL_PERIOD)
             clock = self._commanded()
             if clock != self._clock:
                 self._group.set_limit(clock / max(VOLTAGES), self._threads)
@@ -160,6 +168,17 @@ class _BusyTimes:
 def core_power(kilohertz: int, busy_cores: float, cores: int) -> float:
     """[W] The model's, of so many busy ones of `cores` cores at a step of the policy."""
     return IDLE_POWER + CAPACITANCE * (kilohertz / 1e6) * VOLTAGES[kilohertz] ** 2 * min(busy_cores, cores)
+
+
+def busy_power(hertz: float, threads: int) -> float:
+    """[W] The model's, of so many busy cores above rest, at a step of the policy; 0 Hz: at the highest."""
+    kilohertz = round(hertz / 1e3) or max(VOLTAGES)
+    return core_power(kilohertz, threads, threads) - IDLE_POWER
+
+
+def is_emulated(sysfs_root: Path) -> bool:
+    """Whether the clocks of this tree are emulated, and its power and temperature modelled therefore."""
+    return any(text_or(policy.path / "scaling_driver", "") == DRIVER for policy in find_policies(sysfs_root))
 
 
 def _ticks_of(pid: int) -> int | None:

@@ -59,6 +59,7 @@ class Observer(Node):
         self._start = math.nan  # [s] ROS time; what was before it is not recorded
         self._answered: set[tuple[int, str]] = set()
         self._commanded: set[int] = set()
+        self._clocks: dict[int, float] = {}  # [Hz] commanded, then as read back, by the command's sequence
         self._truths: OrderedDict[int, np.ndarray] = OrderedDict()  # these two by stamp [ns], until they meet
         self._segmentations: OrderedDict[int, np.ndarray] = OrderedDict()
         # What makes a picture: parts of it by their names, each by stamp [ns].
@@ -169,12 +170,14 @@ class Observer(Node):
         time = self._since_start(report.header.stamp)
         if not time >= 0:
             return
-        row = self._table.find(report.subnetwork, report.compute_element)
+        clock = self._clocks.get(report.sequence, math.nan)
+        row = self._table.find(report.subnetwork, report.compute_element, clock)
         energy = math.nan if row is None else float(self._table.energy[row])
         self.energy += 0.0 if math.isnan(energy) else energy
         frame = Frame(
             time, report.end_to_end_duration, report.inference_duration, report.subnetwork, report.compute_element,
-            report.deadline_met, report.skipped_frames, energy, self._accuracies.get(report.subnetwork, math.nan))
+            report.deadline_met, report.skipped_frames, energy, self._accuracies.get(report.subnetwork, math.nan),
+            clock)
         self.recorded.frames.append(frame)
         self._keep_part("frame", report.header.stamp, frame)
 
@@ -182,6 +185,7 @@ class Observer(Node):
         if message.sequence in self._commanded:
             return  # it is repeated every second
         self._commanded.add(message.sequence)
+        self._clocks.setdefault(message.sequence, message.operating_point.cpu_frequency)
         point, time = message.operating_point, _not_before_start(self._since_start(message.header.stamp))
         self.recorded.commands.append(Command(
             time, message.sequence, point.subnetwork, point.compute_element,
@@ -190,6 +194,7 @@ class Observer(Node):
 
     def _on_state(self, message: OperatingPointState) -> None:
         result = RESULTS[message.result]
+        self._clocks[message.sequence] = message.actual.cpu_frequency
         if message.sequence and (message.sequence, result) not in self._answered:
             self._answered.add((message.sequence, result))
             time = _not_before_start(self._since_start(message.header.stamp))

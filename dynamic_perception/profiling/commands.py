@@ -23,6 +23,7 @@ from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, comp
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)
+from dynamic_perception.hardware.emulated_cpufreq import EMULATION, POWER_MODEL, is_emulated
 from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.hardware.power import PowerSensor
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
@@ -30,12 +31,13 @@ from dynamic_perception.profiling import profiled_machine
 from dynamic_perception.profiling.profiled_machine import ProfiledMachine, choose_sensor, clocks_of, find_sensor
 from dynamic_perception.profiling.profiler import Planned, ProfileSettings, make_table, measure
 from dynamic_perception.profiling.statistics import Summary, precision
-from dynamic_perception.profiling.table_file import ProfileFile, default_profile, write_table
+from dynamic_perception.profiling.table_file import ProfileFile, default_profile, emulated_profile, write_table
 from dynamic_perception.profiling.turn_log import TurnLog
 from dynamic_perception.report.progress import progress_bar
 
 UNLIMITED = 2**62  # [byte] all points are measured in turns
 GOVERNOR = "left to the governor"
+HELD = "held at cpu_frequency, and read back around every turn"
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="inferences per point at the most (default: %(default)s)",
     )
+    parser.add_argument("--sysfs-root", type=Path, default=SYSFS, metavar="DIR",
+                        help="the kernel's view of the hardware, or the tree of `emulate-cpufreq`; in that command's "
+                        "group only, and to a table of its own (default: %(default)s)")
     parser.add_argument("--restart", action="store_true", help="throw away what an interrupted profile has measured")
     parser.set_defaults(run_command=run_profile)
 
@@ -115,8 +120,10 @@ def run_profile(arguments: argparse.Namespace) -> int:
         clocks=None if arguments.clocks is None else tuple(1e6 * clock for clock in arguments.clocks),
         power_sensor=arguments.power_sensor,
         restart=arguments.restart,
+        sysfs_root=arguments.sysfs_root,
     )
-    path = arguments.out or default_profile(bundle.name)
+    kept = emulated_profile if is_emulated(request.sysfs_root) else default_profile
+    path = arguments.out or kept(bundle.name)
     print_table(profile_to(path, bundle, request))
     Console().print(f"wrote {path}", soft_wrap=True)
     return 0
@@ -131,7 +138,8 @@ def profile_to(path: Path, bundle: ModelBundle, request: ProfileRequest = Profil
         AnotherRun: what is kept there is of another machine, bundle, or request.
         ValueError, OSError: the request asks for what is not there; a clock cannot be set; the file cannot be written.
     """
-    fingerprint = platform_fingerprint(request.sysfs_root)
+    emulated = is_emulated(request.sysfs_root)
+    fingerprint = platform_fingerprint(SYSFS if emulated else request.sysfs_root)  # the clock's tree shows no machine
     elements = _elements(request)
     with _held_clocks(request) as control, progress_bar() as bar:
         points = _points(bundle, elements, control, request)
@@ -152,7 +160,7 @@ def profile_to(path: Path, bundle: ModelBundle, request: ProfileRequest = Profil
             log.close()
             engine.close()
     try:
-        table = make_table(bundle, points, summaries, request.settings, sensor is not None)
+        table = make_table(bundle, points, summaries, request.settings, sensor is not None, emulated)
     except ValueError:
         log.remove()  # going on would not make them better
         raise
@@ -250,9 +258,13 @@ def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Sum
     compared = {name: float(f"{seconds:.4g}") for name, seconds in header["compared"].items()}
     temperatures = [value for summary in summaries for value in summary.temperatures if not math.isnan(value)]
     measured = header["power_sensor"] != profiled_machine.NONE
+    clocks, settings = GOVERNOR if request.clocks is None else HELD, dataclasses.asdict(request.settings)
+    if is_emulated(request.sysfs_root):
+        clocks = f"{EMULATION}; {clocks}"
+        settings["core_power"] = POWER_MODEL
     return {
         "measured_at": header["measured_at"],
-        "clocks": GOVERNOR if request.clocks is None else "held at cpu_frequency, and read back around every turn",
+        "clocks": clocks,
         # [s] of one inference of every subnetwork on the first element, by the engines that were compared
         **({"engines": compared} if compared else {}),
         "load_average": header["load_average"],
@@ -263,7 +275,7 @@ def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Sum
         "reached": {name: float(f"{max(precision(s.durations, quantile) for s in good):.3g}") for name, quantile in
                     (("latency", 0.5), ("latency_p95", 0.95), ("latency_p99", 0.99))},
         **_marked(points, summaries),
-        **dataclasses.asdict(request.settings),
+        **settings,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Callable, NamedTuple, Sequence
 
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import ComputeElement
+from dynamic_perception.hardware.emulated_cpufreq import is_emulated
 from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.hardware.power import WHOLE_MACHINE, EnergyMeter, PowerSensor, find_power_sensors
 from dynamic_perception.hardware.sensors import read_temperatures
@@ -43,6 +44,7 @@ class ProfiledMachine:
         self.sensor, self.idle_power = sensor, idle_power
         self._clocks = clocks
         self._meter = EnergyMeter(sensor) if sensor else None
+        self._emulated = is_emulated(sysfs_root)
 
     def set_clock(self, element: ComputeElement, hertz: float) -> None:
         """Hold the element's clock there; 0: leave it alone."""
@@ -54,7 +56,9 @@ class ProfiledMachine:
         return self._clocks.set_cpu_frequency(element.cpus, math.nan).actual if self._clocks else math.nan
 
     def temperature(self) -> float:
-        """[°C] of the hottest sensor that can be believed; NaN: there is none."""
+        """[°C] of the hottest sensor that can be believed; NaN: there is none, or its clock and heat are emulated."""
+        if self._emulated:
+            return math.nan
         return max(read_temperatures(self.sysfs_root).values(), default=math.nan)
 
     def measure_energy(self, run: Callable[[], object]) -> Energy:
@@ -81,7 +85,7 @@ def choose_sensor(name: str, sysfs_root: Path = SYSFS) -> tuple[PowerSensor | No
     """
     if name == NONE:
         return None, math.nan
-    for sensor in _ranked(find_power_sensors(sysfs_root)) if name == AUTO else [find_sensor(name, sysfs_root)]:
+    for sensor in _ranked(_real_sensors(sysfs_root)) if name == AUTO else [find_sensor(name, sysfs_root)]:
         meter = EnergyMeter(sensor)
         meter.start()
         time.sleep(max(IDLE_TIME, SPANS[sensor.source]))
@@ -95,11 +99,16 @@ def choose_sensor(name: str, sysfs_root: Path = SYSFS) -> tuple[PowerSensor | No
 
 def find_sensor(name: str, sysfs_root: Path = SYSFS) -> PowerSensor:
     """The sensor of that name; ValueError: there is none, names those that there are."""
-    sensors = {sensor.name: sensor for sensor in find_power_sensors(sysfs_root) if sensor.source in SPANS}
+    sensors = {sensor.name: sensor for sensor in _real_sensors(sysfs_root) if sensor.source in SPANS}
     if name not in sensors:
         raise ValueError(f"power sensor '{name}' does not exist here: expected auto, none, or one of "
                          f"{', '.join(sensors) or '(there is none)'}")
     return sensors[name]
+
+
+def _real_sensors(sysfs_root: Path) -> tuple[PowerSensor, ...]:
+    """None under an emulated clock: what its sensors show is modelled."""
+    return () if is_emulated(sysfs_root) else find_power_sensors(sysfs_root)
 
 
 def _ranked(sensors: Sequence[PowerSensor]) -> list[PowerSensor]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from dynamic_perception.engines.engine import Engine
 from dynamic_perception.hardware.compute_element import ComputeElement
+from dynamic_perception.hardware.emulated_cpufreq import busy_power
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.profiling.profiled_machine import ProfiledMachine
@@ -34,7 +35,8 @@ class ProfileSettings:
         least_runs, most_runs: counted inferences per point; an interval of the p95 needs 150, one of the p99 needs 600.
         precision: half-width of the 95 % confidence interval of the median, relative to it, to reach.
         core_power: [W] assumed for one busy CPU core above idle where there is no power sensor: power and energy are
-            modelled then, as threads x core_power, and that times the latency.
+            modelled then, as threads x core_power, and that times the latency.  Not under an emulated clock, whose
+            model knows better.
         seed: of the random order of the points in a turn.
     """
 
@@ -97,13 +99,17 @@ def measure(
 
 
 def make_table(bundle: ModelBundle, points: Sequence[Planned], summaries: Sequence[Summary],
-               settings: ProfileSettings, power_measured: bool = False) -> OperatingPointTable:
+               settings: ProfileSettings, power_measured: bool = False, emulated: bool = False) -> OperatingPointTable:
     """The table of the points that are not marked.
+
+    Args:
+        power_measured: there was a sensor.
+        emulated: the clock was, and its model gives the power.
 
     Raises:
         ValueError: all are.
     """
-    rows = [_row(bundle, point, summary, settings, power_measured)
+    rows = [_row(bundle, point, summary, settings, power_measured, emulated)
             for point, summary in zip(points, summaries) if not summary.mark]
     if not rows:
         raise ValueError(f"no operating point could be measured: {points[0].subnetwork} on {points[0].element.name} "
@@ -147,11 +153,12 @@ def _share(turns: Sequence[Turn], clock: float, settings: ProfileSettings) -> fl
 
 
 def _row(bundle: ModelBundle, point: Planned, summary: Summary, settings: ProfileSettings,
-         power_measured: bool) -> OperatingPoint:
+         power_measured: bool, emulated: bool) -> OperatingPoint:
     latency = float(np.median(summary.durations))
     power, energy = summary.power, summary.energy
     if not power_measured:
-        power = point.element.threads * settings.core_power
+        threads = point.element.threads
+        power = busy_power(point.clock, threads) if emulated else threads * settings.core_power
         energy = power * latency
     return OperatingPoint(
         point.subnetwork,

@@ -49,6 +49,11 @@ def default_profile(model: str) -> Path:
     return data_folder() / "profiles" / platform_name(platform_fingerprint(Path("/sys"))) / f"{model}.yaml"
 
 
+def emulated_profile(model: str) -> Path:
+    """Where the one that was measured under an emulated clock is kept, apart from those that a robot decides over."""
+    return data_folder() / "profiles_emulated" / default_profile(model).relative_to(data_folder() / "profiles")
+
+
 def write_table(path: str | os.PathLike, profile: ProfileFile) -> None:
     """Write `profile` so that a reader sees the old file or the whole new one, never a part."""
     path = Path(path)

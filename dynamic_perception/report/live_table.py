@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynamic_perception.report.recorded_run import (
-    RECENT, Command, Limits, PhaseSpan, RecordedRun, list_changes, measure_iou)
+    RECENT, Command, Limits, PhaseSpan, RecordedRun, describe_point, list_changes, measure_iou)
 
 LATE, KEPT = "bold red", "green"
 
@@ -49,7 +49,7 @@ def take_snapshot(run: RecordedRun, time: float) -> Snapshot:
     missed = [(frame.time, frame.skipped + (not frame.met)) for frame in run.frames if frame.skipped or not frame.met]
     newest = {reading.zone: reading.value for reading in run.temperatures[-50:]}
     return Snapshot(
-        time=time, phase=phase, point=f"{last.subnetwork} on {last.element}" if last else "",
+        time=time, phase=phase, point=describe_point(last.subnetwork, last.element, last.cpu_frequency) if last else "",
         deadline=run.deadlines[-1].deadline if run.deadlines else math.nan,
         latency=last.latency if last else math.nan,
         latency_p95=float(np.quantile(recent, 0.95)) if recent else math.nan,
@@ -129,7 +129,8 @@ class EventLog:
         changes = list_changes(run)
         for command in changes[self._changes:]:
             self._print(f"{command.time:6.1f} s  command {command.sequence} ({command.reason}): "
-                        f"{command.subnetwork} on {command.element}: {command.detail}")
+                        f"{describe_point(command.subnetwork, command.element, command.cpu_frequency)}: "
+                        f"{command.detail}")
         self._changes = len(changes)
 
     def _print(self, text: str) -> None:
@@ -148,6 +149,8 @@ def make_table(run: RecordedRun, now: Snapshot, limits: Limits) -> Panel:
     table.add_row("phase", head)
     table.add_row("", Text(now.phase.text, style="dim"))
     table.add_row("operating point", Text(now.point or "none yet", style="bold cyan"))
+    if run.clock_source:
+        table.add_row("clock", run.clock_source)
     table.add_row("deadline", milliseconds(now.deadline))
     table.add_row("latency", Text.assemble(
         "last ", _against(now.latency, now.deadline),

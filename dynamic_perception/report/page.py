@@ -17,7 +17,8 @@ from plotly.offline import get_plotlyjs
 from dynamic_perception.management.operating_points import OperatingPoint
 from dynamic_perception.report import plots
 from dynamic_perception.report.live_table import milliseconds, percent
-from dynamic_perception.report.recorded_run import PhaseSummary, Picture, RecordedRun, list_changes, summarise
+from dynamic_perception.report.recorded_run import (
+    PhaseSummary, Picture, RecordedRun, describe_point, list_changes, summarise)
 from dynamic_perception.report.results_file import Results, encode_png
 from dynamic_perception.report.shown_run import ShownRun, show_runs, used_rows
 from dynamic_perception.report.timeline_plot import timeline
@@ -287,7 +288,7 @@ def _commands_of(run: RecordedRun) -> str:
         known = answer is not None and not math.isnan(answer.switch_duration)
         switch = f", {1e3 * answer.switch_duration:.2f} ms" if known else ""
         rows.append((f"{command.time:.1f} s", str(command.sequence), command.reason,
-                     f"{command.subnetwork} on {command.element}", "yes" if command.feasible else "no",
+                     describe_point(command.subnetwork, command.element, command.cpu_frequency), "yes" if command.feasible else "no",
                      "none" if answer is None else f"{answer.result}{switch}", command.detail))
     heads = ("time", "number", "reason", "operating point", "all limits met", "answer, switch", "in words")
     note = (f'<p class="note">{len(run.commands)} commands in all, of which {len(changes)} changed the operating '

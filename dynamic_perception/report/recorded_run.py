@@ -25,6 +25,7 @@ class Frame:
     skipped: int       # frames that were replaced by newer ones before it, and never answered
     energy: float      # [J] of the inference; the run's energy_source says how it is known; NaN: not known
     accuracy: float    # [0..1] of the subnetwork, as the bundle gives it
+    cpu_frequency: float = math.nan  # [Hz] as read back when the point came into force; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class RecordedRun:
         temperature_source, battery_source: "measured" or "modelled".
         energy_source: how the energy of a frame is known: "measured", "modelled", "published" or "unknown".
         iou_source: what the mean IoU of the answers is measured against, for people; empty: nobody knows the truth.
+        clock_source: what sets the clock, for people; empty: nothing does.
     """
 
     title: str
@@ -134,6 +136,7 @@ class RecordedRun:
     battery_source: str
     iou_source: str = ""
     energy_source: str = "modelled"
+    clock_source: str = ""
     frames: list[Frame] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -151,8 +154,17 @@ class RecordedRun:
 
 def list_changes(run: RecordedRun) -> list[Command]:
     """The commands that changed the operating point; others only say that a limit came or went."""
-    points = [None, *((command.subnetwork, command.element) for command in run.commands)]
-    return [command for before, command in zip(points, run.commands) if (command.subnetwork, command.element) != before]
+    points = [(c.subnetwork, c.element, _set_clock(c.cpu_frequency), _set_clock(c.gpu_frequency)) for c in run.commands]
+    return [command for before, point, command in zip([None, *points], points, run.commands) if point != before]
+
+
+def describe_point(subnetwork: str, element: str, cpu_frequency: float) -> str:
+    """An operating point for people; `cpu_frequency` [Hz], 0 or NaN: not worth a word."""
+    return f"{subnetwork} on {element}" + (f" at {cpu_frequency / 1e6:.0f} MHz" if cpu_frequency > 0 else "")
+
+
+def _set_clock(frequency: float) -> float:
+    return frequency if frequency > 0 else 0.0
 
 
 def measure_iou(run: RecordedRun, start: float, end: float) -> float:

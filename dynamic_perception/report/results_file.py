@@ -37,7 +37,8 @@ UNITS: Mapping[str, str] = {
     "latency_p99": "latency_p99_s"}
 SERIES = {"phases": PhaseSpan, "frames": Frame, "commands": Command, "answers": Answer, "deadlines": DeadlineChange}
 READINGS = {"temperatures": "celsius", "charges": "charge", "powers": "power_W"}
-SETTINGS = ("title", "managed", "temperature_source", "battery_source", "iou_source", "energy_source")
+SETTINGS = ("title", "managed", "temperature_source", "battery_source", "iou_source", "energy_source",
+            "clock_source")
 
 
 @dataclass(frozen=True, eq=False)

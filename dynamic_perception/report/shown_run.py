@@ -49,6 +49,9 @@ class ShownRun:
             values = [clock_of(answer, kind) for answer in answers]
             if any(value > 0 for value in values):
                 found[kind] = self.at_frames([answer.time for answer in answers], values)
+        of_frames = np.array([frame.cpu_frequency for frame in self.run.frames])
+        if (of_frames > 0).any():  # also of a run without commands
+            found["cpu"] = of_frames
         return found
 
     @cached_property

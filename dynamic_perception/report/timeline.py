@@ -176,7 +176,11 @@ def _draw_clock(axes: Axes, shown: Sequence[ShownRun]) -> None:
         for kind, values in one.clocks.items():
             axes.step(one.times, values / 1e9, where="post", color=one.colour, linewidth=1.8, zorder=3,
                       linestyle="solid" if kind == "cpu" else LINES["dot"])
-    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
+    highest = axes.get_ylim()[1]
+    axes.set_ylim(0, 1.15 * highest)
+    source = next((one.run.clock_source for one in shown if one.run.clock_source), "")
+    axes.text(0.006 * axes.get_xlim()[1], 0.04 * highest, source, fontsize=FONT["small"], color=FAINT, ha="left",
+              va="bottom", zorder=4)
     kinds = {kind for one in shown for kind in one.clocks}
     _label(axes, "CPU (dotted: GPU)\nclock [GHz]" if len(kinds) > 1 else f"{kinds.pop().upper()} clock\n[GHz]")
 

@@ -1,0 +1,158 @@
+"""A CPU clock for the demo on machines without one: emulated, with operating points that were measured under it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Mapping
+
+from rich.console import Console
+
+from dynamic_perception.demo.processes import POLL_PERIOD, child_of_this
+from dynamic_perception.engines.selection import DEFAULT, installed_version
+from dynamic_perception.hardware.compute_element import discover_elements, platform_fingerprint
+from dynamic_perception.hardware.cpufreq import find_policies
+from dynamic_perception.hardware.emulated_cpufreq import EMULATION, EmulatedCpufreq
+from dynamic_perception.hardware.gpus import SYSFS
+from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.networks.bundle import ModelBundle
+from dynamic_perception.profiling.table_choice import differences, find_table
+from dynamic_perception.profiling.table_file import ProfileFile, emulated_profile, read_table
+
+CLOCKS = (1000e6, 1400e6, 2000e6)  # [Hz] of the table; fewer than the policy has, so that a first demo begins soon
+MOST_RUNS = 60  # inferences of a point; all 36 of the shipped segmenter's take half a minute on a machine at rest
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+RUN = "import sys; from dynamic_perception.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+class EmulatedClock:
+    """The clock from its construction to `close`, in a folder of its own, so that two demos never meet.
+
+    Attributes:
+        root: the sysfs tree.
+        element: name of the only compute element whose inferences the clock slows as it should: that of all threads.
+
+    Raises:
+        OSError: it cannot be had here; says what is needed.
+    """
+
+    def __init__(self):
+        if any(policy.writable() for policy in find_policies(SYSFS)):
+            raise OSError("it has one of its own that could be set, which the demo does not do")
+        self._child: subprocess.Popen | None = None
+        self._folder = Path(tempfile.mkdtemp(prefix="dynamic_perception_clock_"))
+        self.root = self._folder / "sys"
+        try:
+            self._cpufreq = EmulatedCpufreq(self.root)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        self.element = discover_elements(self.root)[-1].name
+
+    def command(self, command: list[str]) -> list[str]:
+        """The same command under this clock."""
+        return self._cpufreq.command(command)
+
+    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """The same for a process that sets this clock: what it has to put back goes when the clock goes."""
+        return {**environment, "XDG_STATE_HOME": str(self._folder / "state")}
+
+    def run(self, command: list[str]) -> int:
+        """Run a command that sets this clock, and shows its progress on stderr; its exit code."""
+        ends_with_this = child_of_this()
+
+        def prepare() -> None:  # in the child, between fork and exec
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
+            ends_with_this()
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)  # a child that `close` does not know could join late
+        try:
+            self._child = subprocess.Popen(
+                self.command(command), env=self.environment(os.environ), stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=prepare)  # Ctrl-C is the demo's
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
+        while self._child.poll() is None:
+            time.sleep(POLL_PERIOD)
+        return self._child.returncode
+
+    def close(self) -> None:
+        """End what runs, and leave nothing behind; again is harmless, also while it is under way."""
+        if self._child is not None and self._child.returncode is None:
+            try:  # with nothing but system calls: a signal may have come in the middle of `poll`
+                os.kill(self._child.pid, signal.SIGKILL)
+                os.waitpid(self._child.pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass  # it has ended meanwhile
+        self._cpufreq.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def start_clock(console: Console) -> EmulatedClock | None:
+    """An emulated clock, or None and the reason on the console."""
+    try:
+        clock = EmulatedClock()
+    except OSError as error:
+        console.print(f"clock: left to the machine, because {error.strerror or error}", markup=False, highlight=False,
+                      soft_wrap=True)
+        return None
+    console.print(f"clock: {EMULATION}, and set by the manager", markup=False, highlight=False)
+    return clock
+
+
+def open_emulated_table(bundle: ModelBundle, clock: EmulatedClock, console: Console) -> tuple[Path, ProfileFile]:
+    """The operating points of `bundle` under this clock, measured now in a process of its own if that was not done.
+
+    Raises:
+        OSError: they could not be measured.
+    """
+    path, engine = emulated_profile(bundle.name), _engine_of(bundle)
+    if path.exists():
+        file = read_table(path)
+        why = _why_not(file, bundle, clock, engine)
+        if not why:
+            return path, file
+        console.print(f"{path} {why}: measuring the operating points again", markup=False, highlight=False,
+                      soft_wrap=True)
+    else:
+        console.print("no operating points of this network under the emulated clock yet: measuring them once",
+                      soft_wrap=True)
+    arguments = ["profile", str(bundle.folder), "--out", str(path), "--sysfs-root", str(clock.root), "--engine", engine,
+                 "--elements", clock.element, "--clocks", *(f"{hertz / 1e6:g}" for hertz in CLOCKS),
+                 "--most-runs", str(MOST_RUNS), "--restart"]
+    code = clock.run([sys.executable, "-c", RUN, *arguments])
+    if code != 0:
+        raise OSError(f"the operating points under the emulated clock could not be measured (exit code {code})")
+    return path, read_table(path)
+
+
+def _engine_of(bundle: ModelBundle) -> str:
+    """The one that the perception node takes without an emulated clock."""
+    try:
+        return read_table(find_table(bundle, platform_fingerprint())).engine
+    except (OSError, ValueError):
+        return DEFAULT
+
+
+def _why_not(file: ProfileFile, bundle: ModelBundle, clock: EmulatedClock, engine: str) -> str:
+    """Why a table cannot be used; empty: it can."""
+    differing = differences(file, bundle, platform_fingerprint())
+    if differing:
+        return " and ".join(differing)
+    if (file.engine, file.engine_version) != (engine, installed_version(engine)):
+        return f"was measured with {file.engine} {file.engine_version}"
+    marked = {(m["subnetwork"], m["compute_element"], m["cpu_frequency"]) for m in file.conditions.get("marked", ())}
+    here = {(s.name, clock.element, hertz) for s in bundle.subnetworks for hertz in CLOCKS}
+    if here - marked != _points(file.table) - marked:
+        return "has other operating points than this process may use"
+    return ""
+
+
+def _points(table: OperatingPointTable) -> set[tuple[str, str, float]]:
+    return set(zip(table.subnetwork, table.compute_element, table.cpu_frequency.tolist()))
