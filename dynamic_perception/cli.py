@@ -10,7 +10,7 @@ from dynamic_perception.engines.commands import add_export
 from dynamic_perception.hardware.commands import add_restore
 from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
-from dynamic_perception.replay.commands import add_record
+from dynamic_perception.replay.commands import add_record, add_replay
 from dynamic_perception.training.commands import add_calibrate, add_evaluate, add_train
 from dynamic_perception.training.quantise_command import add_quantise
 from dynamic_perception.training.search_command import add_search
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (add_demo, add_profile, add_train, add_evaluate, add_calibrate, add_quantise, add_search, add_import_ofa,
-                add_export, add_record, add_restore):
+                add_export, add_record, add_replay, add_restore):
         add(commands)
     chosen = parser.parse_args(arguments)
     try:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dynamic_perception.replay.offline import Replay
+
+DIFFERENT, DAMAGED = 1, 3  # exit codes
 
 
 def add_record(commands: argparse._SubParsersAction) -> None:
@@ -35,3 +42,98 @@ def run_record(arguments: argparse.Namespace) -> int:
 
     return record(arguments.out, arguments.topics or DEFAULT_TOPICS, arguments.namespace, arguments.duration,
                   arguments.compression)
+
+
+def add_replay(commands: argparse._SubParsersAction) -> None:
+    """Add the `replay` command."""
+    parser = commands.add_parser(
+        "replay",
+        help="replay a bag through the resource manager and the network, or over DDS",
+        description="Replay a bag (.mcap, .db3, or a folder of ros2 bag) without DDS and as fast as this machine allows: "
+        "what the resource manager heard gives its commands again, and every frame runs at the point that is commanded "
+        "at its time. The same bag gives the same commands every time. Exit code 1: other commands than expected; "
+        "3: the bag is damaged, and what can be read was used.",
+    )
+    parser.add_argument("bag", type=Path)
+    parser.add_argument("--namespace", default="", help="of the perception node, for bags of several")
+    settings = parser.add_argument_group("offline")
+    settings.add_argument("--params-file", type=Path, metavar="FILE", help="ROS parameter file of the robot")
+    settings.add_argument("-p", "--param", action="append", default=[], metavar="NAME:=VALUE",
+                          help="parameter of the perception or resource-manager node, such as model:=segmenter_camvid")
+    settings.add_argument("--image-topic", metavar="TOPIC", help="of the frames (default: the bag's 'image')")
+    settings.add_argument("--subnetwork", default="", metavar="NAME", help="run every frame with it, and no manager")
+    settings.add_argument("--element", default="", metavar="NAME", help="run every frame on it, for example cpu:1")
+    settings.add_argument("--no-frames", action="store_true", help="replay the manager alone")
+    settings.add_argument("--expect", type=Path, metavar="FILE.yaml", help="fail at the first command that differs")
+    settings.add_argument("--write-expected", type=Path, metavar="FILE.yaml", help="write the commands to such a file")
+    live = parser.add_argument_group("over DDS")
+    live.add_argument("--live", action="store_true", help="publish the bag's messages and /clock, for nodes with use_sim_time")
+    live.add_argument("--rate", type=float, default=1.0, help="times as fast (default: %(default)g)")
+    live.add_argument("--start-offset", type=float, default=0.0, metavar="S", help="leave out the first seconds")
+    live.add_argument("--loop", action="store_true", help="begin again at the end, until Ctrl-C")
+    live.add_argument("--topics", nargs="+", metavar="TOPIC", help="publish only these (default: all)")
+    parser.set_defaults(run_command=run_replay)
+
+
+def run_replay(arguments: argparse.Namespace) -> int:
+    """Replay; the exit code."""
+    if arguments.live:
+        return _run_live(arguments)
+    # Only now: every other command starts without these.
+    from dynamic_perception.replay.expected import compare_recorded, first_difference, read_expected, write_expected
+    from dynamic_perception.replay.offline import ReplayOptions, replay
+    from dynamic_perception.replay.parameters import read_parameters
+
+    parameters = read_parameters(arguments.params_file, arguments.param)
+    expected = read_expected(arguments.expect) if arguments.expect else None
+    options = ReplayOptions(parameters, arguments.namespace, arguments.image_topic, arguments.subnetwork,
+                            arguments.element, not arguments.no_frames)
+    result = replay(arguments.bag, options)
+    if (expected is not None or arguments.write_expected) and not result.commands:
+        raise ValueError("no commands were replayed, because --subnetwork was given or the bag has no messages for the "
+                         "resource manager: there is nothing to expect")
+    _print_result(result)
+    if result.recorded and result.commands:
+        print(f"against the recording: {compare_recorded(result.recorded, result.commands, result.inputs_at)}")
+    if arguments.write_expected:
+        write_expected(arguments.write_expected, result.commands, arguments.bag.name)
+        print(f"{arguments.write_expected}: {len(result.commands)} commands")
+    difference = first_difference(expected, result.commands, result.inputs_at) if expected is not None else ""
+    if difference:
+        print(f"error: other commands than in {arguments.expect}: {difference}", file=sys.stderr)
+    elif expected is not None:
+        print(f"the {len(expected)} commands of {arguments.expect}")
+    for text in result.lost:
+        print(f"error: lost: {text}", file=sys.stderr)
+    return DIFFERENT if difference else DAMAGED if result.lost else 0
+
+
+def _print_result(result: Replay) -> None:
+    for command in result.commands:
+        print(f"{command.time:10.3f} s  {command.point}  ({command.reason}{'' if command.feasible else ', not feasible'}): "
+              f"{command.detail}")
+    if result.frames:
+        count = len(result.frames)
+        print(f"{count} frames of {result.duration:.1f} s in {result.wall_time:.1f} s: {count / result.wall_time:.1f} per "
+              f"second, {100 * result.missed:.2f} % longer than their deadline here")
+    if result.reports:
+        print(f"recorded: {result.reports} reports, {100 * result.reports_missed / result.reports:.2f} % of a missed deadline")
+    if result.mean_iou == result.mean_iou:
+        print(f"mean IoU against truth: {100 * result.mean_iou:.4f} %")
+    for note in result.notes:
+        print(f"note: {note}")
+    for text, number in result.refused.items():
+        print(f"refused {number} times: {text}")
+
+
+def _run_live(arguments: argparse.Namespace) -> int:
+    if not arguments.rate > 0:
+        raise ValueError(f"--rate is {arguments.rate:g}: expected more than 0")
+    if not arguments.start_offset >= 0:
+        raise ValueError(f"--start-offset is {arguments.start_offset:g} s: expected 0 or more")
+    from dynamic_perception.replay.player import play
+
+    lost = play(arguments.bag, arguments.rate, arguments.start_offset, arguments.loop, arguments.topics)
+    for text in lost:
+        print(f"error: lost: {text}", file=sys.stderr)
+    return DAMAGED if lost else 0

@@ -25,6 +25,8 @@ class SqliteFile:
         # The index is read by one thread and the messages by another, one after the other.
         self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
         try:
+            # Or a file that is shorter than it says would not be read at all.  Nothing is written: it is open for reading.
+            self._database.execute("PRAGMA writable_schema = ON")
             self.topics = self._read_topics()
         except sqlite3.Error as error:
             self.close()
@@ -68,11 +70,17 @@ class SqliteFile:
 
     def _read_index(self) -> Iterator[tuple[int, int, str]]:
         """(time [ns], row, topic) of every message that can be reached."""
+        damaged = 0
         try:
             for row, topic, time in self._database.execute("SELECT id, topic_id, timestamp FROM messages ORDER BY id"):
-                yield time, row, self._names[topic]
+                if topic in self._names and isinstance(time, int):
+                    yield time, row, self._names[topic]
+                else:  # pages that are not there any more read as zeros
+                    damaged += 1
         except sqlite3.Error as error:
             self._lose(f"what follows the damage cannot be read: {error}")
+        if damaged:
+            self._lose(f"{damaged} messages cannot be read: their rows are damaged")
 
     def _lose(self, text: str) -> None:
         self.lost.append(f"{self._path.name}: {text}")
