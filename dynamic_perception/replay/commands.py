@@ -71,6 +71,8 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
     live.add_argument("--rate", type=float, default=1.0, help="times as fast (default: %(default)g)")
     live.add_argument("--start-offset", type=float, default=0.0, metavar="S", help="leave out the first seconds")
     live.add_argument("--loop", action="store_true", help="begin again at the end, until Ctrl-C")
+    live.add_argument("--delay", type=float, default=5.0, metavar="S",
+                      help="wait at most so long until somebody reads a topic (default: %(default)g)")
     live.add_argument("--topics", nargs="+", metavar="TOPIC", help="publish only these (default: all)")
     parser.set_defaults(run_command=run_replay)
 
@@ -129,11 +131,13 @@ def _print_result(result: Replay) -> None:
 def _run_live(arguments: argparse.Namespace) -> int:
     if not arguments.rate > 0:
         raise ValueError(f"--rate is {arguments.rate:g}: expected more than 0")
-    if not arguments.start_offset >= 0:
-        raise ValueError(f"--start-offset is {arguments.start_offset:g} s: expected 0 or more")
+    for name in ("start_offset", "delay"):
+        if not getattr(arguments, name) >= 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(arguments, name):g} s: expected 0 or more")
     from dynamic_perception.replay.player import play
 
-    lost = play(arguments.bag, arguments.rate, arguments.start_offset, arguments.loop, arguments.topics)
+    lost = play(arguments.bag, arguments.rate, arguments.start_offset, arguments.loop, arguments.topics,
+                arguments.delay)
     for text in lost:
         print(f"error: lost: {text}", file=sys.stderr)
     return DAMAGED if lost else 0

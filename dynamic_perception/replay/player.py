@@ -28,6 +28,7 @@ CLOCK = "/clock"
 CLOCK_PERIOD = 0.02  # [s] of wall time between messages on /clock
 DEPTH = 10
 LAST_SENT_WITHIN = 1.0  # [s] to wait for readers to acknowledge what was sent last
+OTHERS_WITHIN = 0.5  # [s] after the first reader for the others to be found
 LONGEST_SLEEP = 0.1  # [s] until a signal is noticed
 
 
@@ -38,17 +39,17 @@ class Player(Node):
         super().__init__("player")
         self._bag = bag
         self._clock_publisher = self.create_publisher(Clock, CLOCK, DEPTH)
-        self._publishers = {topic: publisher for topic in topics if (publisher := self._advertise(topic)) is not None}
+        self._outputs = {topic: publisher for topic in topics if (publisher := self._advertise(topic)) is not None}
 
     @property
     def topics(self) -> list[str]:
         """That can be published."""
-        return list(self._publishers)
+        return list(self._outputs)
 
     def send(self, message: RawMessage) -> None:
         """Publish one message; one that cannot be read is left out, with a warning."""
         try:
-            self._publishers[message.topic].publish(self._bag.decoder(message.topic).to_current(message.data))
+            self._outputs[message.topic].publish(self._bag.decoder(message.topic).to_current(message.data))
         except ValueError as error:
             self.get_logger().warning(f"'{message.topic}': {error}", throttle_duration_sec=10.0)
 
@@ -59,11 +60,15 @@ class Player(Node):
 
     def is_latched(self, topic: str) -> bool:
         """Whether its newest message is for readers that come later."""
-        return self._publishers[topic].qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        return self._outputs[topic].qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+
+    def has_reader(self) -> bool:
+        """Whether somebody reads one of the topics."""
+        return any(publisher.get_subscription_count() for publisher in self._outputs.values())
 
     def wait_until_sent(self) -> None:
         """Until readers have what was sent last, but not long."""
-        for publisher in self._publishers.values():
+        for publisher in self._outputs.values():
             publisher.wait_for_all_acked(rclpy.duration.Duration(seconds=LAST_SENT_WITHIN))
 
     def _advertise(self, topic: str) -> Publisher | None:
@@ -78,7 +83,7 @@ class Player(Node):
 
 
 def play(path: Path, rate: float, start_offset: float = 0.0, loop: bool = False,
-         topics: Sequence[str] | None = None) -> list[str]:
+         topics: Sequence[str] | None = None, delay: float = 0.0) -> list[str]:
     """Play a bag to its end, or until SIGINT or SIGTERM; what of it cannot be read, in sentences.
 
     Args:
@@ -87,6 +92,7 @@ def play(path: Path, rate: float, start_offset: float = 0.0, loop: bool = False,
         start_offset: [s] to leave out; the newest latched messages from before are sent all the same.
         loop: begin again at the end.
         topics: to publish; None: all.
+        delay: [s] to wait at most until somebody reads a topic; /clock stands still meanwhile.
 
     Raises:
         ValueError: the bag cannot be read, or has not what is asked for.
@@ -103,6 +109,7 @@ def play(path: Path, rate: float, start_offset: float = 0.0, loop: bool = False,
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:
             player = Player(bag, chosen)
+            _wait(player, start, delay, stopping)
             while not stopping:
                 _play_once(player, bag, start, rate, stopping)
                 if not loop:
@@ -112,6 +119,16 @@ def play(path: Path, rate: float, start_offset: float = 0.0, loop: bool = False,
         finally:
             rclpy.try_shutdown()
         return list(dict.fromkeys(bag.lost))
+
+
+def _wait(player: Player, start: int, delay: float, stopping: list[int]) -> None:
+    end = time.monotonic() + delay
+    found = False
+    while not stopping and time.monotonic() < end:
+        player.send_clock(start)
+        time.sleep(CLOCK_PERIOD)
+        if not found and player.has_reader():
+            found, end = True, min(end, time.monotonic() + OTHERS_WITHIN)
 
 
 def _play_once(player: Player, bag: Bag, start: int, rate: float, stopping: list[int]) -> None:

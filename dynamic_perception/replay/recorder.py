@@ -45,7 +45,7 @@ class Recorder(Node):
         super().__init__("recorder", namespace=namespace, **options)
         self._writer = writer
         self._wanted = [self.resolve_topic_name(topic) for topic in topics]
-        self._entities: dict[str, Any] = {}
+        self._recorded: dict[str, Any] = {}
         self._refused: set[str] = set()
         self._numbers: dict[tuple[str, bytes], int] = {}
         self.lost: Counter[str] = Counter()
@@ -54,17 +54,17 @@ class Recorder(Node):
     @property
     def recorded_topics(self) -> list[str]:
         """Topics that somebody publishes."""
-        return list(self._entities)
+        return list(self._recorded)
 
     @property
     def missing_topics(self) -> list[str]:
         """Topics that nobody has published so far."""
-        return [topic for topic in self._wanted if topic not in self._entities]
+        return [topic for topic in self._wanted if topic not in self._recorded]
 
     def follow_publishers(self) -> None:
         """Look who publishes now; to be called again and again."""
         for topic in self._wanted:
-            if topic not in self._entities and topic not in self._refused:
+            if topic not in self._recorded and topic not in self._refused:
                 publishers = self.get_publishers_info_by_topic(topic)
                 if publishers:
                     self._subscribe(topic, publishers)
@@ -85,7 +85,7 @@ class Recorder(Node):
             received = information["received_timestamp"] or time.time_ns()
             self._writer.offer(topic, received, information["source_timestamp"] or received, data)
 
-        self._entities[topic] = self.create_subscription(kind, topic, on_message, _reader_qos(publishers), raw=True)
+        self._recorded[topic] = self.create_subscription(kind, topic, on_message, _reader_qos(publishers), raw=True)
         self.get_logger().info(f"recording '{topic}' ({msgtype})")
 
     def _count_lost(self, topic: str, information: Any) -> None:
