@@ -7,9 +7,9 @@ The camera node (synthetic, 640x480 bgr8 at 30 Hz), the perception node, and in 
 recorder alternate, so that a machine that gets slower meanwhile does not decide.
 
 Definitions, so that nobody can misread them:
-    lost_messages                   frames and reports that were published while the recorder listened and are not in the bag:
-                                    frames by their stamps against the reports of perception, which also hears them, and by the
-                                    gaps in the numbers that DDS gives them; dropped ones included
+    lost_messages                   messages that were published while the recorder listened and are not in the bag, by
+                                    the gaps in the numbers that DDS gives them, those that were dropped included; or, if
+                                    that is more, frames that perception reported and that are not in the bag
     perception_latency_over_without median end-to-end duration in the reports, with the recorder over without
 """
 
@@ -49,7 +49,8 @@ COMMAND = "import sys; from dynamic_perception.cli import main; sys.exit(main(sy
 def main() -> None:
     """Measure, print a table for people, and one JSON object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--duration", type=float, default=60.0, metavar="S", help="with the recorder, and without (default: 60)")
+    parser.add_argument("--duration", type=float, default=60.0, metavar="S",
+                        help="with the recorder, and without (default: 60)")
     parser.add_argument("--bundle", default="group_cnn_cifar10", help="(default: %(default)s)")
     arguments = parser.parse_args()
     bundle = read_bundle(find_bundle(arguments.bundle))
@@ -138,8 +139,9 @@ def stamp_of(message: object) -> int:
 
 def node_program(name: str, **parameters: object) -> list[str]:
     """Command of a node."""
-    program = [str(Path(sys.prefix) / "lib" / "dynamic_perception" / f"{name}_node"), "--ros-args", "--log-level", "warn"]
-    return program + [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
+    program = str(Path(sys.prefix) / "lib" / "dynamic_perception" / f"{name}_node")
+    options = ["--ros-args", "--log-level", "warn"]
+    return [program, *options] + [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
 
 
 def spin_until(executor: SingleThreadedExecutor, condition, what: str) -> None:

@@ -2,15 +2,17 @@
 
     .venv/bin/python benchmarks/replay.py [--frames N] [--bundle NAME] [--subnetwork NAME] [--bag FILE]
 
-Without --bag, a bag is made first: 640x480 bgr8 frames at 30 Hz with a report for each, deadlines that change, battery and
-temperature, written by the package's own writer.
+Without --bag, a bag is made first: 640x480 bgr8 frames at 30 Hz with a report for each, deadlines that change, battery
+and temperature, written by the package's own writer.
 
 Definitions, so that nobody can misread them:
-    frames_per_second       frames of the bag over the time that their replay takes, at one fixed subnetwork on one thread
+    frames_per_second       frames of the bag over the time that their replay takes, one subnetwork on one thread
     realtime_factor         duration of the bag over that time
     identical_over_10_runs  whether the manager gives the same commands, times and reasons included, in ten replays
     of_engine_rate          frames_per_second over the rate at which the engine alone runs the same subnetwork on one
-                            prepared frame, measured before and after the replay; what reading costs is missing to 1
+                            prepared frame, measured before and after the replay
+    inference_share         time inside the network over the time of the replay; what is missing to 1 is what the network
+                            waited for reading and preparing
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from dynamic_perception.nodes.image_messages import to_message
 from dynamic_perception.profiling.table_file import ProfileFile, write_table
 from dynamic_perception.replay.bag_writer import BagWriter
 from dynamic_perception.replay.testing import replay_bag
+from dynamic_perception.replay.topics import MANAGER_TOPICS
 from dynamic_perception.report.progress import progress_bar
 
 RATE = 30.0  # [Hz]
@@ -81,6 +84,7 @@ def main() -> None:
         "realtime_factor": run.duration / run.wall_time,
         "identical_over_10_runs": len({repr(replay.commands) for replay in replays}) == 1,  # NaN is not equal to itself
         "of_engine_rate": rate / alone,
+        "inference_share": sum(frame.inference_duration for frame in run.frames) / run.wall_time,
     }))
 
 
@@ -117,9 +121,7 @@ def make_bag(path: Path, frames: int, bundle: ModelBundle) -> Path:
     pictures = [random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(PICTURES)]
     element = discover_elements()[0].name
     writer = BagWriter(path, queue_bytes=2**40)
-    for name, kind in (("image", "sensor_msgs/msg/Image"), ("inference_report", "dynamic_perception/msg/InferenceReport"),
-                       ("deadline", "builtin_interfaces/msg/Duration"), ("battery_state", "sensor_msgs/msg/BatteryState"),
-                       ("temperature", "sensor_msgs/msg/Temperature")):
+    for name, kind in {"image": "sensor_msgs/msg/Image", **MANAGER_TOPICS}.items():
         writer.add_topic(f"/{name}", kind, "", "")
 
     def add(topic: str, message: object, moment: int) -> None:

@@ -131,9 +131,10 @@ def noise(seed: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
 
 
-def make_drive(frames: int = 60, rate: float = 30.0, deadlines: Iterable[tuple[float, float]] = ((0.51, 0.020), (1.2, 0.0)),
+def make_drive(frames: int = 60, rate: float = 30.0,
+               deadlines: Iterable[tuple[float, float]] = ((0.51, 0.020), (1.2, 0.0)),
                changed: Mapping[str, str] | None = None) -> BagMaker:
-    """Frames with reports, a deadline that gets tight and is lifted again, a falling battery, a constant temperature."""
+    """Frames with reports, a deadline that gets tight and is lifted again, a falling battery, an even temperature."""
     bag = BagMaker(changed)
     for number in range(frames):
         time = number / rate

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bags import BagMaker, make_drive, noise
-from builtin_interfaces.msg import Duration
 from conftest import STOP_TIMEOUT, NodeProcess, wait_for
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, Temperature
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from dynamic_perception.msg import InferenceReport, OperatingPoint, OperatingPointCommand
@@ -64,7 +63,7 @@ def robot(ros_node, spin_until):
             for _ in range(count):
                 header = Header(frame_id=str(self.sent))
                 self.images.publish(to_message(noise(self.sent, (120, 160)), "bgr8", header))
-                self.reports.publish(InferenceReport(header=header, subnetwork="50%", inference_duration=1e-3 * self.sent))
+                self.reports.publish(InferenceReport(header=header, inference_duration=1e-3 * self.sent))
                 self.sent += 1
                 end = time.monotonic() + 0.02
                 spin_until(lambda: time.monotonic() > end, "a fiftieth of a second")
@@ -128,7 +127,7 @@ def test_after_sigkill_all_but_the_last_second_is_there(start_command, namespace
     assert len(reports) >= 20 and reports == [str(number) for number in range(len(reports))]
 
 
-def test_a_recording_ends_by_itself_after_its_duration_and_says_what_nobody_published(start_command, namespace, tmp_path):
+def test_a_recording_ends_after_its_duration_and_says_what_nobody_published(start_command, namespace, tmp_path):
     path = tmp_path / "run.mcap"
     recorder = start_command("record", "--out", path, "--duration", "0.3", "--topics", f"{namespace}/silence")
     output, _ = recorder.communicate(timeout=20)
@@ -208,8 +207,8 @@ def test_it_loops_from_an_offset_with_what_was_latched_before_until_it_is_told_t
     maker = make_drive(60)
     maker.add_command(0.1, 5, "50%", "cpu:2")
     audience = Audience(ros_node)
-    player = start_command("replay", write_latched(maker, tmp_path / "bag.mcap"), "--live", "--start-offset", "1.5", "--loop",
-                           "--topics", "image", "operating_point/command")
+    bag = write_latched(maker, tmp_path / "bag.mcap")
+    player = start_command("replay", bag, "--live", "--start-offset", "1.5", "--loop", "--topics", "image", "operating_point/command")
 
     def begun_again():
         stamps = [m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec for _, m in audience.frames]
@@ -275,6 +274,7 @@ def test_the_manager_gives_the_commands_of_a_played_bag_that_its_replay_gives(
     finally:
         assert manager.stop() == 0
         manager.close()
-    points = list(dict.fromkeys((c.sequence, c.operating_point.subnetwork, c.operating_point.compute_element) for c in commands))
+    points = dict.fromkeys(
+        (c.sequence, c.operating_point.subnetwork, c.operating_point.compute_element) for c in commands)
     replayed = replay_bag(bag, parameters=model, frames=False).result.commands
     assert [point[1:] for point in points] == [(c.subnetwork, c.compute_element) for c in replayed]

@@ -1,9 +1,6 @@
 """Replaying a bag: the same commands every time, differences explained, frames at the commanded points."""
 
-import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +23,6 @@ from dynamic_perception.replay.offline import ReplayOptions, replay
 from dynamic_perception.replay.parameters import read_parameters
 from dynamic_perception.replay.testing import replay_bag
 from dynamic_perception.training.segmentation_score import count_confusion, mean_iou
-
-PROGRAM = [sys.executable, "-m", "dynamic_perception.cli"]
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +242,8 @@ def test_compressed_images_are_replayed(model, tmp_path):
     for number in range(3):
         data = cv2.imencode(".png", noise(number))[1].reshape(-1)
         maker.add(0.1 * number, "/camera/image/compressed", maker.new(
-            "sensor_msgs/msg/CompressedImage", header=maker.header(0.1 * number), format="bgr8; png compressed bgr8", data=data))
+            "sensor_msgs/msg/CompressedImage", header=maker.header(0.1 * number), data=data,
+            format="bgr8; png compressed bgr8"))
         maker.add_frame(0.1 * number + 0.01, noise(number), "/camera/raw")
     bag = maker.write_file(tmp_path / "bag")
     answers = {}
@@ -302,7 +298,7 @@ def test_a_bag_of_nothing_that_matters_is_refused_with_what_it_has(tmp_path, mod
     assert "it has /odom" in capsys.readouterr().err
 
 
-# In a user's own test --------------------------------------------------------------------------------------------------
+# In a user's own test ----------------------------------------------------------------------------------------------
 
 
 def test_five_lines_make_a_bag_a_regression_test(drive, model, tmp_path):
@@ -338,7 +334,7 @@ def test_a_damaged_bag_fails_unless_that_is_allowed(model, tmp_path):
     assert replay_bag(bag, parameters=model, frames=False, damaged=True).result.commands
 
 
-# As accurate as `evaluate` ---------------------------------------------------------------------------------------------
+# As accurate as `evaluate` -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

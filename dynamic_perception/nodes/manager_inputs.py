@@ -37,8 +37,8 @@ def give_temperature(manager: Any, time: float, message: Any) -> str:
     zone = zone_of(message)
     if manager.observe_temperature(time, zone, message.temperature):
         return ""
-    return (f"temperature of zone '{zone}' is {message.temperature:g} C: expected {COLDEST:g} to {HOTTEST:g} C, and not "
-            "exactly 0; the reading is not used")
+    return (f"temperature of zone '{zone}' is {message.temperature:g} C: expected {COLDEST:g} to {HOTTEST:g} C, and "
+            "not exactly 0; the reading is not used")
 
 
 def give_deadline(manager: Any, time: float, message: Any, *network: str) -> str:

@@ -34,7 +34,8 @@ def add_record(commands: argparse._SubParsersAction) -> None:
 def run_record(arguments: argparse.Namespace) -> int:
     """Record; exit code 1 if the file could not be written to its end."""
     if arguments.out.suffix != ".mcap":
-        raise ValueError(f"--out is {arguments.out}: expected a name that ends in .mcap, by which ros2 bag knows the format")
+        raise ValueError(f"--out is {arguments.out}: expected a name that ends in .mcap, by which ros2 bag knows the "
+                         "format")
     if arguments.duration is not None and not arguments.duration > 0:
         raise ValueError(f"--duration is {arguments.duration:g} s: expected more than 0")
     # Only now: every other command starts without ROS.
@@ -49,8 +50,8 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "replay",
         help="replay a bag through the resource manager and the network, or over DDS",
-        description="Replay a bag (.mcap, .db3, or a folder of ros2 bag) without DDS and as fast as this machine allows: "
-        "what the resource manager heard gives its commands again, and every frame runs at the point that is commanded "
+        description="Replay a bag (.mcap, .db3, or a folder of ros2 bag) without DDS and as fast as this machine allows. "
+        "What the resource manager heard gives its commands again, and every frame runs at the point that is commanded "
         "at its time. The same bag gives the same commands every time. Exit code 1: other commands than expected; "
         "3: the bag is damaged, and what can be read was used.",
     )
@@ -67,7 +68,8 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
     settings.add_argument("--expect", type=Path, metavar="FILE.yaml", help="fail at the first command that differs")
     settings.add_argument("--write-expected", type=Path, metavar="FILE.yaml", help="write the commands to such a file")
     live = parser.add_argument_group("over DDS")
-    live.add_argument("--live", action="store_true", help="publish the bag's messages and /clock, for nodes with use_sim_time")
+    live.add_argument("--live", action="store_true",
+                      help="publish the bag's messages and /clock, for nodes with use_sim_time")
     live.add_argument("--rate", type=float, default=1.0, help="times as fast (default: %(default)g)")
     live.add_argument("--start-offset", type=float, default=0.0, metavar="S", help="leave out the first seconds")
     live.add_argument("--loop", action="store_true", help="begin again at the end, until Ctrl-C")
@@ -112,14 +114,15 @@ def run_replay(arguments: argparse.Namespace) -> int:
 
 def _print_result(result: Replay) -> None:
     for command in result.commands:
-        print(f"{command.time:10.3f} s  {command.point}  ({command.reason}{'' if command.feasible else ', not feasible'}): "
-              f"{command.detail}")
+        reason = command.reason if command.feasible else f"{command.reason}, not feasible"
+        print(f"{command.time:10.3f} s  {command.point}  ({reason}): {command.detail}")
     if result.frames:
-        count = len(result.frames)
-        print(f"{count} frames of {result.duration:.1f} s in {result.wall_time:.1f} s: {count / result.wall_time:.1f} per "
-              f"second, {100 * result.missed:.2f} % longer than their deadline here")
+        rate = len(result.frames) / result.wall_time
+        print(f"{len(result.frames)} frames of {result.duration:.1f} s in {result.wall_time:.1f} s: {rate:.1f} per second, "
+              f"{100 * result.missed:.2f} % longer than their deadline here")
     if result.reports:
-        print(f"recorded: {result.reports} reports, {100 * result.reports_missed / result.reports:.2f} % of a missed deadline")
+        share = result.reports_missed / result.reports
+        print(f"recorded: {result.reports} reports, {100 * share:.2f} % of a missed deadline")
     if result.mean_iou == result.mean_iou:
         print(f"mean IoU against truth: {100 * result.mean_iou:.4f} %")
     for note in result.notes:

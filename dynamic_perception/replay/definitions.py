@@ -33,8 +33,7 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     f"{PACKAGE}/msg/OperatingPointCommand": ("header", "sequence", "operating_point"),
     f"{PACKAGE}/msg/OperatingPointState": ("header", "sequence", "result", "requested"),
 }
-ENCAPSULATION = 4  # bytes before a serialised message
-PADDING = 3  # bytes that may follow it
+REMEDY = "replay it with the version of this package that recorded it"
 
 Fields = Mapping[str, tuple[Any, Any]]  # name -> type, as rosbags describes it
 
@@ -139,8 +138,7 @@ class Decoder:
         missing = [field for field in now if field not in then]
         for field in missing:
             if field in NEEDED.get(msgtype, ()):
-                raise DefinitionRefused(f"the bag's {msgtype} has no field {field}, which is needed here: replay it with "
-                                        "the version of this package that recorded it")
+                raise DefinitionRefused(f"the bag's {msgtype} has no field {field}, which is needed here: {REMEDY}")
         same = list(then) == list(now)
         self.new_fields += [f"{name}.{field}" for field in missing]
         for field in now:
@@ -148,7 +146,7 @@ class Decoder:
                 if not _same_kind(then[field], now[field]):
                     raise DefinitionRefused(
                         f"{field} of the bag's {msgtype} is {_kind_name(then[field])}: expected "
-                        f"{_kind_name(now[field])}; replay it with the version of this package that recorded it")
+                        f"{_kind_name(now[field])}; {REMEDY}")
                 same &= then[field] == now[field]
                 if now[field][0] == Nodetype.NAME:
                     same &= self._is_current(current, now[field][1])
@@ -173,7 +171,8 @@ def _parse(msgtype: str, encoding: str, definition: str) -> Typestore:
         store.register(read[encoding]())
         store.get_msgdef(msgtype)
     except KeyError as error:
-        raise DefinitionRefused(f"the bag's definition of {msgtype} is not complete or of an unknown kind: {error}") from None
+        text = f"the bag's definition of {msgtype} is not complete or of an unknown kind: {error}"
+        raise DefinitionRefused(text) from None
     except (TypesysError, SerdeError) as error:
         raise DefinitionRefused(f"the bag's definition of {msgtype} cannot be read: {error}") from None
     return store
@@ -210,7 +209,8 @@ def _kind_name(field: tuple[Any, Any]) -> str:
 
 def _not_known(store: Typestore, kind: Any, detail: Any) -> Any:
     if kind == Nodetype.NAME:
-        return store.types[detail](**{name: _not_known(store, *field) for name, field in _fields(store, detail).items()})
+        fields = _fields(store, detail)
+        return store.types[detail](**{name: _not_known(store, *field) for name, field in fields.items()})
     if kind == Nodetype.BASE:
         name = detail[0]
         return math.nan if name.startswith("float") else "" if name == "string" else False if name == "bool" else 0

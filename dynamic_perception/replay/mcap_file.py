@@ -15,7 +15,7 @@ from typing import BinaryIO, Collection, Iterator, NamedTuple
 
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
-from mcap.records import Channel, Chunk, ChunkIndex, Footer, Message, MessageIndex, Schema, Statistics
+from mcap.records import Channel, Chunk, ChunkIndex, Footer, Message, Schema, Statistics
 from mcap.stream_reader import breakup_chunk
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -96,7 +96,7 @@ class McapFile:
         self._file.close()
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        """Messages of these topics in the order of their times, and of their places in the file where times are alike."""
+        """Messages of these topics in the order of their times; where times are alike, of their places in the file."""
         wanted = {channel.id for channel in self._channels.values() if channel.topic in topics}
         waiting: list[tuple[int, int, int, int, bytes]] = []  # (time, offset of the piece, place in it, channel, data)
         for piece in self._pieces:

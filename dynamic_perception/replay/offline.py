@@ -1,8 +1,7 @@
 """A bag replayed without DDS, as fast as this machine allows: messages to the manager, frames to the network.
 
-The way of a message: `_feed` (a thread) reads, decodes and gives it to `ManagerReplay`; a frame is prepared there for the
-subnetwork that is commanded at its time, by the node's own function -> a short queue -> `replay`, which runs the
-network.  So reading and preparing the next frames takes no time from the network but that of a CPU.
+The way of a message: `_feed` (a thread) reads, decodes and gives it to `ManagerReplay`; a frame is prepared there, by
+the node's own function, for the subnetwork that is commanded at its time -> a short queue -> `_run`: the network.  So reading and preparing the next frames takes no time from the network but that of a CPU.
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ class Player(Node):
         try:
             self._bag.decoder(topic)  # refuses what this version cannot say
             package, _, name = stored.msgtype.split("/")
-            return self.create_publisher(getattr(import_module(f"{package}.msg"), name), topic, _publisher_qos(stored.qos))
+            kind = getattr(import_module(f"{package}.msg"), name)
+            return self.create_publisher(kind, topic, _publisher_qos(stored.qos))
         except (ValueError, ImportError, AttributeError) as error:
             self.get_logger().error(f"'{topic}' is not published: {stored.msgtype}: {error}")
             return None

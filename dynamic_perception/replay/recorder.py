@@ -165,7 +165,8 @@ def _report(path: Path, writer: BagWriter, lost: Counter[str], missing: list[str
 
 def _describe_counts(writer: BagWriter) -> str:
     dropped = sum(writer.dropped.values())
-    return f"{sum(writer.written.values())} messages of {len(writer.written)} topics" + (f", {dropped} dropped" if dropped else "")
+    text = f"{sum(writer.written.values())} messages of {len(writer.written)} topics"
+    return f"{text}, {dropped} dropped" if dropped else text
 
 
 def _reader_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:

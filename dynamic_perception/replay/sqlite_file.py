@@ -25,7 +25,7 @@ class SqliteFile:
         # The index is read by one thread and the messages by another, one after the other.
         self._database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
         try:
-            # Or a file that is shorter than it says would not be read at all.  Nothing is written: it is open for reading.
+            # Or a file that is shorter than it says would not be read at all.  It is open for reading only.
             self._database.execute("PRAGMA writable_schema = ON")
             self.topics = self._read_topics()
         except sqlite3.Error as error:
@@ -43,7 +43,7 @@ class SqliteFile:
         self._database.close()
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        """Messages of these topics in the order of their times, and of their places in the file where times are alike."""
+        """Messages of these topics in the order of their times; where times are alike, of their places in the file."""
         unread = 0
         for time, row, topic in self._index:
             if topic in topics:

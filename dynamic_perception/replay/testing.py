@@ -47,17 +47,18 @@ class CheckedReplay:
         assert frames, f"{self.result.bag} gave no frames to judge deadlines by"
         missed = [frame for frame in frames if not frame.deadline_met]
         assert self.result.missed <= missed_at_most, (
-            f"{len(missed)} of {len(frames)} frames ({100 * self.result.missed:.2f} %) took longer than their deadline, the "
-            f"first at {missed[0].time:.3f} s with {missed[0].subnetwork} on {missed[0].compute_element}: expected at most "
-            f"{100 * missed_at_most:.2f} %")
+            f"{len(missed)} of {len(frames)} frames ({100 * self.result.missed:.2f} %) took longer than their deadline, "
+            f"the first at {missed[0].time:.3f} s with {missed[0].subnetwork} on {missed[0].compute_element}: expected at "
+            f"most {100 * missed_at_most:.2f} %")
 
     def assert_recorded_deadlines_met(self, missed_at_most: float = 0.0) -> None:
         """That at most this share [0..1] of the reports in the bag, of the robot itself, tells of a missed deadline."""
         result = self.result
         assert result.reports, f"{result.bag} holds no inference_report"
         share = result.reports_missed / result.reports
-        assert share <= missed_at_most, (f"{result.reports_missed} of {result.reports} reports ({100 * share:.2f} %) tell of "
-                                         f"a missed deadline: expected at most {100 * missed_at_most:.2f} %")
+        assert share <= missed_at_most, (
+            f"{result.reports_missed} of {result.reports} reports ({100 * share:.2f} %) tell of a missed deadline: expected "
+            f"at most {100 * missed_at_most:.2f} %")
 
     def assert_points_within(self, subnetworks: Collection[str] | None = None, elements: Collection[str] | None = None,
                              min_accuracy: float = 0.0, feasible: bool = False) -> None:
@@ -77,7 +78,8 @@ class CheckedReplay:
             assert elements is None or command.compute_element in elements, (
                 f"{where}: expected one of {', '.join(elements)}")
             accuracy = self.bundle.subnetwork(command.subnetwork).accuracy
-            assert not accuracy < min_accuracy, f"{where}, of accuracy {accuracy:.3f}: expected at least {min_accuracy:.3f}"
+            assert not accuracy < min_accuracy, (
+                f"{where}, of accuracy {accuracy:.3f}: expected at least {min_accuracy:.3f}")
             assert command.feasible or not feasible, f"{where}: expected all limits to be met"
 
     def assert_commands(self, expected: str | os.PathLike) -> None:

@@ -64,12 +64,13 @@ def _find_image(topics: Mapping[str, Stored], inside: Mapping[str, Stored], aske
     if asked is not None:
         if asked not in topics or topics[asked].msgtype not in (IMAGE, COMPRESSED):
             images = [name for name, stored in topics.items() if stored.msgtype in (IMAGE, COMPRESSED)]
-            raise ValueError(f"image topic is '{asked}': expected one of the bag's, {', '.join(images) or 'which has none'}")
+            raise ValueError(f"image topic is '{asked}': expected one of the bag's, "
+                             f"{', '.join(images) or 'which has none'}")
         return asked
     frames = [name for name, stored in inside.items() if stored.msgtype in (IMAGE, COMPRESSED)
               and not any(_is(name, other) for other in NO_FRAMES)]
-    named = [name for name in frames if _is(name, "image")] or [name for name in frames if _is(name, "image/compressed")]
-    return _only_one("image", named or frames, "--image-topic or --namespace")
+    raw, compressed = ([name for name in frames if _is(name, short)] for short in ("image", "image/compressed"))
+    return _only_one("image", raw or compressed or frames, "--image-topic or --namespace")
 
 
 def _is(name: str, short: str) -> bool:
