@@ -8,8 +8,8 @@ recorder alternate, so that a machine that gets slower meanwhile does not decide
 
 Definitions, so that nobody can misread them:
     lost_messages                   messages that were published while the recorder listened and are not in the bag, by
-                                    the gaps in the numbers that DDS gives them, those that were dropped included; or, if
-                                    that is more, frames that perception reported and that are not in the bag
+                                    the gaps in the numbers that DDS gives them, those that were dropped included; or,
+                                    if that is more, frames that perception reported and that are not in the bag
     perception_latency_over_without median end-to-end duration in the reports, with the recorder over without
 """
 

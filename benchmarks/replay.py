@@ -11,8 +11,8 @@ Definitions, so that nobody can misread them:
     identical_over_10_runs  whether the manager gives the same commands, times and reasons included, in ten replays
     of_engine_rate          frames_per_second over the rate at which the engine alone runs the same subnetwork on one
                             prepared frame, measured before and after the replay
-    inference_share         time inside the network over the time of the replay; what is missing to 1 is what the network
-                            waited for reading and preparing
+    inference_share         time inside the network over the time of the replay; what is missing to 1 is what the
+                            network waited for reading and preparing
 """
 
 from __future__ import annotations

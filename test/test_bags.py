@@ -150,6 +150,14 @@ def test_a_folder_whose_recording_did_not_end_is_read_and_said_to_be_so(drive, t
     assert len(lost) == 1 and "did not end properly" in lost[0]
 
 
+def test_a_folder_with_damaged_metadata_is_read_by_its_files(drive, tmp_path):
+    folder = drive.write(tmp_path / "bag")
+    (folder / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
+    messages, lost = read_all(folder)
+    assert len(messages) == len(drive.messages)
+    assert len(lost) == 1 and "metadata.yaml is damaged" in lost[0]
+
+
 def test_a_message_that_does_not_fit_its_definition_is_counted_and_left_out(drive, tmp_path):
     maker = make_drive(3)
     time, topic, kind, data = next(message for message in maker.messages if message[2] == REPORT)

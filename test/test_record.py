@@ -208,7 +208,8 @@ def test_it_loops_from_an_offset_with_what_was_latched_before_until_it_is_told_t
     maker.add_command(0.1, 5, "50%", "cpu:2")
     audience = Audience(ros_node)
     bag = write_latched(maker, tmp_path / "bag.mcap")
-    player = start_command("replay", bag, "--live", "--start-offset", "1.5", "--loop", "--topics", "image", "operating_point/command")
+    player = start_command("replay", bag, "--live", "--start-offset", "1.5", "--loop", "--topics", "image",
+                           "operating_point/command")
 
     def begun_again():
         stamps = [m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec for _, m in audience.frames]

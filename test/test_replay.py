@@ -283,6 +283,15 @@ def test_a_damaged_bag_is_used_as_far_as_it_goes_and_ends_with_code_3(model, tmp
     assert "startup" in output.out and "lost: bag.mcap: it was not closed or is damaged" in output.err
 
 
+def test_messages_that_fit_no_definition_are_a_loss(model, tmp_path, capsys):
+    from rosbags.rosbag2 import StoragePlugin
+    from test_bags import as_humble, without
+
+    maker = make_drive(3, changed=without("InferenceReport", "inference_duration", "energy"))
+    assert main(arguments(as_humble(maker.write_file(tmp_path / "bag", StoragePlugin.SQLITE3)), model)) == 3
+    assert "lost: 3 messages: /inference_report: " in capsys.readouterr().err
+
+
 def test_fields_that_are_not_known_are_said(model, tmp_path, capsys):
     from test_bags import without
 

@@ -101,14 +101,11 @@ class Bag:
             raise ValueError(f"there is no bag at {self.path}")
         if not self.path.is_dir():
             return [self._open_file(self.path)]
-        if not (self.path / METADATA).exists():
-            files = sorted(file for ending in FILES for file in self.path.glob(f"*{ending}"))
-            self._own_lost.append(f"{self.path.name} has no {METADATA}: its recording did not end properly")
-        else:
-            information = self._read_metadata()
-            if information.get("compression_format"):
-                return [CompressedBag(self.path)]
-            files = [self.path / Path(name).name for name in information.get("relative_file_paths") or ()]
+        information = self._read_metadata()
+        if information.get("compression_format"):
+            return [CompressedBag(self.path)]
+        files = [self.path / Path(name).name for name in information.get("relative_file_paths") or ()] or sorted(
+            file for ending in FILES for file in self.path.glob(f"*{ending}"))
         parts = []
         for file in files:
             try:
@@ -125,11 +122,14 @@ class Bag:
         return FILES[file.suffix](file)
 
     def _read_metadata(self) -> dict[str, Any]:
+        """What the folder says of itself; nothing, and a loss is stated, if it does not."""
         try:
-            return yaml.safe_load((self.path / METADATA).read_text())["rosbag2_bagfile_information"]
-        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.path / METADATA} is damaged ({error}): without the file, what the folder holds is "
-                             "read all the same") from None
+            return dict(yaml.safe_load((self.path / METADATA).read_text())["rosbag2_bagfile_information"])
+        except FileNotFoundError:
+            self._own_lost.append(f"{self.path.name} has no {METADATA}: its recording did not end properly")
+        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            self._own_lost.append(f"{METADATA} is damaged ({error}): all files of the folder are read")
+        return {}
 
 
 class CompressedBag:

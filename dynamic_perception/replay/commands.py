@@ -50,8 +50,8 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "replay",
         help="replay a bag through the resource manager and the network, or over DDS",
-        description="Replay a bag (.mcap, .db3, or a folder of ros2 bag) without DDS and as fast as this machine allows. "
-        "What the resource manager heard gives its commands again, and every frame runs at the point that is commanded "
+        description="Replay a bag (.mcap, .db3, or a folder of ros2 bag) without DDS and as fast as this machine allows. What "
+        "the resource manager heard gives its commands again, and every frame runs at the point that is commanded "
         "at its time. The same bag gives the same commands every time. Exit code 1: other commands than expected; "
         "3: the bag is damaged, and what can be read was used.",
     )
@@ -118,8 +118,8 @@ def _print_result(result: Replay) -> None:
         print(f"{command.time:10.3f} s  {command.point}  ({reason}): {command.detail}")
     if result.frames:
         rate = len(result.frames) / result.wall_time
-        print(f"{len(result.frames)} frames of {result.duration:.1f} s in {result.wall_time:.1f} s: {rate:.1f} per second, "
-              f"{100 * result.missed:.2f} % longer than their deadline here")
+        print(f"{len(result.frames)} frames of {result.duration:.1f} s in {result.wall_time:.1f} s: {rate:.1f} per "
+              f"second, {100 * result.missed:.2f} % longer than their deadline here")
     if result.reports:
         share = result.reports_missed / result.reports
         print(f"recorded: {result.reports} reports, {100 * share:.2f} % of a missed deadline")

@@ -1,7 +1,8 @@
 """A bag replayed without DDS, as fast as this machine allows: messages to the manager, frames to the network.
 
 The way of a message: `_feed` (a thread) reads, decodes and gives it to `ManagerReplay`; a frame is prepared there, by
-the node's own function, for the subnetwork that is commanded at its time -> a short queue -> `_run`: the network.  So reading and preparing the next frames takes no time from the network but that of a CPU.
+the node's own function, for the subnetwork that is commanded at its time -> a short queue -> `_run`: the network.
+So reading and preparing the next frames takes no time from the network but that of a CPU.
 """
 
 from __future__ import annotations
@@ -211,8 +212,7 @@ class _Run:
         result.mean_iou = score.mean_iou
         result.notes += [f"{count} frames were commanded to {element}, which this machine has not: they ran on "
                          f"{self._start_element().name}" for element, count in self._substituted.items()]
-        result.lost = self._bag.lost
-        result.refused += Counter(self._bag.refused)
+        result.lost = self._bag.lost + [f"{count} messages: {text}" for text, count in self._bag.refused.items()]
         if self._manager is not None:
             result.commands, result.recorded = self._manager.commands, self._manager.recorded
             result.inputs_at = self._manager.inputs_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections import Counter
 from importlib import import_module
@@ -115,6 +116,9 @@ def record(path: Path, topics: Sequence[str], namespace: str = "", duration: flo
         writer = BagWriter(path, compression)
         try:
             lost, missing = _record_into(writer, topics, namespace, duration, stopping)
+        except ValueError:
+            path.unlink()  # there is nothing in it
+            raise
         finally:
             writer.close()
     finally:
@@ -158,7 +162,7 @@ def _report(path: Path, writer: BagWriter, lost: Counter[str], missing: list[str
     if missing:
         print(f"  nobody published {', '.join(missing)}")
     if writer.failure:
-        print(f"error: {path} is not complete: {writer.failure}")
+        print(f"error: {path} is not complete: {writer.failure}", file=sys.stderr)
         return 1
     return 0
 

@@ -47,9 +47,9 @@ class CheckedReplay:
         assert frames, f"{self.result.bag} gave no frames to judge deadlines by"
         missed = [frame for frame in frames if not frame.deadline_met]
         assert self.result.missed <= missed_at_most, (
-            f"{len(missed)} of {len(frames)} frames ({100 * self.result.missed:.2f} %) took longer than their deadline, "
-            f"the first at {missed[0].time:.3f} s with {missed[0].subnetwork} on {missed[0].compute_element}: expected at "
-            f"most {100 * missed_at_most:.2f} %")
+            f"{len(missed)} of {len(frames)} frames ({100 * self.result.missed:.2f} %) took longer than their "
+            f"deadline, the first at {missed[0].time:.3f} s with {missed[0].subnetwork} on {missed[0].compute_element}: "
+            f"expected at most {100 * missed_at_most:.2f} %")
 
     def assert_recorded_deadlines_met(self, missed_at_most: float = 0.0) -> None:
         """That at most this share [0..1] of the reports in the bag, of the robot itself, tells of a missed deadline."""
@@ -57,8 +57,8 @@ class CheckedReplay:
         assert result.reports, f"{result.bag} holds no inference_report"
         share = result.reports_missed / result.reports
         assert share <= missed_at_most, (
-            f"{result.reports_missed} of {result.reports} reports ({100 * share:.2f} %) tell of a missed deadline: expected "
-            f"at most {100 * missed_at_most:.2f} %")
+            f"{result.reports_missed} of {result.reports} reports ({100 * share:.2f} %) tell of a missed deadline: "
+            f"expected at most {100 * missed_at_most:.2f} %")
 
     def assert_points_within(self, subnetworks: Collection[str] | None = None, elements: Collection[str] | None = None,
                              min_accuracy: float = 0.0, feasible: bool = False) -> None:
