@@ -48,8 +48,8 @@ class CheckedReplay:
         missed = [frame for frame in frames if not frame.deadline_met]
         assert self.result.missed <= missed_at_most, (
             f"{len(missed)} of {len(frames)} frames ({100 * self.result.missed:.2f} %) took longer than their "
-            f"deadline, the first at {missed[0].time:.3f} s with {missed[0].subnetwork} on {missed[0].compute_element}: "
-            f"expected at most {100 * missed_at_most:.2f} %")
+            f"deadline, the first at {missed[0].time:.3f} s with {missed[0].subnetwork} on "
+            f"{missed[0].compute_element}: expected at most {100 * missed_at_most:.2f} %")
 
     def assert_recorded_deadlines_met(self, missed_at_most: float = 0.0) -> None:
         """That at most this share [0..1] of the reports in the bag, of the robot itself, tells of a missed deadline."""
