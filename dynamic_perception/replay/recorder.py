@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -27,6 +28,7 @@ DEFAULT_TOPICS = ("image", "image/compressed", "inference_report", "operating_po
                   "battery_state", "temperature", "power", "deadline", "target", "classification")
 POLL_PERIOD = 0.2  # [s] how soon a new publisher is noticed
 STATUS_PERIOD = 1.0  # [s]
+NICENESS = 10  # that is added: where CPUs are short, perception goes first, and the queues of DDS and writer bridge it
 DEPTH = 100  # messages that may arrive while another one is taken
 
 
@@ -111,6 +113,7 @@ def record(path: Path, topics: Sequence[str], namespace: str = "", duration: flo
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: stopping.append(received))
+    os.nice(NICENESS)  # before DDS starts its threads, which inherit it
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         writer = BagWriter(path, compression)
