@@ -143,6 +143,14 @@ def test_a_recording_never_replaces_another_one(start_command, namespace, tmp_pa
     assert path.read_text() == "precious"
 
 
+@pytest.mark.parametrize("options", [["--topics", "im age"], ["--namespace", "1st robot"]])
+def test_a_name_that_cannot_be_is_refused_before_there_is_a_file(start_command, tmp_path, options):
+    path = tmp_path / "run.mcap"
+    recorder = start_command("record", "--out", path, *options)
+    output, _ = recorder.communicate(timeout=20)
+    assert recorder.returncode == 2 and "no valid name" in output and not path.exists(), output
+
+
 def test_a_writer_that_is_too_slow_drops_and_counts_and_never_blocks(tmp_path):
     writer = BagWriter(tmp_path / "run.mcap", queue_bytes=1000)
     writer.add_topic("/image", "sensor_msgs/msg/Image", "", "")

@@ -13,11 +13,13 @@ from typing import Any, Sequence
 
 import rclpy
 import yaml
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.topic_endpoint_info import TopicEndpointInfo
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from rich.console import Console
 
 from dynamic_perception.replay.bag_writer import BagWriter
@@ -110,6 +112,7 @@ def record(path: Path, topics: Sequence[str], namespace: str = "", duration: flo
     Raises:
         ValueError, OSError: the bag cannot be written, or a name is wrong; nothing was recorded.
     """
+    _check_names(topics, namespace)
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: stopping.append(received))
@@ -119,9 +122,6 @@ def record(path: Path, topics: Sequence[str], namespace: str = "", duration: flo
         writer = BagWriter(path, compression)
         try:
             lost, missing = _record_into(writer, topics, namespace, duration, stopping)
-        except ValueError:
-            path.unlink()  # there is nothing in it
-            raise
         finally:
             writer.close()
     finally:
@@ -129,13 +129,18 @@ def record(path: Path, topics: Sequence[str], namespace: str = "", duration: flo
     return _report(path, writer, lost, missing)
 
 
+def _check_names(topics: Sequence[str], namespace: str) -> None:
+    try:
+        for topic in topics:
+            validate_full_topic_name(expand_topic_name(topic, "recorder", "/" + namespace.strip("/")))
+    except (ValueError, rclpy.exceptions.NameValidationException) as error:
+        raise ValueError(f"a topic or the namespace has no valid name: {error}") from None
+
+
 def _record_into(writer: BagWriter, topics: Sequence[str], namespace: str, duration: float | None,
                  stopping: list[int]) -> tuple[Counter[str], list[str]]:
     """What was lost on the way, and which topics nobody published."""
-    try:
-        recorder = Recorder(topics, writer, namespace)
-    except (rclpy.exceptions.InvalidTopicNameException, rclpy.exceptions.InvalidNamespaceException) as error:
-        raise ValueError(f"a topic or the namespace has no valid name: {error}") from None
+    recorder = Recorder(topics, writer, namespace)
     executor = SingleThreadedExecutor()
     executor.add_node(recorder)
     recorder.create_timer(POLL_PERIOD, recorder.follow_publishers)
