@@ -50,7 +50,7 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "replay",
         help="replay a bag through the resource manager and the network, or over DDS",
-        description="Replay a bag (.mcap, .db3, or a folder of ros2 bag) without DDS and as fast as this machine allows. "
+        description="Replay a bag (.mcap, .db3, or a folder of ros2 bag) without DDS and as fast as the machine allows. "
         "What the resource manager heard gives its commands again, and every frame runs at the point that is commanded "
         "at its time. The same bag gives the same commands every time. Exit code 1: other commands than expected; "
         "3: the bag is damaged, and what can be read was used.",

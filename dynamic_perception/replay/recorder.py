@@ -13,8 +13,8 @@ from typing import Any, Sequence
 
 import rclpy
 import yaml
-from rclpy.expand_topic_name import expand_topic_name
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
