@@ -106,6 +106,7 @@ setup(
     cmdclass={"build_py": BuildWithCMake},
     install_requires=[
         "matplotlib",
+        "mcap",
         "numpy",
         "onnx",
         "onnxruntime",
@@ -125,6 +126,7 @@ setup(
         "ros-lifecycle-msgs",
         "ros-rclpy[fastrtps]~=9.1",
         "ros-rosidl-default-runtime~=1.7",
+        "ros-rosgraph-msgs",
         "ros-sensor-msgs",
         "ros-std-msgs",
         "ros-std-srvs",

@@ -12,6 +12,7 @@ from dynamic_perception.hardware.commands import add_hardware
 from dynamic_perception.networks.commands import add_import_ofa
 from dynamic_perception.profiling.commands import add_profile
 from dynamic_perception.profiling.plan_command import add_plan
+from dynamic_perception.replay.commands import add_record, add_replay
 from dynamic_perception.report.commands import add_explore, add_report
 from dynamic_perception.simulation.commands import add_simulate
 from dynamic_perception.training.commands import add_calibrate, add_evaluate, add_train
@@ -26,6 +27,8 @@ COMMANDS = (
     add_simulate,
     add_explore,
     add_report,
+    add_record,
+    add_replay,
     add_train,
     add_evaluate,
     add_calibrate,

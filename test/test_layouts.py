@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from bags import make_typestore
+from bags import make_store
 
 ROOT = Path(__file__).parents[1]
 FOXGLOVE = json.loads((ROOT / "config" / "foxglove" / "layout.json").read_text())
@@ -25,7 +25,7 @@ def split_topic(path: str, separator: str) -> tuple[str, list[str]]:
 
 def type_of(topic: str, fields: list[str]) -> str:
     """What the last of nested fields is."""
-    definitions = make_typestore().fielddefs
+    definitions = make_store().fielddefs
     kind = TOPICS[topic]
     for name in fields:
         of_message = dict(definitions[kind][1])

@@ -39,7 +39,7 @@ PYPI_NAMES = {
     "python3-rich": {"rich"},
     "python3-yaml": {"pyyaml"},
 }
-ONLY_ON_PYPI = {"onnx", "pymoo", "safetensors"}
+ONLY_ON_PYPI = {"mcap", "onnx", "plotly", "pymoo", "rosbags", "safetensors"}
 ONLY_ON_ROBOTS = {"launch", "launch_ros"}
 
 

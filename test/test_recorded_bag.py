@@ -67,10 +67,8 @@ def test_a_file_and_its_folder_are_the_same_bag(tmp_path):
 def test_two_networks_are_two_runs_that_share_sensors_and_deadline(tmp_path):
     def second(bag):
         for number in range(5):
-            bag.write("/robot/signs/inference_report", "dynamic_perception/msg/InferenceReport", 1.0 + number,
-                      stamp=0.99 + number, sequence=0, subnetwork="50%", compute_element="cpu:1", age_at_start=0.0,
-                      preprocess_duration=0.0, inference_duration=0.004, postprocess_duration=0.0,
-                      end_to_end_duration=0.01, energy=0.5, deadline_met=True, skipped_frames=0)
+            bag.add_report(0.99 + number, "50%", "cpu:1", 0.004, overhead=0.006, topic="/robot/signs/inference_report",
+                           energy=0.5)
     road, signs = read_bag(write_run(tmp_path / "run", prefix="/robot/road/", more=second)).runs
     assert (road.title, signs.title) == ("with the manager, robot/road", "recorded, robot/signs")
     assert len(road.frames) == 60 and len(signs.frames) == 5
@@ -88,6 +86,16 @@ def test_a_damaged_file_is_refused_by_the_command(tmp_path, capsys):
     (tmp_path / "run.mcap").write_bytes(b"\x89MCAP0\r\nnothing more")
     assert main(["report", str(tmp_path / "run.mcap"), "--out", str(tmp_path / "out")]) == 2
     assert "run.mcap" in capsys.readouterr().err
+
+
+def test_what_is_left_of_a_damaged_bag_is_shown_and_the_loss_is_told(tmp_path):
+    folder = write_run(tmp_path / "run", with_images=True)
+    whole = read_bag(folder)
+    (folder / "metadata.yaml").unlink()  # the recorder was killed
+    damaged = read_bag(folder)
+    assert to_plain(damaged.runs[0]) == to_plain(whole.runs[0])
+    assert "damage of the bag" not in whole.sources
+    assert damaged.sources["damage of the bag"].startswith("run has no metadata.yaml")
 
 
 def test_the_command_makes_a_page_of_a_bag_and_its_table(tmp_path, capsys):

@@ -16,6 +16,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from dynamic_perception.engines.scaling import scale_image
 
 JPEG_START = b"\xff\xd8"
 EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # OpenCV turns a picture as its tag says; these exchange its sides
@@ -88,6 +89,45 @@ ENCODINGS: dict[str, Encoding] = {
     **{f"bayer_{pattern}{8 * size}": Encoding(1, code, sample_bytes=size, scale_first=False, smallest=3)
        for size in (1, 2) for pattern, code in _BAYER.items()},
 }
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """A frame as a network takes it, and what is left of the frame itself.
+
+    Attributes:
+        image: RGB, uint8 [H, W, 3] of the network's input size, C-contiguous.
+        size: height and width [pixel] of the frame.
+        pixels: of the frame, uint8; smaller than it if a JPEG was decoded no larger than needed.
+        to_rgb: OpenCV code that makes `pixels` RGB; None: they are.
+    """
+
+    image: np.ndarray
+    size: tuple[int, int]
+    pixels: np.ndarray
+    to_rgb: int | None
+
+
+def prepare_frame(message: Image | CompressedImage, wanted: tuple[int, int], whole: bool = False) -> PreparedFrame:
+    """A frame for a network: decoded, scaled, and what is left of it converted to RGB.
+
+    Args:
+        message: told apart by its fields, so that a message out of a bag will do.
+        wanted: height and width [pixel] of the network's input.
+        whole: whether `pixels` are wanted at the frame's own size.
+
+    Raises:
+        ImageRefused: it cannot be decoded.
+    """
+    if hasattr(message, "format"):
+        pixels, to_rgb = decode_compressed(message, None if whole else wanted)
+        size = compressed_size(message) or pixels.shape[:2]
+    else:
+        pixels, to_rgb = decode_image(message)
+        size = pixels.shape[:2]
+    image = scale_image(pixels, wanted)
+    image = np.ascontiguousarray(image if to_rgb is None else cv2.cvtColor(image, to_rgb))
+    return PreparedFrame(image, size, pixels, to_rgb)
 
 
 def decode_image(message: Image) -> tuple[np.ndarray, int | None]:

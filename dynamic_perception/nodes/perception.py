@@ -17,15 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from builtin_interfaces.msg import Duration as DurationMessage
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.engine import Engine, NotReady
-from dynamic_perception.engines.scaling import scale_image
 from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine
 from dynamic_perception.hardware.clocks import ClockControl, FrequencyRange
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
@@ -42,7 +39,7 @@ from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.classification_output import ClassificationOutput
 from dynamic_perception.nodes.failed_points import FailedPoints
 from dynamic_perception.nodes.image_input import ImageInput
-from dynamic_perception.nodes.image_messages import ImageRefused, compressed_size, decode_compressed, decode_image
+from dynamic_perception.nodes.image_messages import ImageRefused, prepare_frame
 from dynamic_perception.nodes.managed_node import ManagedNode, run
 from dynamic_perception.nodes.segmentation_output import SegmentationOutput
 from dynamic_perception.profiling.table_choice import find_table
@@ -392,18 +389,10 @@ class PerceptionNode(ManagedNode):
         """One frame, from message to answer and report."""
         started = time.monotonic()
         age, point = self._age(message), self._in_force
-        wanted = self._bundle.input_size(point.subnetwork)
-        if isinstance(message, CompressedImage):
-            pixels, to_rgb = decode_compressed(message, None if self._output.draws else wanted)
-            size = compressed_size(message) or pixels.shape[:2]
-        else:
-            pixels, to_rgb = decode_image(message)
-            size = pixels.shape[:2]
-        image = scale_image(pixels, wanted)
-        image = np.ascontiguousarray(image if to_rgb is None else cv2.cvtColor(image, to_rgb))
+        frame = prepare_frame(message, self._bundle.input_size(point.subnetwork), whole=self._output.draws)
         prepared = time.monotonic()
         try:
-            answer = self._engine.run(image)
+            answer = self._engine.run(frame.image)
         except Exception as error:  # every library has exceptions of its own
             if (point.subnetwork, point.element) == (self._fallback.subnetwork, self._fallback.element):
                 raise
@@ -411,7 +400,7 @@ class PerceptionNode(ManagedNode):
             return self._process(message, skipped)
         inferred = time.monotonic()
         self._failed.forget((point.subnetwork, point.element.name))
-        self._output.publish(message.header, answer, size, pixels, to_rgb)
+        self._output.publish(message.header, answer, frame.size, frame.pixels, frame.to_rgb)
         ended = time.monotonic()
         end_to_end = ended - started + (0.0 if math.isnan(age) else age)
         met = self._deadline == 0 or end_to_end <= self._deadline

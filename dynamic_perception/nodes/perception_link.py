@@ -10,7 +10,6 @@ import math
 from typing import Any, Callable
 
 from builtin_interfaces.msg import Duration as DurationMessage
-from rclpy.time import Time
 
 from dynamic_perception.management.manager import Decision
 from dynamic_perception.management.operating_points import OperatingPoint as TablePoint
@@ -24,6 +23,7 @@ from dynamic_perception.msg import (
 )
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.managed_node import ManagedNode
+from dynamic_perception.nodes.manager_inputs import Answers, label
 
 ANSWER_TIMEOUT = 2.0  # [s] for the perception node to answer a command
 
@@ -35,12 +35,15 @@ class PerceptionLink:
         node: the resource manager's.
         name: the application's name, and the namespace of its topics below the node's own; "": the node's own.
         table: the operating points of its network on this machine.
+
+    Attributes:
+        decision: the newest; None: none since activation.
+        answers: which command is in force, and what the perception node says of it.
     """
 
     def __init__(self, node: ManagedNode, name: str, table: OperatingPointTable):
         self.name = name
         self.table = table
-        self.decision: Decision | None = None
         self._node = node
         self._prefix = f"{name}/" if name else ""
         self._commands = node.create_publisher(
@@ -51,7 +54,8 @@ class PerceptionLink:
 
     def start(self) -> None:
         """Forget what was before activation."""
-        self.decision, self._command, self._answer = None, None, None
+        self.decision: Decision | None = None
+        self.answers = Answers()
         self.sequence, self._sent_at = 0, -math.inf
 
     def subscribe(self, on_deadline: Callable, on_target: Callable, on_report: Callable, on_state: Callable) -> None:
@@ -81,67 +85,48 @@ class PerceptionLink:
 
     def label(self, kind: str) -> str:
         """`kind` of fault or value, with the name of the network where there are several."""
-        return f"{self.name} {kind}" if self.name else kind
+        return label(self.name, kind)
 
     def decided(self, decision: Decision) -> None:
         """Send a command if the decision is a new one."""
         self.decision = decision
-        if self._command is None or decision.changed:
+        if self.answers.command is None or decision.changed:
             self._send()
 
     def _send(self) -> None:
         decision = self.decision
         self.sequence += 1
-        self._command = OperatingPointCommand(
+        command = OperatingPointCommand(
             sequence=self.sequence,
             operating_point=_to_message(decision),
             reason=int(decision.reason),
             feasible=decision.feasible,
             detail=decision.detail,
         )
-        self._command.header.stamp = self._node.get_clock().now().to_msg()
-        self._sent_at, self._answer = self._steady(), None
-        self._commands.publish(self._command)
+        command.header.stamp = self._node.get_clock().now().to_msg()
+        self._sent_at = self._steady()
+        self.answers.expect(command)
+        self._commands.publish(command)
         self._node.get_logger().info(
             f"{self.label('command')} {self.sequence}: {decision.point}: {decision.detail}"
         )
 
     def repeat(self) -> None:
         """Send the command again, and report it if it has no answer."""
-        if self._command is None:
+        command = self.answers.command
+        if command is None:
             return
-        if self._answer is None and self._steady() - self._sent_at > ANSWER_TIMEOUT:
+        if self.answers.newest is None and self._steady() - self._sent_at > ANSWER_TIMEOUT:
             topic = self._node.resolve_topic_name(f"{self._prefix}operating_point/state")
             self._node.report_fault(
                 self.label("no answer"),
                 f"command {self.sequence} has no answer on '{topic}': is the perception node active?",
             )
-        if self.decision.feasible != self._command.feasible:
+        if self.decision.feasible != command.feasible:
             # The point stays, but what is said about it does not; at a limit's edge that may change every frame.
             self._send()
         else:
-            self._commands.publish(self._command)
-
-    def is_answered(self, message: OperatingPointState) -> bool:
-        """Take a state; whether it is news about the command in force."""
-        # A latched state may answer the same number of a manager that ran before this one.
-        if (
-            self._command is None
-            or message.sequence != self.sequence
-            or Time.from_msg(message.header.stamp) < Time.from_msg(self._command.header.stamp)
-        ):
-            return False
-        before, self._answer = self._answer, message
-        # Repeated; another result is news: a point that was applied may fail later.
-        return before is None or before.result != message.result
-
-    @property
-    def clocks(self) -> tuple[float, float]:
-        """CPU clock [Hz] that the point in force asks for, and the one that was read back; NaN: not known, not set."""
-        state = self._answer
-        if state is None or not state.requested.cpu_frequency > 0 or not state.actual.cpu_frequency > 0:
-            return math.nan, math.nan
-        return state.requested.cpu_frequency, state.actual.cpu_frequency
+            self._commands.publish(command)
 
     def _steady(self) -> float:
         return 1e-9 * self._node.steady_clock.now().nanoseconds

@@ -7,10 +7,8 @@ command to each network whose point changes, repeated every second -> the percep
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from builtin_interfaces.msg import Duration as DurationMessage
@@ -18,25 +16,32 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import BatteryState, Temperature
 
-from dynamic_perception.hardware.compute_element import platform_fingerprint
-from dynamic_perception.management.budgets import COLDEST, HOTTEST, BatteryThreshold, ThermalZone
 from dynamic_perception.management.joint import JointManager
 from dynamic_perception.management.operating_points import OperatingPointTable
-from dynamic_perception.management.settings import STALE_POLICIES, ManagerSettings
-from dynamic_perception.management.target import Objective, Target
 from dynamic_perception.msg import InferenceReport, OperatingPointState, PerformanceTarget
-from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
-from dynamic_perception.nodes.managed_node import ManagedNode, run
 from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.managed_node import ManagedNode, run
+from dynamic_perception.nodes.manager_inputs import (
+    TARGET_PARAMETERS,
+    give_battery,
+    give_deadline,
+    give_report,
+    give_state,
+    give_target,
+    give_temperature,
+    make_manager,
+    of_network,
+    read_profile,
+    read_target,
+    refusal,
+    zone_of,
+)
 from dynamic_perception.nodes.parameters import ParameterSpec
 from dynamic_perception.nodes.perception_link import PerceptionLink
-from dynamic_perception.profiling.table_choice import check_table, find_table
-from dynamic_perception.profiling.table_file import read_table
 
 COMMAND_PERIOD = 1.0  # [s] a command is repeated so often, for nodes that start later and as a sign of life
 DECISION_PERIOD = 0.2  # [s] decisions also happen without input, because inputs become stale and dwells end
 REJECTED_FOR = 30.0  # [s] a rejected point is not offered again for so long
-TARGET_PARAMETERS = ("max_latency", "max_energy", "max_power", "min_accuracy", "min_rate", "objective")
 NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 OF_A_NETWORK = ("model", "profile", "weight", "fallback_subnetwork", "fallback_element", *TARGET_PARAMETERS)
 
@@ -69,42 +74,25 @@ class ResourceManagerNode(ManagedNode):
     def _networks(self) -> list[str]:
         return self.value("namespaces") or [""]
 
-    def _value_of(self, network: str, parameter: str) -> Any:
-        return self.value(f"{network}.{parameter}" if network else parameter)
-
     # Lifecycle -------------------------------------------------------------------------------------------------
 
     def configure(self) -> None:
         for name in self._networks():
             self._links[name] = PerceptionLink(self, name, self._read_table(name))
-        # Whatever does not fit together is refused before activation.
-        self._make_manager()
-        self._manager = None
+        self._make_manager()  # whatever does not fit together is refused before activation
 
     def _read_table(self, network: str) -> OperatingPointTable:
-        bundle = read_bundle(find_bundle(self._value_of(network, "model")))
-        path = self._table_path(network, bundle)
-        file = read_table(path)
-        forced = check_table(path, file, bundle, platform_fingerprint(), self.value("force_profile"))
+        bundle, path, table, forced = read_profile(self.value, network)
         for difference in forced:
             self.get_logger().warning(f"{path} {difference}: taken because of force_profile")
-        self.get_logger().info(f"{len(file.table)} operating points of {bundle.name} from {path}")
-        return file.table
+        self.get_logger().info(f"{len(table)} operating points of {bundle.name} from {path}")
+        return table
 
-    def _make_manager(self) -> None:
-        tables = [link.table for link in self._links.values()]
-        settings = self._read_settings(sum(float(table.power.max()) for table in tables))
-        self._manager = JointManager(settings)
-        for name, link in self._links.items():
-            fallback = self._value_of(name, "fallback_subnetwork"), self._value_of(name, "fallback_element")
-            own = replace(settings, fallback=fallback if all(fallback) else None)
-            target, weight = self._target_from_parameters(name), self._value_of(name, "weight")
-            self._manager.add_application(self._now(), name, link.table, target, weight, own)
-        if self.value("mission_duration") > 0:
-            self._manager.set_mission(self._now(), self.value("mission_duration"))
+    def _make_manager(self) -> JointManager:
+        return make_manager(self._now(), self.value, {name: link.table for name, link in self._links.items()})
 
     def activate(self) -> None:
-        self._make_manager()
+        self._manager = self._make_manager()
         for link in self._links.values():
             link.start()
             link.subscribe(self._on_deadline, self._on_target, self._on_report, self._on_state)
@@ -132,49 +120,6 @@ class ResourceManagerNode(ManagedNode):
             link.destroy()
         self._links = {}
 
-    def _table_path(self, network: str, bundle: ModelBundle) -> Path:
-        if not self._value_of(network, "profile"):
-            return find_table(bundle, platform_fingerprint())
-        path = Path(self._value_of(network, "profile")).expanduser()
-        if not path.exists():
-            raise ValueError(
-                f"no operating-point table at {path}: "
-                f"measure it with `dynamic-perception profile {self._value_of(network, 'model')}`"
-            )
-        return path
-
-    def _read_settings(self, greatest_power: float) -> ManagerSettings:
-        thresholds, caps = self.value("battery_thresholds"), self.value("battery_power_caps")
-        if len(thresholds) != len(caps):
-            raise ValueError(
-                f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}"
-            )
-        sustainable = self.value("sustainable_power") or 0.5 * greatest_power
-        zone = ThermalZone(
-            name="*",
-            sustainable_power=sustainable,
-            switch_on=self.value("thermal_switch_on_temperature"),
-            control=self.value("thermal_control_temperature"),
-            critical=self.value("thermal_critical_temperature"),
-        )
-        return ManagerSettings(
-            deadline_probability=self.value("deadline_probability"),
-            dwell=self.value("dwell"),
-            relax=tuple(filter(None, self.value("relax"))),
-            battery_capacity=self.value("battery_capacity") or math.nan,
-            battery_reserve=self.value("battery_reserve"),
-            other_load=self.value("other_load"),
-            battery=tuple(BatteryThreshold(below, max_power_fraction=cap) for below, cap in zip(thresholds, caps)),
-            thermal=(zone,),
-            **{f"{name}_timeout": self.value(f"{name}_timeout") or math.inf for name in STALE_POLICIES},
-            **{f"{name}_stale_policy": self.value(f"{name}_stale_policy") for name in STALE_POLICIES},
-        )
-
-    def _target_from_parameters(self, network: str) -> Target:
-        values = {name: self._value_of(network, name) for name in TARGET_PARAMETERS}
-        limits = {name: _limit(value) for name, value in values.items() if name != "objective"}
-        return Target(**limits, objective=Objective[values["objective"].upper()])
-
     def parameters_changed(self, parameters: list[Parameter]) -> None:
         if self._manager is None:
             return
@@ -182,12 +127,12 @@ class ResourceManagerNode(ManagedNode):
         for name in self._links:
             prefix = f"{name}." if name else ""
             if changed & {f"{prefix}{parameter}" for parameter in TARGET_PARAMETERS}:
-                self._manager.set_target(self._now(), name, self._target_from_parameters(name))
+                self._manager.set_target(self._now(), name, read_target(of_network(self.value, name)))
+        fault = ""
         if "mission_duration" in changed:
-            self._take(
-                "mission_duration", lambda: self._manager.set_mission(self._now(), self.value("mission_duration"))
-            )
-        self._decide()
+            seconds = self.value("mission_duration")
+            fault = refusal("mission_duration", lambda: self._manager.set_mission(self._now(), seconds))
+        self._heard("mission_duration", fault)
 
     # Inputs ------------------------------------------------------------------------------------------------------
 
@@ -196,68 +141,26 @@ class ResourceManagerNode(ManagedNode):
         return 1e-9 * self.get_clock().now().nanoseconds
 
     def _on_battery(self, message: BatteryState) -> None:
-        if message.present and not 0 <= message.percentage <= 1:
-            self.report_fault(
-                "battery_state",
-                f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; "
-                "the state of charge counts as unknown",
-            )
-        self._manager.observe_battery(self._now(), message.percentage, message.present)
-        self._decide()
+        self._heard("battery_state", give_battery(self._manager, self._now(), message))
 
     def _on_temperature(self, message: Temperature) -> None:
-        zone = message.header.frame_id or "unnamed"
-        if not self._manager.observe_temperature(self._now(), zone, message.temperature):
-            self.report_fault(
-                f"temperature {zone}",
-                f"temperature of zone '{zone}' is {message.temperature:g} C: expected "
-                f"{COLDEST:g} to {HOTTEST:g} C, and not exactly 0; the reading is not used",
-            )
-        self._decide()
+        self._heard(f"temperature {zone_of(message)}", give_temperature(self._manager, self._now(), message))
 
     def _on_deadline(self, link: PerceptionLink, message: DurationMessage) -> None:
-        seconds = _limit(message.sec + 1e-9 * message.nanosec)
-        self._take(link.label("deadline"), lambda: self._manager.set_deadline(self._now(), link.name, seconds))
+        self._heard(link.label("deadline"), give_deadline(self._manager, self._now(), link.name, message))
 
     def _on_target(self, link: PerceptionLink, message: PerformanceTarget) -> None:
-        def take() -> None:
-            target = Target(
-                _limit(message.max_latency),
-                _limit(message.max_energy),
-                _limit(message.max_power),
-                _limit(message.min_accuracy),
-                Objective(message.objective),
-                # The message has no rate: that of the parameter stays in force.
-                _limit(self._value_of(link.name, "min_rate")),
-            )
-            self._manager.set_target(self._now(), link.name, target)
-            # The newest word on the deadline is the target's.
-            self._manager.set_deadline(self._now(), link.name, math.nan)
-
-        self._take(link.label("target"), take)
+        min_rate = of_network(self.value, link.name)("min_rate")
+        self._heard(link.label("target"), give_target(self._manager, self._now(), link.name, message, min_rate))
 
     def _on_report(self, link: PerceptionLink, message: InferenceReport) -> None:
-        overhead = max(0.0, message.end_to_end_duration - message.inference_duration)
-        clock = link.clocks[1] if message.sequence == link.sequence else math.nan
-        self._take(
-            link.label("inference_report"),
-            lambda: self._manager.observe_report(
-                self._now(),
-                link.name,
-                message.subnetwork,
-                message.compute_element,
-                message.inference_duration,
-                overhead,
-                clock,
-            ),
-        )
+        fault = give_report(self._manager, self._now(), link.name, message, link.answers)
+        self._heard(link.label("inference_report"), fault)
 
-    def _take(self, name: str, give: Any) -> None:
-        """Give an input to the manager; a wrong one is refused, counted, and changes nothing."""
-        try:
-            give()
-        except ValueError as error:
-            self.report_fault(name, f"{name} refused: {error}")
+    def _heard(self, name: str, fault: str) -> None:
+        """Decide after an input; a wrong one was refused, is counted, and has changed nothing."""
+        if fault:
+            self.report_fault(name, fault)
         self._decide()
 
     # Decisions ---------------------------------------------------------------------------------------------------
@@ -271,11 +174,7 @@ class ResourceManagerNode(ManagedNode):
             link.repeat()
 
     def _on_state(self, link: PerceptionLink, message: OperatingPointState) -> None:
-        news = link.is_answered(message)
-        asked, actual = link.clocks
-        if asked > 0:
-            self._manager.observe_clock(self._now(), link.decision.point.compute_element, asked, actual)
-        if not news:
+        if not give_state(self._manager, self._now(), link.answers, message):
             return
         if message.result == OperatingPointState.RESULT_REJECTED:
             text = f"command {message.sequence} was rejected: {message.message}"
@@ -320,11 +219,6 @@ class ResourceManagerNode(ManagedNode):
             },
         }
         return {link.label(key): value for key, value in values.items()} | of_the_machine
-
-
-def _limit(value: float) -> float:
-    """Messages say "none" as NaN or, from `ros2 topic pub` with fields left out, as 0."""
-    return math.nan if value == 0 else value
 
 
 def main() -> None:

@@ -97,7 +97,7 @@ def check_table(path: Path, file: ProfileFile, bundle: ModelBundle, fingerprint:
     differing = differences(file, bundle, fingerprint)
     if differing and not force:
         raise ValueError(f"{path} {' and '.join(differing)}: measure it again with "
-                         f"`dynamic-perception profile {bundle.folder}`")
+                         f"`dynamic-perception profile {bundle.folder}`, or set force_profile")
     known = {subnetwork.name for subnetwork in bundle.subnetworks}
     unknown = sorted(set(file.table.subnetwork) - known)
     if unknown:

@@ -12,13 +12,13 @@ from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 import cv2
 import numpy as np
-from rosbags.highlevel import AnyReader, AnyReaderError
 
 from dynamic_perception.installation import PACKAGE
 from dynamic_perception.management.manager import Reason
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.nodes.image_messages import decode_compressed, decode_image
 from dynamic_perception.profiling.table_file import ProfileFile
+from dynamic_perception.replay.bag import FILES, METADATA, Bag
 from dynamic_perception.report.recorded_run import (
     Answer, Command, DeadlineChange, Frame, PhaseSpan, Picture, Reading, RecordedRun, list_changes)
 from dynamic_perception.report.results_file import Results
@@ -42,8 +42,8 @@ class _Recorded(NamedTuple):
 
 def is_bag(path: Path) -> bool:
     """Whether this looks like a bag: a file of a known ending, or a folder with one in it."""
-    return path.suffix in (".mcap", ".db3", ".bag") or (path.is_dir() and (
-        (path / "metadata.yaml").exists() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))))
+    return path.suffix in FILES or (path.is_dir() and (
+        (path / METADATA).exists() or any(True for ending in FILES for _ in path.glob(f"*{ending}"))))
 
 
 def read_bag(path: Path, profile: ProfileFile | None = None) -> Results:
@@ -55,35 +55,29 @@ def read_bag(path: Path, profile: ProfileFile | None = None) -> Results:
     Raises:
         ValueError: it cannot be read, or holds no inference report.
     """
-    heard = list(_read(path, lambda topic, kind: kind not in IMAGES and any(_is(topic, name) for name in HEARD)))
-    networks = sorted({topic.removesuffix(REPORT) for _, topic, kind, _ in heard if _is(topic, REPORT)})
-    if not networks:
-        raise ValueError(f"{path}: expected messages of {PACKAGE}/msg/InferenceReport on a topic {REPORT}")
-    table = None if profile is None else profile.table
-    runs = [_Run(prefix, heard, table).read() for prefix in networks]
-    for prefix, run in zip(networks, runs):
-        if len(networks) > 1:
-            run.title = f"{run.title}, {prefix.strip('/')}"
-    _add_pictures(path, networks, runs, heard)
+    with Bag(path) as bag:
+        heard = list(_read(bag, lambda topic, kind: kind not in IMAGES and any(_is(topic, name) for name in HEARD)))
+        networks = sorted({topic.removesuffix(REPORT) for _, topic, kind, _ in heard if _is(topic, REPORT)})
+        if not networks:
+            raise ValueError(f"{path}: expected messages of {PACKAGE}/msg/InferenceReport on a topic {REPORT}")
+        table = None if profile is None else profile.table
+        runs = [_Run(prefix, heard, table).read() for prefix in networks]
+        for prefix, run in zip(networks, runs):
+            if len(networks) > 1:
+                run.title = f"{run.title}, {prefix.strip('/')}"
+        _add_pictures(bag, networks, runs, heard)
+        lost = [*dict.fromkeys(bag.lost), *(f"{count} messages: {text}" for text, count in bag.refused.items())]
     return Results(
         name=path.resolve().parent.name if path.is_file() else path.resolve().name, runs=tuple(runs), table=table,
-        sources=_sources(runs[0], profile),
+        sources=_sources(runs[0], profile) | ({"damage of the bag": "; ".join(lost)} if lost else {}),
         machine={} if profile is None else {key: str(value) for key, value in profile.platform.items()})
 
 
-def _read(path: Path, wanted: Callable[[str, str], bool]) -> Iterator[_Recorded]:
+def _read(bag: Bag, wanted: Callable[[str, str], bool]) -> Iterator[_Recorded]:
     """Messages of the topics for which `wanted(topic, type)` holds, in the order of recording."""
-    inside = path
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        inside = next(iter(sorted([*path.glob("*.mcap"), *path.glob("*.db3")])))
-    try:
-        with AnyReader([inside]) as reader:
-            chosen = [c for c in reader.connections if wanted(c.topic, c.msgtype)]
-            for connection, time, data in reader.messages(connections=chosen) if chosen else ():
-                yield _Recorded(1e-9 * time, connection.topic, connection.msgtype,
-                                reader.deserialize(data, connection.msgtype))
-    except AnyReaderError as error:
-        raise ValueError(f"{inside}: no bag that can be read: {error}") from error
+    topics = [name for name, stored in bag.topics.items() if wanted(name, stored.msgtype)]
+    for time, topic, message in bag.messages(topics):
+        yield _Recorded(1e-9 * time, topic, bag.topics[topic].msgtype, message)
 
 
 def _is(topic: str, name: str) -> bool:
@@ -218,7 +212,7 @@ def _sources(run: RecordedRun, profile: ProfileFile | None) -> dict[str, str]:
 # Frames at the moments of change --------------------------------------------------------------------------------
 
 
-def _add_pictures(path: Path, networks: Sequence[str], runs: Sequence[RecordedRun], heard: Sequence[_Recorded]) -> None:
+def _add_pictures(bag: Bag, networks: Sequence[str], runs: Sequence[RecordedRun], heard: Sequence[_Recorded]) -> None:
     """The frames around the changes, as far as the bag holds the camera's images."""
     stamps = {prefix: {1e-9 * _stamp(one.message): _stamp(one.message) for one in heard if one.topic == prefix + REPORT}
               for prefix in networks}
@@ -230,7 +224,7 @@ def _add_pictures(path: Path, networks: Sequence[str], runs: Sequence[RecordedRu
             wanted.setdefault(by_time[frame.time], []).append((run, prefix, frame))
     images: dict[int, np.ndarray] = {}
     answers: dict[tuple[int, str], np.ndarray] = {}
-    for one in _read(path, lambda topic, kind: kind in IMAGES) if wanted else ():
+    for one in _read(bag, lambda topic, kind: kind in IMAGES) if wanted else ():
         stamp = _stamp(one.message)
         if stamp not in wanted:
             continue
