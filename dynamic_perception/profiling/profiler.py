@@ -38,6 +38,9 @@ class ProfileSettings:
             modelled then, as threads x core_power, and that times the latency.  Not under an emulated clock, whose
             model knows better.
         seed: of the random order of the points in a turn.
+        pause: [s] before every inference, as there is between the frames of a camera: threads fall asleep and caches
+            cool meanwhile, which makes an inference of 1 ms up to twice as long as one right after another.  A table
+            without would show the manager a machine that is slowed whenever a small subnetwork runs.
     """
 
     runs_per_turn: int = 10
@@ -46,6 +49,7 @@ class ProfileSettings:
     precision: float = 0.02
     core_power: float = 3.0
     seed: int = 1
+    pause: float = 5e-3
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def measure(
         for index in random.permutation(open_points):
             point = points[index]
             with_energy = machine.sensor is not None and len(turns[index]) < ENERGY_TURNS
-            turn = _take_turn(engine, point, images[point.subnetwork], settings.runs_per_turn, machine, with_energy)
+            turn = _take_turn(engine, point, images[point.subnetwork], settings, machine, with_energy)
             turns[index].append(turn)
             on_turn(int(index), turn)
             shares[index] = _share(turns[index], point.clock, settings)
@@ -117,13 +121,13 @@ def make_table(bundle: ModelBundle, points: Sequence[Planned], summaries: Sequen
     return OperatingPointTable.from_points(rows, POWER_MEASURED if power_measured else PROVENANCE)
 
 
-def _take_turn(engine: Engine, point: Planned, image: np.ndarray, runs: int, machine: ProfiledMachine,
+def _take_turn(engine: Engine, point: Planned, image: np.ndarray, settings: ProfileSettings, machine: ProfiledMachine,
                with_energy: bool) -> Turn:
     machine.set_clock(point.element, point.clock)
     engine.activate(point.subnetwork, point.element)
     engine.run(image)
     clock, temperature = machine.clock(point.element), machine.temperature()
-    durations = tuple(_duration(engine, image) for _ in range(runs - 1))
+    durations = tuple(_duration(engine, image, settings.pause) for _ in range(settings.runs_per_turn - 1))
     joules, seconds, energy_runs = math.nan, 0.0, 0
     if with_energy:  # by itself, since reading a sensor takes time from the inferences
         joules, seconds, energy_runs = machine.measure_energy(lambda: engine.run(image))
@@ -131,7 +135,8 @@ def _take_turn(engine: Engine, point: Planned, image: np.ndarray, runs: int, mac
                 energy_runs)
 
 
-def _duration(engine: Engine, image: np.ndarray) -> float:
+def _duration(engine: Engine, image: np.ndarray, pause: float) -> float:
+    time.sleep(pause)
     started = time.perf_counter()
     engine.run(image)
     return time.perf_counter() - started

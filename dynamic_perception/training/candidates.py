@@ -65,7 +65,7 @@ class CandidateMeter:
         """Calibrate the subnetwork, score it and time it."""
         accuracy = self._score(config, self._settings.images)
         frames = self._settings.frames
-        once = ProfileSettings(runs_per_turn=frames + 1, least_runs=frames, most_runs=frames)
+        once = ProfileSettings(runs_per_turn=frames + 1, least_runs=frames, most_runs=frames, pause=0.0)
         latency, = self._latencies([config], [accuracy], once, lambda share: None)
         return Point(config, latency, accuracy)
 
