@@ -54,6 +54,18 @@ class Ready(NamedTuple):
     logits: Callable[[np.ndarray], np.ndarray]
 
 
+def ready_graph(task: str, infer: Callable[..., Sequence[np.ndarray]]) -> Ready:
+    """What runs the graph of a bundle of that task; `infer(image, *names)` gives its outputs of these names."""
+
+    def rank(image: np.ndarray) -> Answer:
+        return Ranking(*infer(image, *Ranking._fields))
+
+    def label(image: np.ndarray) -> Answer:
+        return infer(image, "labels")[0]
+
+    return Ready(rank if task == "classification" else label, lambda image: infer(image, "logits")[0])
+
+
 class NotReady(ValueError):
     """A point that has to be made ready first."""
 

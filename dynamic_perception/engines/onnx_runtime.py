@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Callable
 
-import numpy as np
 import onnxruntime
 
 from dynamic_perception.engines.affinity import Affinity
-from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, EngineError, Ranking, Ready, on_gpu
+from dynamic_perception.engines.engine import MEMORY_BUDGET, Engine, EngineError, Ready, on_gpu, ready_graph
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.installation import cache_folder
 from dynamic_perception.networks.bundle import ModelBundle
@@ -61,16 +60,7 @@ class OnnxRuntimeEngine(Engine):
             except Exception as error:  # the runtime has no common base for its exceptions
                 raise EngineError(f"ONNX Runtime cannot open '{subnetwork}': {error}") from error
 
-        def rank(image: np.ndarray) -> Answer:
-            return Ranking(*session.run(Ranking._fields, {"image": image}))
-
-        def label(image: np.ndarray) -> Answer:
-            return session.run(["labels"], {"image": image})[0]
-
-        def logits(image: np.ndarray) -> np.ndarray:
-            return session.run(["logits"], {"image": image})[0]
-
-        return Ready(rank if self.bundle.task == "classification" else label, logits)
+        return ready_graph(self.bundle.task, lambda image, *names: session.run(names, {"image": image}))
 
     def enter(self, element: ComputeElement) -> None:
         self._affinity.enter(element)

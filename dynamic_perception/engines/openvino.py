@@ -7,7 +7,7 @@ import openvino
 from openvino import opset13 as opset
 
 from dynamic_perception.engines.affinity import Affinity
-from dynamic_perception.engines.engine import MEMORY_BUDGET, Answer, Engine, EngineError, Ranking, Ready
+from dynamic_perception.engines.engine import MEMORY_BUDGET, Engine, EngineError, Ready, ready_graph
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.networks.graph_files import read_graph
@@ -43,16 +43,7 @@ class OpenVinoEngine(Engine):
             request.infer([image], share_inputs=True)
             return [request.get_tensor(name).data.copy() for name in names]  # the next frame overwrites them
 
-        def rank(image: np.ndarray) -> Answer:
-            return Ranking(*infer(image, *Ranking._fields))
-
-        def label(image: np.ndarray) -> Answer:
-            return infer(image, "labels")[0]
-
-        def logits(image: np.ndarray) -> np.ndarray:
-            return infer(image, "logits")[0]
-
-        return Ready(rank if self.bundle.task == "classification" else label, logits)
+        return ready_graph(self.bundle.task, infer)
 
     def enter(self, element: ComputeElement) -> None:
         self._affinity.enter(element)
