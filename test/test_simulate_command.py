@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from dynamic_perception.cli import main
+from dynamic_perception.report.results_file import read_results
 from dynamic_perception.simulation.trace import load_trace
 
 
@@ -31,7 +32,7 @@ def test_it_draws_three_pictures_and_keeps_the_trace(platform, objective, tmp_pa
     common = ["--platform", platform, "--objective", objective, "--frames", "80"]
     assert main(["simulate", *common, "--out", str(out)]) == 0
     files = sorted(path.name for path in out.iterdir())
-    assert files == ["energy_error.png", "misses.png", "timeline.png", "trace.npz"]
+    assert files == ["energy_error.png", "misses.png", "results.json", "timeline.png", "trace.npz"]
     for picture in out.glob("*.png"):
         pixels = np.asarray(Image.open(picture).convert("L"))
         assert pixels.shape[1] == 2200 and pixels.std() > 10
@@ -41,7 +42,7 @@ def test_it_draws_three_pictures_and_keeps_the_trace(platform, objective, tmp_pa
 def test_a_kept_trace_gives_the_same_comparison_again(tmp_path, capsys):
     common = ["--frames", "60", "--managers", "ours", "alert"]
     main(["simulate", "--trace", "mixed", *common, "--out", str(tmp_path)])
-    first = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("drew")]
+    first = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(("drew", "wrote"))]
     main(["simulate", "--trace", str(tmp_path / "trace.npz"), *common])
     assert capsys.readouterr().out.splitlines() == first
 
@@ -66,3 +67,13 @@ def test_a_profile_of_a_machine_without_power_is_simulated_for_accuracy(tmp_path
                    "--managers", "ours", "fixed-largest", "--out", str(tmp_path / "out")])
     assert status == 0
     assert (tmp_path / "out" / "timeline.png").exists()
+
+
+def test_what_it_leaves_is_results_for_a_report(tmp_path):
+    main(["simulate", "--trace", "bursts", "--frames", "80", "--managers", "ours", "oracle", "--out", str(tmp_path)])
+    results = read_results(tmp_path)
+    assert [run.title for run in results.runs] == ["ours", "oracle"]
+    for run in results.runs:
+        assert len(run.frames) + sum(frame.skipped for frame in run.frames) <= 80 and len(run.frames) > 40
+        assert run.energy_source == run.temperature_source == "modelled"
+    assert results.runs[0].commands[0].reason == "startup" and results.table is not None

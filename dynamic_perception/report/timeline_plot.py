@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Sequence
 
+import numpy as np
 from plotly.graph_objects import Figure
 
 from dynamic_perception.report.plot_style import CHARACTER, MARGIN, base_axis, base_layout, log_axis, top_margin
 from dynamic_perception.report.recorded_run import RECENT, Answer, PhaseSpan, RecordedRun, iou_series, list_changes
-from dynamic_perception.report.shown_run import ShownRun, clock_of, list_elements, list_subnetworks
+from dynamic_perception.report.shown_run import ShownRun, list_elements, list_subnetworks
 from dynamic_perception.report.timeline import BANDS, FAINT, INK, REASON_COLOURS
 
 PLOT_WIDTH = 930  # [pixel] that the reasons are placed for
@@ -215,9 +216,9 @@ def _folded(text: str, width: int = 70) -> str:
 def _clock_row(shown: Sequence[ShownRun]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     traces = []
     for one in reversed(shown):
-        answers = [answer for answer in one.run.answers if answer.result in ("applied", "partial")]
-        for kind in one.clocks:
-            times, values = _steps([(answer.time, clock_of(answer, kind) / 1e9) for answer in answers], one.end)
+        for kind, clocks in one.clocks.items():
+            changes = np.flatnonzero(np.diff(clocks, prepend=math.nan))
+            times, values = _steps([(float(one.times[i]), float(clocks[i]) / 1e9) for i in changes], one.end)
             traces.append({
                 "type": "scatter", "mode": "lines", **_named(one), "x": times, "y": values,
                 "line": {"color": one.colour, "width": 2, "dash": one.dash if kind == "cpu" else "dot", "shape": "hv"},

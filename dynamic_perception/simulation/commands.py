@@ -38,7 +38,7 @@ def add_simulate(commands: argparse._SubParsersAction) -> None:
                         help="of a family's trace and of the sensors (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of a family's trace (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="draw timeline, energy against error and misses there, "
-                        "and keep the trace as trace.npz")
+                        "and keep the trace as trace.npz and the runs as results.json, for `report`")
     parser.set_defaults(run_command=run_simulate)
 
 
@@ -59,9 +59,14 @@ def run_simulate(arguments: argparse.Namespace) -> int:
     console = Console()
     print_comparison(console, board, trace, runs, arguments.objective)
     if arguments.out is not None:
-        from dynamic_perception.report.simulation_pictures import draw_all  # takes a second to import
+        # These take a second to import.
+        from dynamic_perception.report.results_file import write_results
+        from dynamic_perception.report.simulated_results import simulated_results
+        from dynamic_perception.report.simulation_pictures import draw_all
 
         trace.save(arguments.out / "trace.npz")
+        results = simulated_results(f"{board.name}, {trace.family}", board, runs)
+        console.print(f"wrote {write_results(arguments.out, results)}", soft_wrap=True)
         for path in draw_all(board, runs, arguments.objective, arguments.out):
             console.print(f"drew {path}", soft_wrap=True)
     return 0
