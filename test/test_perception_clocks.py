@@ -57,9 +57,9 @@ def command(ros_node, spin_until):
     states = []
     ros_node.create_subscription(OperatingPointState, "operating_point/state", states.append, qos.LATCHED_STATE)
 
-    def send(sequence, megahertz):
+    def send(sequence, megahertz, gpu_megahertz=math.nan):
         spin_until(publisher.get_subscription_count, "the perception node")
-        point = OperatingPoint(subnetwork="33%", cpu_frequency=1e6 * megahertz, gpu_frequency=math.nan)
+        point = OperatingPoint(subnetwork="33%", cpu_frequency=1e6 * megahertz, gpu_frequency=1e6 * gpu_megahertz)
         publisher.publish(OperatingPointCommand(sequence=sequence, operating_point=point))
         spin_until(lambda: any(s.sequence == sequence for s in states), f"the answer to command {sequence}")
         return next(s for s in reversed(states) if s.sequence == sequence)
@@ -80,6 +80,18 @@ def test_a_commanded_clock_is_set_and_put_back_at_the_end(start_perception, comm
     assert (state.result, state.actual.cpu_frequency, clock(board)) == (APPLIED, 800e6, 800)
     assert node.stop(ENDS[end]) == 0
     assert policy_files(board) == found
+
+
+def test_a_commanded_gpu_clock_is_set_and_put_back_at_the_end(start_perception, command, board):
+    gpu = board / "class/devfreq/11800000.gpu"
+    found = {path.name: path.read_text() for path in gpu.iterdir() if path.is_file()}
+    node = start_perception(gpu_frequency_max=500e6)
+    state = command(1, math.nan, 350)
+    assert (state.result, state.actual.gpu_frequency) == (APPLIED, 350e6)
+    state = command(2, math.nan, 600)
+    assert (state.result, state.actual.gpu_frequency) == (PARTIAL, 480e6)
+    assert node.stop(signal.SIGTERM) == 0
+    assert {path.name: path.read_text() for path in gpu.iterdir() if path.is_file()} == found
 
 
 def test_a_clock_between_two_steps_is_partial_and_actual_says_the_step(start_perception, command, board):

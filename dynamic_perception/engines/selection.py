@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Sequence
@@ -59,6 +61,17 @@ def subnetworks_for(name: str, bundle: ModelBundle) -> tuple[Subnetwork, ...]:
     if name not in ENGINES:
         return bundle.subnetworks
     return tuple(s for s in bundle.subnetworks if s.precision in _engine_class(name).precisions)
+
+
+def runs_on_gpus() -> bool:
+    """Whether an installed engine can run on a GPU of CUDA; PyTorch is only asked where another part imported it."""
+    with suppress(ImportError):
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            return True
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_available()
 
 
 def candidates() -> list[str]:

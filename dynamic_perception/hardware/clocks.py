@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from dynamic_perception.hardware.clock_files import BUSY_LIMIT, Clock, ClockFile
 from dynamic_perception.hardware.clock_owner import ClockOwner, ClockSetter, FrequencyRange, put_back_saved
 from dynamic_perception.hardware.clock_state import ClocksInUse, Ownership, SavedClock, default_state_folder
 from dynamic_perception.hardware.cpufreq import CPUFREQ, find_policies
+from dynamic_perception.hardware.devfreq import DevfreqClock
+from dynamic_perception.hardware.gpus import find_gpus
 from dynamic_perception.hardware.helper_client import HelperClock, HelperConnection
+from dynamic_perception.hardware.nvml_clocks import NvmlClock, load_nvml
 
 __all__ = ["ClockControl", "ClockResult", "ClocksInUse", "FrequencyRange", "RestoreResult", "default_state_folder",
            "restore_saved"]
@@ -165,6 +169,16 @@ class ClockControl:
             actual = min((setter.clock.current() for setter in setters), default=math.nan)
         more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
         return ClockResult(actual, faults[0] + more if faults else "")
+
+
+def find_gpu_clock(sysfs_root: Path = Path("/sys")) -> Clock | None:
+    """The clock of the first GPU; None: there is none that can be set."""
+    for device in find_gpus(sysfs_root):
+        if device.kind == "devfreq":
+            return DevfreqClock(device.path)
+        with suppress(OSError):  # its driver or library has gone since
+            return NvmlClock(load_nvml(), device.index, sysfs_root)
+    return None
 
 
 def restore_saved(state_folder: Path | None = None) -> RestoreResult:

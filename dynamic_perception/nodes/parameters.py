@@ -106,6 +106,12 @@ PERCEPTION = (
     ParameterSpec(
         "cpu_frequency_max", 0.0, "[Hz] Highest CPU clock that may be set; 0: the hardware's own limit.", minimum=0.0
     ),
+    ParameterSpec(
+        "gpu_frequency_min", 0.0, "[Hz] Lowest GPU clock that may be set; 0: the hardware's own limit.", minimum=0.0
+    ),
+    ParameterSpec(
+        "gpu_frequency_max", 0.0, "[Hz] Highest GPU clock that may be set; 0: the hardware's own limit.", minimum=0.0
+    ),
     ParameterSpec("clocks.helper_socket", str(DEFAULT_SOCKET), "Socket of `dynamic-perception clock-helper`, which sets "
                   "the clocks that this node may not write itself; empty: never ask it."),
     ParameterSpec("sysfs_root", "/sys", "Where the kernel's view of the hardware is mounted."),

@@ -23,8 +23,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.engine import Engine, NotReady
-from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine
-from dynamic_perception.hardware.clocks import ClockControl, FrequencyRange
+from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine, runs_on_gpus
+from dynamic_perception.hardware.clocks import ClockControl, FrequencyRange, find_gpu_clock
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)
 from dynamic_perception.msg import (
@@ -98,7 +98,7 @@ class PerceptionNode(ManagedNode):
     def configure(self) -> None:
         self._bundle = read_bundle(find_bundle(self.value("model")))
         sysfs = Path(self.value("sysfs_root"))
-        self._elements = {element.name: element for element in discover_elements(sysfs)}
+        self._elements = {element.name: element for element in discover_elements(sysfs, gpus=runs_on_gpus())}
         self._engine = open_engine(self._engine_name(), self._bundle, self.value("engine.memory_budget"))
         self._start = self._point("start_subnetwork", "start_element", largest=True)
         self._fallback = self._point("fallback_subnetwork", "fallback_element", largest=False)
@@ -110,10 +110,12 @@ class PerceptionNode(ManagedNode):
         for (name, element), error in failures.items():
             self.get_logger().warning(f"'{name}' on '{element}' is not ready: {error}")
         if self.value("clocks_enabled"):
-            allowed = FrequencyRange(self.value("cpu_frequency_min"), self.value("cpu_frequency_max"))
+            allowed, gpu_allowed = (FrequencyRange(self.value(f"{kind}_frequency_min"),
+                                                   self.value(f"{kind}_frequency_max")) for kind in ("cpu", "gpu"))
             cpus = frozenset().union(*(element.cpus for element in self._elements.values()))
             helper = Path(self.value("clocks.helper_socket")) if self.value("clocks.helper_socket") else None
-            self._clocks = ClockControl(sysfs, allowed=allowed, cpus=cpus, helper_socket=helper)
+            self._clocks = ClockControl(sysfs, allowed=allowed, cpus=cpus, gpu=find_gpu_clock(sysfs),
+                                        gpu_allowed=gpu_allowed, helper_socket=helper)
         self._output = OUTPUTS[self._bundle.task](self, self._bundle)
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
@@ -338,15 +340,8 @@ class PerceptionNode(ManagedNode):
         self._activate_point(PointInForce(subnetwork, element, command.sequence, requested.expected_power))
         if left.cpus != element.cpus:
             self._set_clock(left, 0.0)  # nobody is left there to need it
-        message = "; ".join(
-            filter(
-                None,
-                [
-                    self._set_clock(element, requested.cpu_frequency),
-                    "gpu_frequency: this node runs on CPUs" if requested.gpu_frequency > 0 else "",
-                ],
-            )
-        )
+        message = "; ".join(filter(None, [self._set_clock(element, requested.cpu_frequency),
+                                          self._set_gpu_clock(requested.gpu_frequency)]))
         result = OperatingPointState.RESULT_PARTIAL if message else OperatingPointState.RESULT_APPLIED
         if message:
             self.report_fault("clock", f"command {command.sequence} applied in part: {message}")
@@ -376,6 +371,14 @@ class PerceptionNode(ManagedNode):
         if self._clocks is None:
             return "cpu_frequency: clocks are not enabled, set the parameter clocks_enabled" if frequency > 0 else ""
         return self._clocks.set_cpu_frequency(element.cpus, frequency).message
+
+    def _set_gpu_clock(self, frequency: float) -> str:
+        """Alike for the GPU; 0 where there is none is nothing to say."""
+        if math.isnan(frequency) or (frequency == 0 and not (self._clocks and self._clocks.available_gpu())):
+            return ""
+        if self._clocks is None:
+            return "gpu_frequency: clocks are not enabled, set the parameter clocks_enabled"
+        return self._clocks.set_gpu_frequency(frequency).message
 
     def _fall_back(self) -> None:
         self._fell_back = True
@@ -440,7 +443,10 @@ class PerceptionNode(ManagedNode):
         self, result: int, message: str, requested: OperatingPoint, duration: float, sequence: int = 0
     ) -> OperatingPointState:
         point = self._in_force
-        frequency = self._clocks.set_cpu_frequency(point.element.cpus, math.nan).actual if self._clocks else math.nan
+        cpu_frequency = gpu_frequency = math.nan
+        if self._clocks is not None:
+            cpu_frequency = self._clocks.set_cpu_frequency(point.element.cpus, math.nan).actual
+            gpu_frequency = self._clocks.set_gpu_frequency(math.nan).actual
         state = OperatingPointState(
             sequence=sequence,
             result=result,
@@ -450,8 +456,8 @@ class PerceptionNode(ManagedNode):
             actual=OperatingPoint(
                 subnetwork=point.subnetwork,
                 compute_element=point.element.name,
-                cpu_frequency=frequency,
-                gpu_frequency=math.nan,
+                cpu_frequency=cpu_frequency,
+                gpu_frequency=gpu_frequency,
                 expected_latency=math.nan,
                 expected_power=point.power,
                 expected_energy=math.nan,

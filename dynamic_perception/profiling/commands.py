@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dynamic_perception.engines.engine import Engine
-from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, compare_engines, open_engine, subnetworks_for
+from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, compare_engines, open_engine, runs_on_gpus, subnetworks_for
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)
@@ -195,7 +195,7 @@ def _held_clocks(request: ProfileRequest) -> Iterator[ClockControl | None]:
 
 
 def _elements(request: ProfileRequest) -> list[ComputeElement]:
-    found = discover_elements(request.sysfs_root)
+    found = discover_elements(request.sysfs_root, gpus=runs_on_gpus())
     return [find_element(found, name) for name in dict.fromkeys(request.elements)] or list(found)
 
 
