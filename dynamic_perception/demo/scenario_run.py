@@ -70,16 +70,18 @@ class ScenarioRun:
     Args:
         plan: of both runs.
         title: for people.
-        managed: with the resource manager; otherwise at the fixed largest subnetwork.
+        managed: with the resource manager; otherwise at a fixed subnetwork.
         processes: starts the nodes.
         interruption: may end the run at any time.
         display: shows it.
         deadlines: those of an earlier run; None: measure the overhead in the first phase and compute them.
+        fixed: the subnetwork of a run without the manager; empty: the largest.
     """
 
     def __init__(self, plan: Plan, title: str, managed: bool, processes: ProcessGroup, interruption: Interruption,
-                 display: Display, deadlines: Deadlines | None = None):
+                 display: Display, deadlines: Deadlines | None = None, fixed: str = ""):
         self.deadlines = deadlines
+        self._fixed = fixed
         self.record = RecordedRun(title, managed, plan.scenario.spans,
                                   temperature_source="modelled" if plan.temperature_modelled else "measured",
                                   battery_source="modelled" if plan.battery_modelled else "measured",
@@ -124,7 +126,7 @@ class ScenarioRun:
         nodes: dict[str, dict[str, object]] = {
             "camera": {**self._plan.camera, "frame_rate": self._plan.scenario.frame_rate},
             "perception": {"model": model, "engine": self._plan.engine} | (
-                {} if self.record.managed else {"command_timeout": 0.0}),
+                {} if self.record.managed else {"command_timeout": 0.0, "start_subnetwork": self._fixed}),
             "hardware_monitor": {},
         }
         if self.record.managed:

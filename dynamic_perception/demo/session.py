@@ -72,19 +72,8 @@ def run_session(options: DemoOptions, interruption: Interruption) -> int:
 def _play(options: DemoOptions, interruption: Interruption, console: Console, source: str, bundle: ModelBundle,
           out: Path, clock: EmulatedClock | None) -> int:
     """Both runs and the report; the exit code."""
-    logs = out / "logs"
-    profile, table, engine, clock = _open_points(bundle, clock, console)
-    largest = bundle.subnetworks[-1].name
-    frame_rate = choose_frame_rate(table, largest)
-    plan = Plan(
-        bundle=bundle, table=table, profile=profile, camera=choose_camera(source, bundle),
-        iou_source=describe_truth(source, bundle),
-        scenario=Scenario(options.duration, frame_rate, reference_power(table, largest, frame_rate)),
-        load_processes=LOAD_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)),
-        temperature_modelled=not read_temperatures(), battery_modelled=read_battery() is None,
-        namespace=f"/demo_{uuid.uuid4().hex[:8]}", engine=engine, clock=clock)
-    limits = read_limits()
-    processes = interruption.processes = ProcessGroup(logs, os.environ)
+    plan, limits = make_plan(options.duration, console, source, bundle, clock), read_limits()
+    processes = interruption.processes = ProcessGroup(out / "logs", os.environ)
     runs, faults, deadlines = [], [], None
     try:
         for title, managed in (("run 1 of 2: with the manager", True), ("run 2 of 2: fixed largest subnetwork", False)):
@@ -106,6 +95,20 @@ def _play(options: DemoOptions, interruption: Interruption, console: Console, so
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def make_plan(duration: float, console: Console, source: str, bundle: ModelBundle, clock: EmulatedClock | None) -> Plan:
+    """What all runs of `duration` s have in common; measures the operating points if that was not done before."""
+    profile, table, engine, clock = _open_points(bundle, clock, console)
+    largest = bundle.subnetworks[-1].name
+    frame_rate = choose_frame_rate(table, largest)
+    return Plan(
+        bundle=bundle, table=table, profile=profile, camera=choose_camera(source, bundle),
+        iou_source=describe_truth(source, bundle),
+        scenario=Scenario(duration, frame_rate, reference_power(table, largest, frame_rate)),
+        load_processes=LOAD_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)),
+        temperature_modelled=not read_temperatures(), battery_modelled=read_battery() is None,
+        namespace=f"/demo_{uuid.uuid4().hex[:8]}", engine=engine, clock=clock)
 
 
 def _open_points(bundle: ModelBundle, clock: EmulatedClock | None, console: Console,
