@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Iterable, Sequence
+from typing import Iterable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -46,6 +46,14 @@ class _Element:
         self.samples = 0    # since it was taken into use
         self.left_at = 1.0  # its slow-down when it was last in use
         self.peak = 1.0     # the greatest slow-down that another element of the cluster showed since it was heard
+
+
+class _Heard(NamedTuple):
+    """An element in use, and what it says about others."""
+
+    used: _Element | None = None
+    level: float = 1.0   # its slow-down
+    excess: float = 0.0  # by how much others are slowed as well
 
 
 class SlowDowns:
@@ -101,7 +109,7 @@ class SlowDowns:
         self._learn_period(time)
         if time - tracked.filter.heard_at > self._grace:
             tracked.samples, tracked.left_at = 0, tracked.filter.mean
-        hint = self._hint(tracked, time)
+        hint = self._hint(tracked, self._heard_of(tracked.cluster, time))
         before = tracked.filter.predict(time, hint)[0]
         tracked.filter.observe(time, ratio, hint)
         self.regime += abs(tracked.filter.mean / before - 1.0) > self.FELT
@@ -118,7 +126,11 @@ class SlowDowns:
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one."""
         tracked = [self._elements[element] for element in elements]
-        predictions = np.array([one.filter.predict(time, self._hint(one, time)) for one in tracked]).T
+        heard: dict[str, _Heard] = {}
+        for one in tracked:
+            if one.cluster not in heard:
+                heard[one.cluster] = self._heard_of(one.cluster, time)
+        predictions = np.array([one.filter.predict(time, self._hint(one, heard[one.cluster])) for one in tracked]).T
         return predictions[0], predictions[1]
 
     def _learn_period(self, time: float) -> None:
@@ -132,13 +144,13 @@ class SlowDowns:
             for tracked in self._elements.values():
                 tracked.filter.grace = grace
 
-    def _hint(self, tracked: _Element, time: float) -> Hint:
-        """What elements in use say about one that was not heard since."""
-        used = self._speaks_for(tracked)
-        if used is None or used is tracked or used.filter.heard_at < tracked.filter.heard_at:
+    def _hint(self, tracked: _Element, heard: _Heard) -> Hint:
+        """What an element in use says about one that was not heard since."""
+        used, level, excess = heard
+        if used is None or (excess == 0.0 and used.cluster != tracked.cluster):
             return NO_HINT
-        level = used.filter.predict(time)[0]
-        excess = level - 1.0 if 1.0 < level < self.COMMON else 0.0
+        if used is tracked or used.filter.heard_at < tracked.filter.heard_at:
+            return NO_HINT
         if used.cluster != tracked.cluster:
             return Hint(1.0 + self.ELSEWHERE * excess, deviation=self.DOUBT * excess)
         left, towards = 1.0, 1.0 + excess
@@ -148,16 +160,17 @@ class SlowDowns:
             towards = max(towards, min(1.0 + left * (tracked.filter.mean - 1.0), level))
         return Hint(towards, left, self.DOUBT * excess)
 
-    def _speaks_for(self, tracked: _Element) -> _Element | None:
-        """The element in use on the same cores, or else, of all in use, the one that is slowed least."""
+    def _heard_of(self, cluster: str, time: float) -> _Heard:
+        """Who speaks for a cluster: its own element in use, or else, of all in use, the one that is slowed least."""
         if self._newest is None:
-            return None
+            return _Heard()
         since = self._newest.filter.heard_at - self._grace
-        used = self._in_use.get(tracked.cluster)
-        if used is not None and used.filter.heard_at >= since:
-            return used
-        return min((one for one in self._in_use.values() if one.filter.heard_at >= since),
-                   key=lambda one: one.filter.mean)
+        used = self._in_use.get(cluster)
+        if used is None or used.filter.heard_at < since:
+            used = min((one for one in self._in_use.values() if one.filter.heard_at >= since),
+                       key=lambda one: one.filter.mean)
+        level = used.filter.predict(time)[0]
+        return _Heard(used, level, level - 1.0 if 1.0 < level < self.COMMON else 0.0)
 
     def _judge_trial(self, tracked: _Element) -> None:
         """The element was taken into use again: had it recovered, as the fading said?"""
