@@ -34,6 +34,7 @@ from dynamic_perception.profiling.table_choice import check_table, find_table
 from dynamic_perception.profiling.table_file import read_table
 
 COMMAND_PERIOD = 1.0  # [s] a command is repeated so often, for nodes that start later and as a sign of life
+THERMAL_GAINS = ("overshoot_gain", "undershoot_gain", "integral_gain")  # in the order of the parameter
 DECISION_PERIOD = 0.2  # [s] decisions also happen without input, because inputs become stale and dwells end
 REJECTED_FOR = 30.0  # [s] a rejected point is not offered again for so long
 TARGET_PARAMETERS = ("max_latency", "max_energy", "max_power", "min_accuracy", "min_rate", "objective")
@@ -149,6 +150,9 @@ class ResourceManagerNode(ManagedNode):
             raise ValueError(
                 f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}"
             )
+        gains = [gain or math.nan for gain in self.value("thermal_gains")]
+        if len(gains) != len(THERMAL_GAINS):
+            raise ValueError(f"thermal_gains has {len(gains)} entries: expected {', '.join(THERMAL_GAINS)}")
         sustainable = self.value("sustainable_power") or 0.5 * greatest_power
         zone = ThermalZone(
             name="*",
@@ -156,10 +160,13 @@ class ResourceManagerNode(ManagedNode):
             switch_on=self.value("thermal_switch_on_temperature"),
             control=self.value("thermal_control_temperature"),
             critical=self.value("thermal_critical_temperature"),
+            integral_cutoff=self.value("thermal_integral_cutoff"),
+            **dict(zip(THERMAL_GAINS, gains)),
         )
         return ManagerSettings(
             deadline_probability=self.value("deadline_probability"),
             dwell=self.value("dwell"),
+            most_up=self.value("most_up"),
             relax=tuple(filter(None, self.value("relax"))),
             battery_capacity=self.value("battery_capacity") or math.nan,
             battery_reserve=self.value("battery_reserve"),
