@@ -232,7 +232,8 @@ def test_a_profile_of_another_machine_is_refused_unless_forced(start_node, model
 
 
 @pytest.mark.parametrize("setting, sentence", [
-    ({"battery_thresholds": [0.3, 0.2, 0.1]}, "battery_power_caps has 2 entries: expected one per battery_thresholds, 3"),
+    ({"battery_thresholds": [0.3, 0.2, 0.1]},
+     "battery_power_caps has 2 entries: expected one per battery_thresholds, 3"),
     ({"thermal_gains": [0.1]}, "thermal_gains has 1 entries: expected overshoot_gain, undershoot_gain, integral_gain"),
     ({"thermal_gains": [0.1, -0.1, 0.0]}, "undershoot_gain is -0.1: expected 0 or more"),
 ])

@@ -26,7 +26,7 @@ class Backlog:
         self._left = 0              # [frames] that may still count
 
     def observe(self, time: float, age: float, stepped: bool) -> None:
-        """A frame was answered at `time` [s], `age` s after it was taken; `stepped`: the slow-down has just made a step."""
+        """A frame was answered at `time` [s], `age` s after it was taken; `stepped`: the slow-down made a step."""
         if time <= self._time:  # a machine that does one after the other has not answered two at once
             return
         gap, self._time, self._stamp = time - age - self._stamp, time, time - age

@@ -215,7 +215,7 @@ class Environment:
     def slow_down(self, time: float) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`.
 
-        An element that is not used fades back to the start values: nobody knows how it would do now.
+        An element that is not used fades to the start values, or to what those in use say of it.
         """
         return self._slow_downs.predict(time, self.elements)
 

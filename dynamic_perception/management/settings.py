@@ -31,8 +31,8 @@ class ManagerSettings:
     deadline_probability: float = 0.95  # a point is kept if it meets the deadline with at least this probability
     dwell: float = 5.0                  # [s] that a more demanding point must stay possible before it is taken ...
     longest_dwell: float = 45.0         # [s] ... which grows up to this while steps up are soon taken back;
-    most_up: int = 3                    # at most so many steps up a minute, but for those that the user asks for;
     margin: float = 0.1                 # and it must stay possible with latency, power and energy this much worse
+    most_up: int = 3                    # steps up within a minute, at most, but for those that the user asks for
 
     battery_timeout: float = 30.0       # [s]
     temperature_timeout: float = 5.0    # [s]

@@ -168,8 +168,11 @@ RESOURCE_MANAGER = (
     ),
     ParameterSpec("dwell", 5.0, "[s] How long a better point must have been possible before it is taken.", minimum=0.0),
     ParameterSpec(
-        "most_up", 3, "How many more demanding points are taken within a minute, but for those that are asked for.",
-        minimum=1, maximum=1000,
+        "most_up",
+        3,
+        "How many more demanding points are taken within a minute, but for those that are asked for.",
+        minimum=1,
+        maximum=1000,
     ),
     ParameterSpec(
         "battery_thresholds",
