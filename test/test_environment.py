@@ -104,7 +104,7 @@ def test_a_machine_that_is_slow_every_other_frame_is_uncertain_not_fast():
 
 
 def test_an_unused_element_fades_back_to_the_profile_and_becomes_uncertain():
-    machine = Machine()
+    machine = Machine(noise=0.0)
     machine.run(300, slow_down=1.5, element="cpu:1")
     used = machine.slow_down("cpu:1")
     means, deviations = [used[0]], [used[1]]
@@ -124,8 +124,11 @@ def test_the_element_in_use_does_not_fade():
     assert machine.slow_down()[0] == pytest.approx(1.5, abs=0.03)
 
 
-def test_the_elements_do_not_influence_each_other():
+def test_elements_that_are_both_in_use_do_not_influence_each_other():
     mixed, sorted_ = Environment(("cpu:1", "cpu:2")), Environment(("cpu:1", "cpu:2"))
+    for environment in (mixed, sorted_):
+        for element in ("cpu:1", "cpu:2"):
+            environment.observe(0.0, element, PROFILED, PROFILED, 0.0)
     frames = [("cpu:1", 1.1), ("cpu:2", 1.3), ("cpu:1", 1.15), ("cpu:2", 1.25), ("cpu:1", 1.12)]
     for environment, order in ((mixed, frames), (sorted_, sorted(frames, key=lambda frame: frame[0]))):
         for element, factor in order:
@@ -199,13 +202,36 @@ def test_an_element_does_not_fade_below_what_the_one_in_use_on_its_cluster_still
     assert machine.slow_down("cpu:2")[0] == pytest.approx(2.0, abs=0.1)
 
 
-def test_that_one_element_is_slowed_does_not_say_that_the_other_is():
+def test_elements_that_were_never_heard_are_taken_to_be_slowed_too_the_more_so_on_the_same_cores():
+    slow_downs = SlowDowns(("cpu0:1", "cpu0:2", "cpu4:2"))
+    as_profiled = slow_downs.predict(0.0, ("cpu0:1",))[1][0]
+    for frame in range(30):
+        slow_downs.observe(frame * FRAME, "cpu0:2", 1.6)
+    mean, variance = slow_downs.predict(1.0, ("cpu0:1", "cpu4:2"))
+    assert mean.tolist() == pytest.approx([1.6, 1.3], abs=0.02)
+    assert (variance > as_profiled + 0.01).all()
+
+
+def test_an_element_that_is_not_used_is_taken_to_be_slowed_when_the_one_in_use_is():
+    machine = Machine()
+    machine.run(30, element="cpu:1")
+    machine.run(600, slow_down=1.6, element="cpu:2")
+    assert machine.slow_down("cpu:1")[0] == pytest.approx(1.6, abs=0.05)
+
+
+def test_that_the_threads_of_one_element_wait_for_one_another_does_not_say_that_those_of_others_do():
     machine = Machine()
     machine.run(30, slow_down=3.0, element="cpu:2")
     assert machine.slow_down("cpu:1")[0] == 1.0
 
 
-def test_elements_of_different_clusters_know_nothing_of_each_other():
+def test_that_one_element_is_faster_than_profiled_does_not_say_that_others_are():
+    machine = Machine()
+    machine.run(30, slow_down=0.6, element="cpu:2")
+    assert machine.slow_down("cpu:1")[0] == 1.0
+
+
+def test_elements_of_different_clusters_do_not_recover_together():
     slow_downs = SlowDowns(("cpu0:2", "cpu4:2"))
     for frame in range(60):
         slow_downs.observe(frame * FRAME, "cpu0:2" if frame < 30 else "cpu4:2", 3.0 if frame < 57 else 1.0)
@@ -243,3 +269,11 @@ def test_a_step_of_the_load_is_a_new_regime_and_noise_is_not(share, counts):
     before = machine.environment.regime
     machine.run(30, slow_down=share)
     assert machine.environment.regime - before == counts
+
+
+def test_where_several_elements_are_in_use_the_one_that_is_slowed_least_tells_of_other_cores():
+    slow_downs = SlowDowns(("cpu0:2", "cpu4:2", "gpu"))
+    for frame in range(60):
+        slow_downs.observe(frame * FRAME, "cpu0:2", 1.8)
+        slow_downs.observe(frame * FRAME, "cpu4:2", 1.0)
+    assert slow_downs.predict(2.0, ("gpu",))[0][0] == pytest.approx(1.0, abs=0.02)

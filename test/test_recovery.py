@@ -64,3 +64,19 @@ def test_an_element_that_stays_slow_is_tried_less_and_less_often():
     robot, _ = contended({"cpu:2": 3.0}, seconds=600.0)
     trials = [change for change in robot.changes if "on cpu:2" in name(change)][1:]
     assert 2 <= len(trials) <= 16
+
+
+def test_when_everything_is_slowed_alike_the_other_elements_are_not_tried_one_by_one():
+    points = table([point(subnetwork, element, latency * factor, accuracy=accuracy)
+                    for element, factor in (("cpu:4", 1.0), ("cpu:3", 1.1), ("cpu:2", 1.3), ("cpu:1", 1.9))
+                    for subnetwork, latency, accuracy in (("50%", 5e-3, 0.81), ("100%", 10e-3, 0.85))])
+    robot = Robot(ManagerSettings(), points=points, noise=0.02)
+    robot.manager.set_deadline(0.0, 16e-3)
+    assert name(robot.run(10.0)) == "100% on cpu:4"
+    robot.slow_down = dict.fromkeys(points.elements, 1.6)
+    robot.run(3 * FRAME)
+    late = 0
+    for _ in range(60):
+        decision = robot.run(FRAME)
+        late += 1.6 * decision.point.latency + robot.overhead > 16e-3
+    assert late == 0 and len(robot.changes) == 2

@@ -569,6 +569,17 @@ def test_a_planner_may_change_its_deadline_as_often_as_it_likes():
         assert robot.run(3.0).point.subnetwork == "100%"
 
 
+@pytest.mark.parametrize("most_up", [1, 4])
+def test_steps_up_that_nobody_asked_for_are_at_most_so_many_a_minute(most_up):
+    robot = Robot(ManagerSettings(battery=BATTERY, battery_timeout=math.inf, dwell=0.0, longest_dwell=0.0,
+                                  most_up=most_up))
+    robot.run(1.0)
+    for _ in range(10):
+        swing_battery(robot, 1.0, 2.0)
+    ups = [change for change in robot.changes[1:] if name(change) == "100% on cpu:2"]
+    assert len(ups) == most_up
+
+
 def test_when_several_inputs_change_at_once_the_more_important_that_moves_the_point_is_the_reason():
     robot = Robot(ALL_INPUTS)
     robot.run(1.0)
@@ -657,7 +668,7 @@ def test_a_deadline_that_makes_no_sense_is_refused(seconds):
 
 @pytest.mark.parametrize("changes, named", [
     ({"deadline_probability": 1.0}, "deadline_probability is 1"), ({"dwell": -1.0}, "dwell is -1"),
-    ({"margin": math.nan}, "margin is nan"), ({"battery_timeout": 0.0}, "battery_timeout is 0"),
+    ({"most_up": 0}, "most_up is 0"), ({"margin": math.nan}, "margin is nan"), ({"battery_timeout": 0.0}, "battery_timeout is 0"),
     ({"battery_stale_policy": "panic"}, "battery_stale_policy is 'panic': expected one of keep, fallback, ignore"),
     ({"temperature_stale_policy": "ignore"}, "temperature_stale_policy is 'ignore': expected one of keep, fallback"),
     ({"relax": ("thermal",)}, "relax is"), ({"relax": ("energy", "energy")}, "relax is"),

@@ -10,7 +10,6 @@ import numpy as np
 
 GROWTH = 4.0    # 5, 20, 45 s: the third wait already ends most ping-pong within its first minute
 TRIAL = 1 / 3   # [longest dwells] a step up that lasts less has failed
-MOST_UP = 3     # steps up within WINDOW; with as many steps down that is 6 switches a minute
 WINDOW = 60.0   # [s]
 
 
@@ -19,10 +18,10 @@ class Dwell:
 
     A step up has failed when it is soon taken back for the very cause that it was made for: that input is at the edge
     between two points.  A step down for another cause is news, and says nothing about that.  Whatever the causes, there
-    are at most MOST_UP steps up within WINDOW, but for those that the user asks for.
+    are at most `most_up` steps up within WINDOW, but for those that the user asks for.
     """
 
-    def __init__(self, shortest: float, longest: float):
+    def __init__(self, shortest: float, longest: float, most_up: int):
         """The waits [s] lie between `shortest` and `longest`, which counts if it is the longer one."""
         self.seconds = shortest
         self._shortest = shortest
@@ -30,7 +29,7 @@ class Dwell:
         self._possible_since: np.ndarray | float = math.inf
         self._up_at = -math.inf
         self._up_cause: Hashable = None
-        self._ups: deque[float] = deque([-math.inf] * MOST_UP, MOST_UP)
+        self._ups: deque[float] = deque([-math.inf] * most_up, most_up)
 
     def waited(self, time: float, possible: np.ndarray) -> np.ndarray:
         """[n] bool: possible at every call for `seconds`; `possible` ([n] bool): possible now."""
@@ -38,7 +37,7 @@ class Dwell:
         return time - self._possible_since >= self.seconds
 
     def may_step_up(self, time: float) -> bool:
-        """Whether there is one left of the MOST_UP within WINDOW."""
+        """Whether there is one left of the `most_up` within WINDOW."""
         return time - self._ups[0] >= WINDOW
 
     def stop_waiting(self) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Iterable, Sequence
+from typing import Iterable, NamedTuple, Sequence
 
 import numpy as np
 
+from dynamic_perception.management.backlog import Backlog
 from dynamic_perception.management.kalman import NO_HINT, Hint, KalmanFilter, KalmanSettings
 
 Gaussians = tuple[np.ndarray, np.ndarray]  # (means, variances)
@@ -47,15 +48,27 @@ class _Element:
         self.peak = 1.0     # the greatest slow-down that another element of the cluster showed since it was heard
 
 
+class _Heard(NamedTuple):
+    """An element in use, and what it says about others."""
+
+    used: _Element | None = None
+    level: float = 1.0   # its slow-down
+    excess: float = 0.0  # by how much others are slowed as well
+
+
 class SlowDowns:
     """Measured over profiled inference latency of every compute element; other work on its cores makes it rise.
 
     An element that is not used fades to "as profiled", so that it is tried again.  If the trial shows that it is still
     slow, it fades RELAPSE times as slowly from then on, up to SLOWEST_FADE.
 
-    Elements on the same cores (one cluster, other thread counts) know something of each other.  That one is slowed
-    does not say that the other is: two threads are where one was.  But if the one in use was slowed after the other
-    was left, and recovers, then the other has recovered by the same share; and the other does not fade below a
+    Nor is an element "as profiled" while the one in use is slowed: the cause may slow all of them.  It is taken to be
+    slowed as much on the same cores (one cluster, other thread counts), and half as much on others, with more doubt.
+    Not so where the one in use is slowed beyond what memory, heat or a fair share of the cores explain: then its
+    threads wait for one another, and others need not.
+
+    Elements on the same cores know more of each other.  If the one in use was slowed after the other was left, and
+    recovers, then the other has recovered by the same share; and an element that was slow does not fade below a
     slow-down that the one in use still has.
     """
 
@@ -65,12 +78,15 @@ class SlowDowns:
     PATIENCE = 3.0       # [periods of the reports] of silence before an element counts as not used
     LONGEST_GAP = 10.0   # [s] between two reports, that says something about their period
     SLOWEST_FADE = 60.0  # [s]
+    ELSEWHERE = 0.5      # share of a slow-down that is taken to hold for elements on other cores
+    DOUBT = 0.2          # standard deviation of what is passed on, as a share of it
+    COMMON = 2.5         # the greatest slow-down that is taken to hold for other elements as well
 
     def __init__(self, elements: Iterable[str] = (), settings: KalmanSettings = EnvironmentSettings().slow_down):
         self._settings = settings
-        self._unheard = KalmanFilter(settings).predict(0.0)
         self._elements: dict[str, _Element] = {}
         self._in_use: dict[str, _Element] = {}  # cluster -> the element that was heard last and is settled
+        self._newest: _Element | None = None    # of these, the last one
         self.regime = 0  # counts the steps that an estimate has made: other work came or went, which is no noise
         self._reported_at = -math.inf
         self._period = 0.0        # [s] between two reports
@@ -93,7 +109,7 @@ class SlowDowns:
         self._learn_period(time)
         if time - tracked.filter.heard_at > self._grace:
             tracked.samples, tracked.left_at = 0, tracked.filter.mean
-        hint = self._hint(tracked, time)
+        hint = self._hint(tracked, self._heard_of(tracked.cluster, time))
         before = tracked.filter.predict(time, hint)[0]
         tracked.filter.observe(time, ratio, hint)
         self.regime += abs(tracked.filter.mean / before - 1.0) > self.FELT
@@ -102,7 +118,7 @@ class SlowDowns:
         if tracked.samples == self.SETTLED:
             self._judge_trial(tracked)
         if tracked.samples >= self.SETTLED:
-            self._in_use[tracked.cluster] = tracked
+            self._in_use[tracked.cluster] = self._newest = tracked
             for other in self._elements.values():
                 if other is not tracked and other.cluster == tracked.cluster:
                     other.peak = max(other.peak, tracked.filter.mean)
@@ -110,8 +126,11 @@ class SlowDowns:
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one."""
         tracked = [self._elements[element] for element in elements]
-        predictions = np.array([self._unheard if one.filter.heard_at == -math.inf
-                                else one.filter.predict(time, self._hint(one, time)) for one in tracked]).T
+        heard: dict[str, _Heard] = {}
+        for one in tracked:
+            if one.cluster not in heard:
+                heard[one.cluster] = self._heard_of(one.cluster, time)
+        predictions = np.array([one.filter.predict(time, self._hint(one, heard[one.cluster])) for one in tracked]).T
         return predictions[0], predictions[1]
 
     def _learn_period(self, time: float) -> None:
@@ -125,17 +144,33 @@ class SlowDowns:
             for tracked in self._elements.values():
                 tracked.filter.grace = grace
 
-    def _hint(self, tracked: _Element, time: float) -> Hint:
-        used = self._in_use.get(tracked.cluster)
-        if used is None or used is tracked or used.filter.heard_at < tracked.filter.heard_at:
+    def _hint(self, tracked: _Element, heard: _Heard) -> Hint:
+        """What an element in use says about one that was not heard since."""
+        used, level, excess = heard
+        if used is None or (excess == 0.0 and used.cluster != tracked.cluster):
             return NO_HINT
-        level = used.filter.predict(time)[0]
-        left = 1.0
+        if used is tracked or used.filter.heard_at < tracked.filter.heard_at:
+            return NO_HINT
+        if used.cluster != tracked.cluster:
+            return Hint(1.0 + self.ELSEWHERE * excess, deviation=self.DOUBT * excess)
+        left, towards = 1.0, 1.0 + excess
         if tracked.peak > 1.0 + self.FELT:
             left = min(1.0, max(0.0, (level - 1.0) / (tracked.peak - 1.0)))
-        if level < 1.0 + self.FELT:
-            return Hint(left=left)
-        return Hint(min(1.0 + left * (tracked.filter.mean - 1.0), level), left)
+        if level >= 1.0 + self.FELT and tracked.filter.heard_at > -math.inf:
+            towards = max(towards, min(1.0 + left * (tracked.filter.mean - 1.0), level))
+        return Hint(towards, left, self.DOUBT * excess)
+
+    def _heard_of(self, cluster: str, time: float) -> _Heard:
+        """Who speaks for a cluster: its own element in use, or else, of all in use, the one that is slowed least."""
+        if self._newest is None:
+            return _Heard()
+        since = self._newest.filter.heard_at - self._grace
+        used = self._in_use.get(cluster)
+        if used is None or used.filter.heard_at < since:
+            used = min((one for one in self._in_use.values() if one.filter.heard_at >= since),
+                       key=lambda one: one.filter.mean)
+        level = used.filter.predict(time)[0]
+        return _Heard(used, level, level - 1.0 if 1.0 < level < self.COMMON else 0.0)
 
     def _judge_trial(self, tracked: _Element) -> None:
         """The element was taken into use again: had it recovered, as the fading said?"""
@@ -158,6 +193,7 @@ class Environment:
         self._slow_downs = SlowDowns((), settings.slow_down) if slow_downs is None else slow_downs
         self._slow_downs.add(self.elements)
         self._overhead = KalmanFilter(settings.overhead)
+        self._backlog = Backlog()
 
     def observe(self, time: float, element: str, inference: float, profiled: float, overhead: float) -> None:
         """Take one frame: `inference` s where the profile says `profiled` s, and `overhead` s around it.
@@ -170,13 +206,16 @@ class Environment:
                                    ("overhead", overhead, "at least")):
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "more than"):
                 raise ValueError(f"environment: {name} duration is {value:g} s: expected {least} 0 and finite")
+        regime = self.regime
         self._slow_downs.observe(time, element, inference / profiled)
-        self._overhead.observe(time, overhead)
+        if not self._backlog.waiting:
+            self._overhead.observe(time, overhead)
+        self._backlog.observe(time, inference + overhead, stepped=self.regime > regime)
 
     def slow_down(self, time: float) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`.
 
-        An element that is not used fades back to the start values: nobody knows how it would do now.
+        An element that is not used fades to the start values, or to what those in use say of it.
         """
         return self._slow_downs.predict(time, self.elements)
 
@@ -186,5 +225,6 @@ class Environment:
         return self._slow_downs.regime
 
     def overhead(self, time: float = 0.0) -> Gaussian:
-        """Mean [s] and variance [s^2] of the next frame's overhead."""
-        return self._overhead.predict(time)
+        """Mean [s] and variance [s^2] of the next frame's overhead, waiting included."""
+        mean, variance = self._overhead.predict(time)
+        return mean + self._backlog.waiting, variance

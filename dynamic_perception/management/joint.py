@@ -47,7 +47,7 @@ class JointManager:
         self._managers: dict[str, ResourceManager] = {}
         self._networks: dict[str, Network] = {}
         self._selector: JointSelector | None = None  # made when it is needed
-        self._dwell = Dwell(settings.dwell, settings.longest_dwell)
+        self._dwell = Dwell(settings.dwell, settings.longest_dwell, settings.most_up)
         self._now = -math.inf
         self._events: list[str] = []         # who came and who went since the last choice that settled
         self._reviewed_at = -math.inf

@@ -58,6 +58,7 @@ class Hint(NamedTuple):
 
     towards: float = math.nan  # what the estimate fades to; NaN: the start value
     left: float = 1.0          # [0..1] of its distance from the start value when it was last heard
+    deviation: float = 0.0     # how far it may be from `towards`, beyond the deviation of the settings
 
 
 NO_HINT = Hint()
@@ -108,14 +109,16 @@ class KalmanFilter:
     def _faded(self, time: float, hint: Hint) -> tuple[float, float]:
         """Mean and variance of the estimate after hearing nothing until `time`."""
         start, doubt = self.settings.mean, self.settings.deviation ** 2
+        towards = start if math.isnan(hint.towards) else hint.towards
+        if self.heard_at == -math.inf:
+            return towards, doubt + hint.deviation ** 2
         mean, variance = self._mean, self._variance
         if hint.left < 1.0:  # half the doubt of the start: something vouches for it
             mean, variance = start + hint.left * (mean - start), variance + (1.0 - hint.left) * doubt / 4.0
         silence = time - self.heard_at - self.grace
-        if silence <= 0.0 or silence == math.inf:
+        if silence <= 0.0:
             return mean, variance
-        kept = math.exp(-silence / self.fade_time)
-        towards = start if math.isnan(hint.towards) else hint.towards
+        kept, doubt = math.exp(-silence / self.fade_time), doubt + hint.deviation ** 2
         return towards + kept * (mean - towards), kept * variance + (1.0 - kept) * doubt
 
     def _restart(self, mean: float) -> None:

@@ -47,7 +47,7 @@ class ResourceManager:
         self._selector = Selector(table, settings.relax, settings.deadline_probability, self._fallback_rows())
         self._prediction = Prediction(len(table))
         self._environment = Environment(table.elements, settings.environment, self.machine.slow_downs)
-        self._dwell = Dwell(settings.dwell, settings.longest_dwell)
+        self._dwell = Dwell(settings.dwell, settings.longest_dwell, settings.most_up)
         self._target = Target()
         self._deadline = math.nan                          # of the `deadline` topic
         self._rejections: dict[int, float] = {}            # row -> until when [s]

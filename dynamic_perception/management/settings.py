@@ -32,6 +32,7 @@ class ManagerSettings:
     dwell: float = 5.0                  # [s] that a more demanding point must stay possible before it is taken ...
     longest_dwell: float = 45.0         # [s] ... which grows up to this while steps up are soon taken back;
     margin: float = 0.1                 # and it must stay possible with latency, power and energy this much worse
+    most_up: int = 3                    # steps up within a minute, at most, but for those that the user asks for
 
     battery_timeout: float = 30.0       # [s]
     temperature_timeout: float = 5.0    # [s]
@@ -62,6 +63,8 @@ class ManagerSettings:
         for name in ("dwell", "longest_dwell"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"manager: {name} is {getattr(self, name):g} s: expected 0 or more")
+        if not self.most_up >= 1:
+            raise ValueError(f"manager: most_up is {self.most_up}: expected 1 or more")
         if not self.throttle_hold > 0:
             raise ValueError(f"manager: throttle_hold is {self.throttle_hold:g} s: expected more than 0")
         for name in ("margin", "clock_tolerance"):

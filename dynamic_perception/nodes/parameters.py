@@ -174,6 +174,13 @@ RESOURCE_MANAGER = (
     ),
     ParameterSpec("dwell", 5.0, "[s] How long a better point must have been possible before it is taken.", minimum=0.0),
     ParameterSpec(
+        "most_up",
+        3,
+        "How many more demanding points are taken within a minute, but for those that are asked for.",
+        minimum=1,
+        maximum=1000,
+    ),
+    ParameterSpec(
         "battery_thresholds",
         [0.30, 0.15],
         "[0..1] Charge below which the power cap of the same place in battery_power_caps holds, in falling order.",
@@ -220,6 +227,19 @@ RESOURCE_MANAGER = (
         "[W] Power of the network that the board can bear for ever at the control temperature; "
         "0: half of the table's highest.",
         minimum=0.0,
+    ),
+    ParameterSpec(
+        "thermal_gains",
+        [0.0, 0.0, 0.0],
+        "[W/K] Gains of the thermal budget: above the control temperature, below it, and of the integral, per second; "
+        "0: Linux's default. Smaller ones for a sensor that follows the power within seconds.",
+    ),
+    ParameterSpec(
+        "thermal_integral_cutoff",
+        0.0,
+        "[K] The integral of the thermal budget only grows while the control temperature is less than this away.",
+        minimum=0.0,
+        maximum=100.0,
     ),
     ParameterSpec("battery_timeout", 30.0, "[s] Battery readings older than this are stale; 0: never.", minimum=0.0),
     ParameterSpec(
