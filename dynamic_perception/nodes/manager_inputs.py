@@ -22,6 +22,7 @@ from dynamic_perception.profiling.table_choice import check_table, find_table
 from dynamic_perception.profiling.table_file import read_table
 
 MESSAGE_LIMITS = ("max_latency", "max_energy", "max_power", "min_accuracy")  # of a PerformanceTarget
+THERMAL_GAINS = ("overshoot_gain", "undershoot_gain", "integral_gain")  # in the order of the parameter
 TARGET_PARAMETERS = (*MESSAGE_LIMITS, "min_rate", "objective")
 
 Value = Callable[[str], Any]  # gives a parameter of the node by its name
@@ -215,16 +216,22 @@ def read_settings(value: Value, greatest_power: float) -> ManagerSettings:
     if len(thresholds) != len(caps):
         raise ValueError(
             f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}")
+    gains = [gain or math.nan for gain in value("thermal_gains")]
+    if len(gains) != len(THERMAL_GAINS):
+        raise ValueError(f"thermal_gains has {len(gains)} entries: expected {', '.join(THERMAL_GAINS)}")
     zone = ThermalZone(
         name="*",
         sustainable_power=value("sustainable_power") or 0.5 * greatest_power,
         switch_on=value("thermal_switch_on_temperature"),
         control=value("thermal_control_temperature"),
         critical=value("thermal_critical_temperature"),
+        integral_cutoff=value("thermal_integral_cutoff"),
+        **dict(zip(THERMAL_GAINS, gains)),
     )
     return ManagerSettings(
         deadline_probability=value("deadline_probability"),
         dwell=value("dwell"),
+        most_up=value("most_up"),
         relax=tuple(filter(None, value("relax"))),
         battery_capacity=value("battery_capacity") or math.nan,
         battery_reserve=value("battery_reserve"),

@@ -40,7 +40,6 @@ from dynamic_perception.nodes.parameters import ParameterSpec
 from dynamic_perception.nodes.perception_link import PerceptionLink
 
 COMMAND_PERIOD = 1.0  # [s] a command is repeated so often, for nodes that start later and as a sign of life
-THERMAL_GAINS = ("overshoot_gain", "undershoot_gain", "integral_gain")  # in the order of the parameter
 DECISION_PERIOD = 0.2  # [s] decisions also happen without input, because inputs become stale and dwells end
 REJECTED_FOR = 30.0  # [s] a rejected point is not offered again for so long
 NAMESPACE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
@@ -121,58 +120,6 @@ class ResourceManagerNode(ManagedNode):
             link.destroy()
         self._links = {}
 
-<<<<<<< HEAD
-=======
-    def _table_path(self, network: str, bundle: ModelBundle) -> Path:
-        if not self._value_of(network, "profile"):
-            return find_table(bundle, platform_fingerprint())
-        path = Path(self._value_of(network, "profile")).expanduser()
-        if not path.exists():
-            raise ValueError(
-                f"no operating-point table at {path}: "
-                f"measure it with `dynamic-perception profile {self._value_of(network, 'model')}`"
-            )
-        return path
-
-    def _read_settings(self, greatest_power: float) -> ManagerSettings:
-        thresholds, caps = self.value("battery_thresholds"), self.value("battery_power_caps")
-        if len(thresholds) != len(caps):
-            raise ValueError(
-                f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}"
-            )
-        gains = [gain or math.nan for gain in self.value("thermal_gains")]
-        if len(gains) != len(THERMAL_GAINS):
-            raise ValueError(f"thermal_gains has {len(gains)} entries: expected {', '.join(THERMAL_GAINS)}")
-        sustainable = self.value("sustainable_power") or 0.5 * greatest_power
-        zone = ThermalZone(
-            name="*",
-            sustainable_power=sustainable,
-            switch_on=self.value("thermal_switch_on_temperature"),
-            control=self.value("thermal_control_temperature"),
-            critical=self.value("thermal_critical_temperature"),
-            integral_cutoff=self.value("thermal_integral_cutoff"),
-            **dict(zip(THERMAL_GAINS, gains)),
-        )
-        return ManagerSettings(
-            deadline_probability=self.value("deadline_probability"),
-            dwell=self.value("dwell"),
-            most_up=self.value("most_up"),
-            relax=tuple(filter(None, self.value("relax"))),
-            battery_capacity=self.value("battery_capacity") or math.nan,
-            battery_reserve=self.value("battery_reserve"),
-            other_load=self.value("other_load"),
-            battery=tuple(BatteryThreshold(below, max_power_fraction=cap) for below, cap in zip(thresholds, caps)),
-            thermal=(zone,),
-            **{f"{name}_timeout": self.value(f"{name}_timeout") or math.inf for name in STALE_POLICIES},
-            **{f"{name}_stale_policy": self.value(f"{name}_stale_policy") for name in STALE_POLICIES},
-        )
-
-    def _target_from_parameters(self, network: str) -> Target:
-        values = {name: self._value_of(network, name) for name in TARGET_PARAMETERS}
-        limits = {name: _limit(value) for name, value in values.items() if name != "objective"}
-        return Target(**limits, objective=Objective[values["objective"].upper()])
-
->>>>>>> manager2
     def parameters_changed(self, parameters: list[Parameter]) -> None:
         if self._manager is None:
             return
