@@ -208,15 +208,17 @@ def test_elements_that_were_never_heard_are_taken_to_be_slowed_too_the_more_so_o
     for frame in range(30):
         slow_downs.observe(frame * FRAME, "cpu0:2", 1.6)
     mean, variance = slow_downs.predict(1.0, ("cpu0:1", "cpu4:2"))
-    assert mean.tolist() == pytest.approx([1.6, 1.3], abs=0.02)
+    assert mean.tolist() == pytest.approx([1.6, 1.3], abs=0.04)
     assert (variance > as_profiled + 0.01).all()
 
 
-def test_an_element_that_is_not_used_is_taken_to_be_slowed_when_the_one_in_use_is():
+def test_an_element_that_is_not_used_is_taken_to_be_slowed_when_the_one_in_use_is_but_not_for_ever():
     machine = Machine()
     machine.run(30, element="cpu:1")
-    machine.run(600, slow_down=1.6, element="cpu:2")
-    assert machine.slow_down("cpu:1")[0] == pytest.approx(1.6, abs=0.05)
+    machine.run(300, slow_down=1.6, element="cpu:2")
+    assert 1.25 < machine.slow_down("cpu:1")[0] < 1.6
+    machine.run(3000, slow_down=1.6, element="cpu:2")
+    assert machine.slow_down("cpu:1")[0] < 1.02
 
 
 def test_that_the_threads_of_one_element_wait_for_one_another_does_not_say_that_those_of_others_do():

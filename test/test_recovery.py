@@ -80,3 +80,12 @@ def test_when_everything_is_slowed_alike_the_other_elements_are_not_tried_one_by
         decision = robot.run(FRAME)
         late += 1.6 * decision.point.latency + robot.overhead > 16e-3
     assert late == 0 and len(robot.changes) == 2
+
+
+def test_where_one_element_stays_slowed_another_is_found():
+    robot = Robot(noise=0.02)
+    robot.manager.set_deadline(0.0, 28e-3)
+    assert name(robot.run(10.0)) == "100% on cpu:2"
+    robot.slow_down = {"cpu:2": 2.4}
+    assert name(robot.run(1.0)) != "100% on cpu:1"
+    assert name(robot.run(90.0)) == "100% on cpu:1"

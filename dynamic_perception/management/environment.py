@@ -65,7 +65,8 @@ class SlowDowns:
     Nor is an element "as profiled" while the one in use is slowed: the cause may slow all of them.  It is taken to be
     slowed as much on the same cores (one cluster, other thread counts), and half as much on others, with more doubt.
     Not so where the one in use is slowed beyond what memory, heat or a fair share of the cores explain: then its
-    threads wait for one another, and others need not.
+    threads wait for one another, and others need not.  The belief fades from the last step on, so that one which is not
+    slowed is found where the slow-down lasts.
 
     Elements on the same cores know more of each other.  If the one in use was slowed after the other was left, and
     recovers, then the other has recovered by the same share; and an element that was slow does not fade below a
@@ -80,6 +81,7 @@ class SlowDowns:
     SLOWEST_FADE = 60.0  # [s]
     ELSEWHERE = 0.5      # share of a slow-down that is taken to hold for elements on other cores
     DOUBT = 0.2          # standard deviation of what is passed on, as a share of it
+    PASSED_ON = 20.0     # [s] time constant with which that fades after a step
     COMMON = 2.5         # the greatest slow-down that is taken to hold for other elements as well
 
     def __init__(self, elements: Iterable[str] = (), settings: KalmanSettings = EnvironmentSettings().slow_down):
@@ -87,6 +89,7 @@ class SlowDowns:
         self._elements: dict[str, _Element] = {}
         self._in_use: dict[str, _Element] = {}  # cluster -> the element that was heard last and is settled
         self._newest: _Element | None = None    # of these, the last one
+        self._slowed_at = -math.inf             # [s] of its last step up, or when it was not slowed
         self.regime = 0  # counts the steps that an estimate has made: other work came or went, which is no noise
         self._reported_at = -math.inf
         self._period = 0.0        # [s] between two reports
@@ -112,7 +115,10 @@ class SlowDowns:
         hint = self._hint(tracked, self._heard_of(tracked.cluster, time))
         before = tracked.filter.predict(time, hint)[0]
         tracked.filter.observe(time, ratio, hint)
-        self.regime += abs(tracked.filter.mean / before - 1.0) > self.FELT
+        change = tracked.filter.mean / before - 1.0
+        self.regime += abs(change) > self.FELT
+        if change > self.FELT or tracked.filter.mean < 1.0 + self.FELT:
+            self._slowed_at = time
         tracked.samples += 1
         tracked.peak = 1.0
         if tracked.samples == self.SETTLED:
@@ -170,7 +176,8 @@ class SlowDowns:
             used = min((one for one in self._in_use.values() if one.filter.heard_at >= since),
                        key=lambda one: one.filter.mean)
         level = used.filter.predict(time)[0]
-        return _Heard(used, level, level - 1.0 if 1.0 < level < self.COMMON else 0.0)
+        excess = level - 1.0 if 1.0 < level < self.COMMON else 0.0
+        return _Heard(used, level, excess * math.exp(min(0.0, self._slowed_at - time) / self.PASSED_ON))
 
     def _judge_trial(self, tracked: _Element) -> None:
         """The element was taken into use again: had it recovered, as the fading said?"""
