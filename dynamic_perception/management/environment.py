@@ -112,7 +112,7 @@ class SlowDowns:
         self._learn_period(time)
         if time - tracked.filter.heard_at > self._grace:
             tracked.samples, tracked.left_at = 0, tracked.filter.mean
-        hint = self._hint(tracked, self._heard_of(tracked.cluster, time))
+        hint = NO_HINT if tracked is self._newest else self._hint(tracked, self._heard_of(tracked.cluster, time))
         before = tracked.filter.predict(time, hint)[0]
         tracked.filter.observe(time, ratio, hint)
         change = tracked.filter.mean / before - 1.0
@@ -131,12 +131,23 @@ class SlowDowns:
 
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one."""
-        tracked = [self._elements[element] for element in elements]
-        heard: dict[str, _Heard] = {}
-        for one in tracked:
-            if one.cluster not in heard:
-                heard[one.cluster] = self._heard_of(one.cluster, time)
-        predictions = np.array([one.filter.predict(time, self._hint(one, heard[one.cluster])) for one in tracked]).T
+        heard: dict[str, _Heard] = {}       # by cluster
+        unheard: dict[str, Gaussian] = {}   # by cluster: elements that were never heard are all alike
+        rows = []
+        for tracked in map(self._elements.__getitem__, elements):
+            cluster, never = tracked.cluster, tracked.filter.heard_at == -math.inf
+            if never and cluster in unheard:
+                rows.append(unheard[cluster])
+                continue
+            if tracked is self._newest:
+                rows.append(tracked.filter.predict(time))
+                continue
+            if cluster not in heard:
+                heard[cluster] = self._heard_of(cluster, time)
+            rows.append(tracked.filter.predict(time, self._hint(tracked, heard[cluster])))
+            if never:
+                unheard[cluster] = rows[-1]
+        predictions = np.array(rows).T
         return predictions[0], predictions[1]
 
     def _learn_period(self, time: float) -> None:
