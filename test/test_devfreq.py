@@ -17,7 +17,8 @@ from dynamic_perception.hardware import clock_files
 from dynamic_perception.hardware.clock_files import retry_while_busy
 from dynamic_perception.hardware.clocks import ClockControl, ClocksInUse, FrequencyRange, restore_saved
 from dynamic_perception.hardware.devfreq import DEVFREQ, DevfreqClock, find_devices
-from dynamic_perception.hardware.nvml_clocks import NvmlClock, load_nvml
+from dynamic_perception.hardware.nvml import load_nvml
+from dynamic_perception.hardware.nvml_clocks import NvmlClock
 
 STEPS = [114_750_000, 216_750_000, 318_750_000, 522_750_000, 854_250_000, 1_109_250_000]  # [Hz] of a Xavier NX's GPU
 NAME = "17000000.gv11b"

@@ -15,10 +15,11 @@ from runs import (ELEMENTS, LIMITS, PHASES, SUBNETWORKS, as_shown, make_clocked_
 
 from dynamic_perception.report.live_table import EventLog, LiveTable, make_table, take_snapshot
 from dynamic_perception.report.page import headline
+from dynamic_perception.report.picture_style import DPI
 from dynamic_perception.report.recorded_run import Command, Reading, RecordedRun, iou_series, list_changes, summarise
 from dynamic_perception.report.results_file import Results, to_plain
 from dynamic_perception.report.shown_run import show_runs
-from dynamic_perception.report.timeline import DPI, WIDTH, draw_timeline, make_timeline
+from dynamic_perception.report.timeline import WIDTH, draw_timeline, make_timeline
 
 
 def print_to_text(renderable) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from dynamic_perception.hardware.clock_files import Clock
 from dynamic_perception.hardware.cpufreq import CPUFREQ, CpuPolicy
 from dynamic_perception.hardware.devfreq import DevfreqClock
-from dynamic_perception.hardware.nvml_clocks import NvmlClock, load_nvml
+from dynamic_perception.hardware.nvml import load_nvml
+from dynamic_perception.hardware.nvml_clocks import NvmlClock
 
 SCHEMA = 2
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -22,7 +22,8 @@ from dynamic_perception.hardware.cpufreq import CPUFREQ, find_policies
 from dynamic_perception.hardware.devfreq import DevfreqClock
 from dynamic_perception.hardware.gpus import find_gpus
 from dynamic_perception.hardware.helper_client import HelperClock, HelperConnection
-from dynamic_perception.hardware.nvml_clocks import NvmlClock, load_nvml
+from dynamic_perception.hardware.nvml import load_nvml
+from dynamic_perception.hardware.nvml_clocks import NvmlClock
 
 __all__ = ["ClockControl", "ClockResult", "ClocksInUse", "FrequencyRange", "RestoreResult", "default_state_folder",
            "restore_saved"]

@@ -6,11 +6,29 @@ https://docs.nvidia.com/deploy/nvml-api.
 
 from __future__ import annotations
 
+import errno
 import math
-from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 INTEGRATED = "(nvgpu)"  # how the library calls the GPU of a Jetson, which devfreq shows with its clocks
+
+
+def load_nvml() -> ModuleType:
+    """The initialised library.
+
+    Raises:
+        OSError: it is not installed, or there is no driver; says which and what to do.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        raise OSError(errno.ENOENT, "NVML's Python module is not installed: pip install nvidia-ml-py") from None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise OSError(errno.ENODEV, f"NVML does not start ({error}): is NVIDIA's driver loaded?") from None
+    return pynvml
 
 
 class NvmlGpu:
@@ -65,13 +83,13 @@ def nvml_gpus(library: Any = None) -> tuple[NvmlGpu, ...]:
     """Every discrete GPU in the library's order; none where there is no library or no driver.
 
     Args:
-        library: the module `pynvml`; None: import it.
+        library: as `load_nvml` gives it; None: load it.
     """
-    library = library or _load()
-    if library is None:
+    try:
+        library = library or load_nvml()
+    except OSError:
         return ()
     try:
-        library.nvmlInit()
         count = library.nvmlDeviceGetCount()
     except library.NVMLError:
         return ()
@@ -82,15 +100,6 @@ def nvml_gpus(library: Any = None) -> tuple[NvmlGpu, ...]:
         except library.NVMLError:
             continue  # lost from the bus, or of another user: nothing can be done with it
     return tuple(gpu for gpu in gpus if INTEGRATED not in gpu.model)
-
-
-@lru_cache(maxsize=1)
-def _load() -> Any:
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    return pynvml
 
 
 def _text(answer: str | bytes) -> str:

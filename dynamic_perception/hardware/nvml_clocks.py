@@ -11,7 +11,6 @@ import math
 import re
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from dynamic_perception.hardware.clock_files import retry_while_busy
@@ -19,23 +18,6 @@ from dynamic_perception.hardware.clock_files import retry_while_busy
 PCI_DEVICES = Path("bus/pci/devices")
 UNLOCKED = {"locked_clocks": "none"}
 SETTLING_PERIOD = 0.005  # [s] between two looks at a clock that is on its way
-
-
-def load_nvml() -> ModuleType:
-    """The initialised library.
-
-    Raises:
-        OSError: it is not installed, or there is no driver; says which and what to do.
-    """
-    try:
-        import pynvml
-    except ImportError:
-        raise OSError(errno.ENOENT, "NVML's Python module is not installed: pip install nvidia-ml-py") from None
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        raise OSError(errno.ENODEV, f"NVML does not start ({error}): is NVIDIA's driver loaded?") from None
-    return pynvml
 
 
 class NvmlClock:

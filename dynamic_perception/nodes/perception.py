@@ -42,8 +42,7 @@ from dynamic_perception.nodes.image_input import ImageInput
 from dynamic_perception.nodes.image_messages import ImageRefused, prepare_frame
 from dynamic_perception.nodes.managed_node import ManagedNode, run
 from dynamic_perception.nodes.segmentation_output import SegmentationOutput
-from dynamic_perception.profiling.table_choice import find_table
-from dynamic_perception.profiling.table_file import read_table
+from dynamic_perception.profiling.table_choice import measured_engine
 
 PUBLISHER_POLL_PERIOD = 0.2  # [s] how soon a new image publisher is noticed
 STATE_PERIOD = 1.0  # [s] between repeated states
@@ -184,14 +183,12 @@ class PerceptionNode(ManagedNode):
         self._publishers = []
 
     def _engine_name(self) -> str:
-        """The engine that is asked for; for "auto" the one that was the fastest when this machine was profiled."""
+        """The engine that is asked for; for "auto" the one that was the fastest here."""
         asked = self.value("engine")
         if asked != AUTO:
             return asked
         try:
-            return read_table(find_table(self._bundle, platform_fingerprint())).engine
-        except FileNotFoundError:
-            return DEFAULT  # nothing was measured here yet
+            return measured_engine(self._bundle, platform_fingerprint())
         except (OSError, ValueError) as error:
             self.get_logger().warning(f"engine {DEFAULT}, because the profile cannot be read: {error}")
             return DEFAULT

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping
 
+from dynamic_perception.engines.selection import DEFAULT
 from dynamic_perception.installation import share_folder
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.profiling.table_file import ProfileFile, default_profile, read_table
@@ -64,6 +65,18 @@ def find_table(bundle: ModelBundle, fingerprint: Mapping[str, Any]) -> Path:
     shipped = f"; of the shipped ones, {'; '.join(reasons)}" if reasons else ""
     raise FileNotFoundError(f"no operating-point table at {own}{shipped}: "
                             f"measure it with `dynamic-perception profile {bundle.name}`")
+
+
+def measured_engine(bundle: ModelBundle, fingerprint: Mapping[str, Any]) -> str:
+    """The engine that was the fastest when this machine was profiled; the default one where it was not.
+
+    Raises:
+        OSError, ValueError: there is a table, but it cannot be read.
+    """
+    try:
+        return read_table(find_table(bundle, fingerprint)).engine
+    except FileNotFoundError:
+        return DEFAULT
 
 
 def differences(file: ProfileFile, bundle: ModelBundle, fingerprint: Mapping[str, Any]) -> list[str]:

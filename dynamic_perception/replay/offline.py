@@ -20,14 +20,13 @@ import numpy as np
 
 from dynamic_perception.engines.engine import Answer, Engine
 from dynamic_perception.engines.scaling import scale_labels
-from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine
+from dynamic_perception.engines.selection import AUTO, open_engine
 from dynamic_perception.hardware.compute_element import (
     ComputeElement, discover_elements, find_element, platform_fingerprint)
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes.image_messages import ImageRefused, PreparedFrame, decode_image, prepare_frame
 from dynamic_perception.nodes.manager_inputs import read_profile, seconds_of
-from dynamic_perception.profiling.table_choice import find_table
-from dynamic_perception.profiling.table_file import read_table
+from dynamic_perception.profiling.table_choice import measured_engine
 from dynamic_perception.replay.bag import Bag
 from dynamic_perception.replay.manager_replay import NETWORK, Command, ManagerReplay
 from dynamic_perception.replay.topics import BagTopics, find_topics
@@ -200,7 +199,9 @@ class _Run:
         """The whole bag."""
         result = self._result
         if self._runs_frames:
-            self._engine = open_engine(self._engine_name(), self._bundle, self._value("engine.memory_budget"))
+            asked = self._value("engine")
+            name = asked if asked != AUTO else measured_engine(self._bundle, platform_fingerprint())
+            self._engine = open_engine(name, self._bundle, self._value("engine.memory_budget"))
         score = _Score(len(self._bundle.labels))
         with progress_bar() as bar:
             task = bar.add_task("replaying [s]", total=round(result.duration, 1))
@@ -300,16 +301,6 @@ class _Run:
         since_start = 1e-9 * (item.time - self._bag.start)
         return ReplayedFrame(since_start, item.stamp, item.frame.size, item.subnetwork, item.element.name,
                              item.duration, ended - started, item.deadline), answer
-
-    def _engine_name(self) -> str:
-        """As the node chooses it."""
-        asked = self._value("engine")
-        if asked != AUTO:
-            return asked
-        try:
-            return read_table(find_table(self._bundle, platform_fingerprint())).engine
-        except FileNotFoundError:
-            return DEFAULT  # nothing was measured here yet
 
     def _note_topics(self) -> None:
         names = set(self._topics.manager.values())

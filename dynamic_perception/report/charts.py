@@ -8,17 +8,15 @@ from typing import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dynamic_perception.report.picture_style import FONT, INK, light_frame, new_figure, write_out
 from dynamic_perception.report.plots import energy_sources, points_by_latency
 from dynamic_perception.report.recorded_run import PhaseSummary, summarise
 from dynamic_perception.report.shown_run import ShownRun
-from dynamic_perception.report.timeline import FONT, INK
 
-WIDTH, DPI = 10.0, 200  # [inch], [pixel/inch]
+WIDTH = 10.0  # [inch]
 ROOM = 0.86  # of a category, that its boxes or bars take
 
 
@@ -42,7 +40,7 @@ def latency_chart(shown: Sequence[ShownRun]) -> Figure:
     points = points_by_latency(shown)
     boxes = [(place, one, 1e3 * np.array(late)) for place, point in enumerate(points) for one in shown if (late := [
         frame.latency for frame, where in zip(one.run.frames, one.points) if where == point])]
-    figure, axes = _figure(1.3 + 0.24 * len(boxes) + 0.12 * len(points), shown)
+    figure, axes = _figure(1.3 + 0.24 * len(boxes) + 0.12 * len(points), shown, "x")
     taken = 0.0
     ticks = []
     for place, point in enumerate(points):
@@ -59,10 +57,7 @@ def latency_chart(shown: Sequence[ShownRun]) -> Figure:
     axes.set_yticks(ticks, points)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(axis="x", color="#E2E2E0", linewidth=0.7)
+    write_out(axes.xaxis)
     axes.set_xlabel("latency from stamp to answer [ms]; box: 25 to 75 %, line: median, whiskers: 5 to 95 %",
                     fontsize=FONT["text"], color=INK)
     return figure
@@ -70,7 +65,7 @@ def latency_chart(shown: Sequence[ShownRun]) -> Figure:
 
 def bar_chart(shown: Sequence[ShownRun], label: str, value_of: Callable[[PhaseSummary], float]) -> Figure:
     """One bar per run for every phase and for the whole run; `value_of`: from a summary to its number."""
-    figure, axes = _figure(3.4, shown)
+    figure, axes = _figure(3.4, shown, "y")
     summaries: list[list[PhaseSummary]] = [of_run if len(of_run := summarise(one.run)) > 2 else of_run[-1:]
                                            for one in shown]
     names = list(dict.fromkeys(summary.phase for of_run in summaries for summary in of_run))
@@ -89,24 +84,17 @@ def bar_chart(shown: Sequence[ShownRun], label: str, value_of: Callable[[PhaseSu
     axes.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
     axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
     axes.set_ylabel(label, fontsize=FONT["text"], color=INK)
-    axes.grid(axis="y", color="#E2E2E0", linewidth=0.7)
     return figure
 
 
-def _figure(height: float, shown: Sequence[ShownRun]) -> tuple[Figure, Axes]:
+def _figure(height: float, shown: Sequence[ShownRun], grid: str) -> tuple[Figure, Axes]:
     """A figure with the runs named above its axes."""
     longest = max(len(one.label) for one in shown)
     columns = max(1, min(len(shown), int(WIDTH / (0.075 * longest + 0.7))))
     lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(WIDTH, height + 0.24 * lines), dpi=DPI, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH, height + 0.24 * lines, layout="constrained")
     axes = figure.add_subplot()
-    axes.tick_params(labelsize=FONT["small"], colors=INK, length=3)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#AAAAAA")
-    axes.set_axisbelow(True)
+    light_frame(axes, grid)
     figure.legend(handles=[Patch(color=one.colour, label=one.label) for one in shown], loc="outside upper left",
                   ncols=columns, frameon=False, fontsize=FONT["text"])
     return figure, axes

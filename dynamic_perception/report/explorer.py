@@ -23,7 +23,7 @@ from dynamic_perception.report.explorer_script import SCRIPT
 from dynamic_perception.report.page import write_document
 from dynamic_perception.report.plot_style import SYMBOLS, base_axis, base_layout, log_axis
 from dynamic_perception.report.plots import point_in_words
-from dynamic_perception.report.timeline import FAINT
+from dynamic_perception.report.picture_style import FAINT
 
 HEIGHT = 600  # [pixel] of all panels
 PANELS = (("energy", 1e3, "energy [mJ]", 0.4), ("power", 1.0, "power [W]", 0.3), ("accuracy", 1.0, "accuracy", 0.3))

@@ -7,14 +7,13 @@ from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from dynamic_perception.report.timeline import INK
+from dynamic_perception.report.picture_style import EDGE, GRID, INK
 
 MARGIN = {"l": 64, "r": 16, "t": 60, "b": 60}  # [pixel]
 BUTTONS, LEGEND_LINE = 30, 21  # [pixel] what plotly's buttons take at the top, and a line of the legend below them
 ENTRY, CHARACTER = 52, 6.6  # [pixel] of an entry of the legend beside its name, and of a mean character
 NARROWEST = 800  # [pixel] of a plot that the legend has room in
 FONT = {"family": "system-ui, sans-serif", "size": 12, "color": INK}
-GRID, EDGE = "#E2E2E0", "#AAAAAA"
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon")
 
 

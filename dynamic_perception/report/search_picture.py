@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from dynamic_perception.report.picture_style import FAINT, FINE, FONT, INK, light_frame, new_figure, write_out
 from dynamic_perception.report.shown_run import COLOURS
-from dynamic_perception.report.timeline import FAINT, FONT, INK
 from dynamic_perception.training.pareto import Limits, Point, front
 
-WIDTH, HEIGHT, DPI = 8.0, 5.4, 200  # [inch], [inch], [pixel/inch]
+WIDTH, HEIGHT = 8.0, 5.4  # [inch]
 CLOUD = "#B4B4B0"
 
 
@@ -37,10 +35,14 @@ def make_picture(title: str, metric: str, points: Sequence[Point], again: Sequen
         chosen: some of `again` by their names.
         limits: that the search kept to.
     """
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH, HEIGHT)
     axes = figure.add_axes((0.095, 0.105, 0.885, 0.755))
-    _prepare(axes, metric)
+    light_frame(axes)
+    axes.set_xscale("log")
+    write_out(axes.xaxis, FINE)
+    axes.margins(x=0.08, y=0.08)
+    axes.set_xlabel("latency [ms], measured", fontsize=FONT["text"], color=INK)
+    axes.set_ylabel(f"{metric} on held-out images", fontsize=FONT["text"], color=INK)
     axes.plot(*_places(points), "o", color=CLOUD, markersize=4, markeredgewidth=0, alpha=0.8,
               label=f"{len(points)} measured in the search")
     axes.plot(*_places(again), "o", color="white", markersize=4.5, markeredgecolor=COLOURS[0], markeredgewidth=1,
@@ -60,23 +62,6 @@ def make_picture(title: str, metric: str, points: Sequence[Point], again: Sequen
 
 def _places(points: Sequence[Point]) -> tuple[list[float], list[float]]:
     return [1e3 * point.latency for point in points], [point.accuracy for point in points]
-
-
-def _prepare(axes: Axes, metric: str) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.margins(x=0.08, y=0.08)
-    axes.set_xlabel("latency [ms], measured", fontsize=FONT["text"], color=INK)
-    axes.set_ylabel(f"{metric} on held-out images", fontsize=FONT["text"], color=INK)
-    axes.tick_params(labelsize=FONT["small"], colors=INK, length=3)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#AAAAAA")
-    axes.grid(color="#E2E2E0", linewidth=0.7)
-    axes.set_axisbelow(True)
 
 
 def _draw_limits(axes: Axes, limits: Limits) -> None:

@@ -7,11 +7,10 @@ from typing import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from dynamic_perception.report.timeline import DPI, FAINT, FONT, INK, LIMIT, REASON_COLOURS
+from dynamic_perception.report.picture_style import FAINT, FONT, INK, LIMIT, light_frame, new_figure, write_out
+from dynamic_perception.report.timeline import REASON_COLOURS
 from dynamic_perception.simulation.boards import Board
 from dynamic_perception.simulation.summary import Summary, summarise
 from dynamic_perception.simulation.trace import slow_downs
@@ -48,21 +47,9 @@ def colour_of(manager: str) -> str:
     return COLOURS.get(manager, FAINT)
 
 
-def _figure(height: float) -> Figure:
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _prepare(axes: Axes, label: str) -> None:
+def _prepare(axes: Axes, label: str, grid: str = "y") -> None:
     axes.set_ylabel(label, fontsize=FONT["text"], color=INK)
-    axes.tick_params(labelsize=FONT["small"], colors=INK, length=3)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#AAAAAA")
-    axes.grid(axis="y", color="#E2E2E0", linewidth=0.7)
-    axes.set_axisbelow(True)
+    light_frame(axes, grid)
 
 
 def _title(figure: Figure, board: Board, run: Run, what: str) -> None:
@@ -85,7 +72,7 @@ def make_timeline(board: Board, runs: Sequence[Run], objective: str) -> Figure:
         del ratios["clock"]
     if np.isnan(board.table.energy).all():
         del ratios["energy"]
-    figure = _figure(1.1 + 0.95 * sum(ratios.values()))
+    figure = new_figure(WIDTH, 1.1 + 0.95 * sum(ratios.values()))
     height = figure.get_figheight()
     longest = max(map(len, (*board.table.subnetwork, *board.table.elements)))
     grid = figure.add_gridspec(len(ratios), 1, height_ratios=list(ratios.values()), left=0.075 + 0.0035 * longest,
@@ -107,7 +94,7 @@ def make_timeline(board: Board, runs: Sequence[Run], objective: str) -> Figure:
     if "energy" in rows:
         _draw_column(rows["energy"], shown, lambda run: 1e3 * run.energy, "energy\n[mJ]")
         rows["energy"].set_yscale("log")
-        _plain_log(rows["energy"].yaxis)
+        write_out(rows["energy"].yaxis)
         if objective == "accuracy" and np.isfinite(runs[0].trace.max_energy).all():
             _draw_limit(rows["energy"], runs[0], 1e3 * runs[0].trace.max_energy)
     _draw_machine(rows["machine"], board, runs[0])
@@ -150,17 +137,11 @@ def _draw_latency(axes: Axes, shown: Sequence[Run]) -> None:
                   markeredgewidth=1.0)
     _draw_limit(axes, shown[0], 1e3 * shown[0].trace.deadline)
     axes.set_yscale("log")
-    _plain_log(axes.yaxis)
+    write_out(axes.yaxis)
 
 
 def _draw_limit(axes: Axes, run: Run, values: np.ndarray) -> None:
     axes.step(run.trace.arrival, values, where="post", color=LIMIT, linewidth=1.6)
-
-
-def _plain_log(axis) -> None:
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _of_rows(run: Run, column: np.ndarray) -> np.ndarray:
@@ -247,10 +228,9 @@ def _short(text: str) -> str:
 
 def make_energy_error(board: Board, runs: Sequence[Run], objective: str) -> Figure:
     """Mean energy against mean error of every manager; who misses deadlines is drawn hollow."""
-    figure = _figure(5.6)
+    figure = new_figure(WIDTH, 5.6)
     axes = figure.add_axes((0.085, 0.115, 0.885, 0.735))
-    _prepare(axes, "mean energy of an inference [mJ]")
-    axes.grid(axis="x", color="#E2E2E0", linewidth=0.7)
+    _prepare(axes, "mean energy of an inference [mJ]", "both")
     summaries = [summarise(run) for run in runs if run.answered.any()]
     for summary in summaries:
         hollow = summary.miss_rate > 0.05
@@ -258,7 +238,7 @@ def make_energy_error(board: Board, runs: Sequence[Run], objective: str) -> Figu
                   color=colour_of(summary.manager), markersize=10 if summary.manager != "oracle" else 15,
                   markerfacecolor="white" if hollow else colour_of(summary.manager), markeredgewidth=2)
     axes.set_yscale("log")
-    _plain_log(axes.yaxis)
+    write_out(axes.yaxis)
     axes.margins(x=0.12, y=0.14)
     _label_points(axes, summaries)
     trace = runs[0].trace
@@ -300,12 +280,10 @@ def _label_points(axes: Axes, summaries: Sequence[Summary]) -> None:
 
 def make_misses(board: Board, runs: Sequence[Run]) -> Figure:
     """Missed deadlines of every manager, late and never answered apart."""
-    figure = _figure(1.6 + 0.42 * len(runs))
+    figure = new_figure(WIDTH, 1.6 + 0.42 * len(runs))
     height = figure.get_figheight()
     axes = figure.add_axes((0.2, 0.55 / height, 0.74, 1 - 1.35 / height))
-    _prepare(axes, "")
-    axes.grid(axis="y", visible=False)
-    axes.grid(axis="x", color="#E2E2E0", linewidth=0.7)
+    _prepare(axes, "", "x")
     longest = max(100 * float(1 - run.met.mean()) for run in runs)
     for number, run in enumerate(runs[::-1]):
         late, never = 100 * float((run.answered & ~run.met).mean()), 100 * float((~run.answered).mean())

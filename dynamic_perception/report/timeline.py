@@ -7,26 +7,24 @@ from pathlib import Path
 from typing import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from dynamic_perception.report.picture_style import FAINT, FONT, INK, LIMIT, light_frame, new_figure
 from dynamic_perception.report.recorded_run import (
     RECENT, Reading, RecordedRun, iou_series, list_changes, summarise)
 from dynamic_perception.report.shown_run import ShownRun, list_elements, list_subnetworks
 
-LIMIT, INK, FAINT = "#000000", "#222222", "#6B6B6B"
 BANDS = ("#F3F3F1", "#FFFFFF")
 REASON_COLOURS = {"startup": "#7A7A7A", "deadline": "#CC79A7", "contention": "#009E73", "thermal": "#882255",
                   "battery": "#B07A00", "target": "#2B8CBE", "stale input": "#7A7A7A", "manual": "#7A7A7A"}
 LINES = {"solid": "solid", "dash": (0, (5, 2)), "dot": (0, (1, 1.5))}
-WIDTH, HEIGHT, DPI = 10.0, 10.4, 200  # [inch], [inch], [pixel/inch]: sharp at 1000 pixels on any screen
+WIDTH, HEIGHT = 10.0, 10.4  # [inch]
 ROWS = {"latency": 3.2, "subnetwork": 2.3, "element": 1.0, "clock": 1.3, "temperature": 1.6, "battery": 1.3,
         "power": 1.3, "misses": 1.5, "iou": 1.5}
 CHARACTER = 0.078  # [inch] a little more than the mean width of a character of the names and reasons
 LABEL = 0.62  # [inch] what an axis' label and its distance to the names take
 LEFT = 0.105  # of the width, at the least
-FONT = {"text": 9.5, "small": 8.5, "title": 13}
 
 
 def draw_timeline(shown: Sequence[ShownRun], path: Path) -> None:
@@ -41,8 +39,7 @@ def make_timeline(shown: Sequence[ShownRun]) -> Figure:
     ratios = {name: height for name, height in ROWS.items() if name in _rows_of(shown)}
     ratios["subnetwork"] *= max(1.0, len(subnetworks) / 7)
     taller = sum(ratios.values()) / 10.9
-    figure = Figure(figsize=(WIDTH, HEIGHT * taller), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH, HEIGHT * taller)
     left = max(LEFT, (CHARACTER * max(map(len, (*subnetworks, *elements))) + LABEL) / WIDTH)
     grid = figure.add_gridspec(len(ratios), 1, height_ratios=list(ratios.values()), left=left, right=0.985,
                                top=1 - 0.1 / taller, bottom=0.05 / taller, hspace=0.16)
@@ -78,13 +75,8 @@ def _prepare(axes: Axes, run: RecordedRun, end: float, last: bool) -> None:
     for number, phase in enumerate(run.phases):
         axes.axvspan(phase.start, phase.end, color=BANDS[number % 2], zorder=0, linewidth=0)
     axes.set_xlim(0, end)
-    axes.tick_params(labelsize=FONT["small"], colors=INK, length=3, labelbottom=last)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#AAAAAA")
-    axes.grid(axis="y", color="#E2E2E0", linewidth=0.7, zorder=0.5)
-    axes.set_axisbelow(True)
+    light_frame(axes, "y")
+    axes.tick_params(labelbottom=last)
     if last:
         axes.set_xlabel("time since the start [s]", fontsize=FONT["text"], color=INK)
 

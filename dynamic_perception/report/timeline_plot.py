@@ -8,10 +8,11 @@ from typing import Any, Sequence
 import numpy as np
 from plotly.graph_objects import Figure
 
+from dynamic_perception.report.picture_style import FAINT, INK
 from dynamic_perception.report.plot_style import CHARACTER, MARGIN, base_axis, base_layout, log_axis, top_margin
 from dynamic_perception.report.recorded_run import RECENT, Answer, PhaseSpan, RecordedRun, iou_series, list_changes
 from dynamic_perception.report.shown_run import ShownRun, list_elements, list_subnetworks
-from dynamic_perception.report.timeline import BANDS, FAINT, INK, REASON_COLOURS
+from dynamic_perception.report.timeline import BANDS, REASON_COLOURS
 
 PLOT_WIDTH = 930  # [pixel] that the reasons are placed for
 ORDER = ("latency", "subnetwork", "changes", "element", "clock", "temperature", "battery", "power", "iou")

@@ -11,17 +11,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.management.planning import Plan
 from dynamic_perception.management.target import Target
-from dynamic_perception.report.timeline import FAINT, FONT, INK
+from dynamic_perception.report.picture_style import FAINT, FINE, FONT, INK, light_frame, new_figure, write_out
 
-WIDTH, HEIGHT, DPI = 10.0, 6.2, 200  # [inch], [inch], [pixel/inch]
+WIDTH, HEIGHT = 10.0, 6.2  # [inch]
 SHAPES = "osD^vPX<>*"  # of the elements of a cluster
 LINE = 0.215  # [inch] of a legend
 RED = "#B03A2E"
@@ -45,19 +43,19 @@ def make_picture(title: str, table: OperatingPointTable, target: Target, plan: P
     if np.isnan(table.energy).all():
         raise ValueError("the table knows no energy, which the picture shows: profile again")
     entries = len(set(table.subnetwork)) + len(table.elements)
-    figure = Figure(figsize=(WIDTH, HEIGHT + LINE * max(0, entries - 14)), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(WIDTH, HEIGHT + LINE * max(0, entries - 14))
     energy = figure.add_axes((0.075, 0.385, 0.695, 0.505))
     accuracy = figure.add_axes((0.075, 0.095, 0.695, 0.265), sharex=energy)
     panels = ((energy, 1e3 * table.energy), (accuracy, table.accuracy))
     meets = np.ones(len(table), dtype=bool)
     meets[list(plan.missing)] = False
     for axes, values in panels:
-        _prepare(axes)
+        light_frame(axes)
+        axes.set_xscale("log")
         _draw_points(axes, table, values, meets)
     energy.set_yscale("log")
-    _write_out(energy.yaxis)
-    _write_out(accuracy.xaxis)
+    write_out(energy.yaxis, FINE)
+    write_out(accuracy.xaxis, FINE)
     energy.tick_params(labelbottom=False)
     accuracy.margins(y=0.12)
     energy.set_ylabel(f"energy per inference [mJ], {table.provenance['energy']}", fontsize=FONT["text"], color=INK)
@@ -106,23 +104,6 @@ def _draw_points(axes: Axes, table: OperatingPointTable, values: np.ndarray, mee
             for which, opacity in ((~clear, FADED), (clear, CLEAR)):
                 axes.plot(latency[which], values[rows][which], shape, color=colour, alpha=opacity, markersize=4.2,
                           markerfacecolor=colour if filled else "white", markeredgewidth=0.9)
-
-
-def _prepare(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.tick_params(labelsize=FONT["small"], colors=INK, length=3)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#AAAAAA")
-    axes.grid(color="#E2E2E0", linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _write_out(axis: matplotlib.axis.Axis) -> None:
-    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_limits(axes: Axes, latency: float, low: float, high: float) -> None:

@@ -114,7 +114,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     """Train, write the bundle, and evaluate it on the test split."""
     import torch  # only here: every other command starts without it
 
-    from dynamic_perception.training import distributed, recipes
+    from dynamic_perception.training import recipes
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

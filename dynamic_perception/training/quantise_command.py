@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from dataclasses import replace
-from typing import Iterator
+from pathlib import Path
+from typing import Iterator, Mapping
 
 import numpy as np
 from rich.console import Console
@@ -16,7 +18,7 @@ from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.engines.scaling import scale_image
 from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements
 from dynamic_perception.networks.bundle import (FLOAT32, INT8, ModelBundle, Subnetwork, find_bundle, read_bundle,
-                                                write_bundle, write_model_file)
+                                                write_bundle)
 from dynamic_perception.networks.families import make_graph
 from dynamic_perception.networks.quantisation import measure_ranges
 from dynamic_perception.report.progress import progress_bar
@@ -46,29 +48,21 @@ def add_quantise(commands: argparse._SubParsersAction) -> None:
 
 
 def run_quantise(arguments: argparse.Namespace) -> int:
-    """Write int8 subnetworks into the bundle, measure all, and keep those that pay."""
+    """Measure all int8 subnetworks in a copy of the bundle, and write those that pay into it."""
     if arguments.images < 1:
         raise ValueError(f"--images is {arguments.images}: expected at least 1")
     bundle = read_bundle(find_bundle(arguments.bundle))
     data = arguments.data or data_of(bundle)[0]
     tested = evaluation.read_test_data(bundle, data)
     ranges = calibrate(bundle, training_images(bundle, data, arguments.images, arguments.seed))
-    before, bundle = bundle, write_quantised(bundle, ranges)
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        candidate = write_quantised(bundle, ranges, folder=Path(folder) / bundle.folder.name)
         element = discover_elements()[-1]
-        latencies = measure_latencies(bundle, element)
-        answers = evaluation.evaluate(bundle, tested)
-        scores = {name: evaluation.score(bundle, tested, answer) for name, answer in answers.items()}
-        paying = [s.name for s in bundle.of_precision(INT8) if pays(bundle, s, latencies, scores)]
-    except BaseException:  # also Ctrl-C: the bundle is as it was found
-        write_quantised(before, {s.name: before.ranges(s.name) for s in before.of_precision(INT8)})
-        write_model_file(before)
-        raise
-    bundle = write_quantised(bundle, {name: ranges[name] for name in paying})
-    source = before.of_precision(FLOAT32)[-1].accuracy_source
-    write_model_file(replace(bundle, subnetworks=tuple(
-        replace(s, accuracy=scores[s.name], accuracy_source=source) if s.precision == INT8 else s
-        for s in bundle.subnetworks)))
+        latencies = measure_latencies(candidate, element)
+        answers = evaluation.evaluate(candidate, tested)
+        scores = {name: evaluation.score(candidate, tested, answer) for name, answer in answers.items()}
+        paying = [s.name for s in candidate.of_precision(INT8) if pays(candidate, s, latencies, scores)]
+    write_quantised(bundle, {name: ranges[name] for name in paying}, scores)
     print_table(bundle, element, latencies, scores, paying)
     return 0
 
@@ -98,19 +92,28 @@ def int8_name(subnetwork: Subnetwork) -> str:
     return f"{subnetwork.name} {INT8}"
 
 
-def write_quantised(bundle: ModelBundle, ranges: dict[str, dict[str, tuple[float, float]]]) -> ModelBundle:
-    """Write the bundle with just the int8 subnetworks of `ranges`."""
+def write_quantised(bundle: ModelBundle, ranges: Mapping[str, Mapping[str, tuple[float, float]]],
+                    scores: Mapping[str, float] | None = None, folder: Path | None = None) -> ModelBundle:
+    """Write the bundle with just the int8 subnetworks of `ranges`.
+
+    Args:
+        scores: their accuracies on the test split, measured as the float32 ones' were; None: not measured.
+        folder: where to; None: where the bundle lies.
+    """
     subnetworks: list[Subnetwork] = []
     for subnetwork in bundle.of_precision(FLOAT32):
         name = int8_name(subnetwork)
         if name in ranges:
-            subnetworks.append(replace(subnetwork, name=name, precision=INT8, accuracy=float("nan"),
-                                       accuracy_source="not measured"))
+            accuracy, source = (float("nan"), "not measured") if scores is None else (
+                scores[name], subnetwork.accuracy_source)
+            subnetworks.append(replace(subnetwork, name=name, precision=INT8, accuracy=accuracy,
+                                       accuracy_source=source))
         subnetworks.append(subnetwork)
     statistics = None
     if not bundle.space.shares_statistics:
         statistics = {s.name: bundle.statistics(s.name) for s in bundle.of_precision(FLOAT32)}
-    return write_bundle(replace(bundle, subnetworks=tuple(subnetworks)), bundle.tensors(), statistics, ranges)
+    written = replace(bundle, folder=folder or bundle.folder, subnetworks=tuple(subnetworks))
+    return write_bundle(written, bundle.tensors(), statistics, ranges)
 
 
 def measure_latencies(bundle: ModelBundle, element: ComputeElement) -> dict[str, float]:
