@@ -33,6 +33,7 @@ PENALTY_STEP = 10.0
 TIE_BREAK = 1e-4             # of the whole utility: between equally accurate points, energy decides, then latency
 UNKNOWN_POWER = 1e6          # [W] no cap is kept by not knowing
 MOST_ASSIGNMENTS = 4096      # of networks to elements that are looked at; beyond it, the least promising are dropped
+MOST_REMEMBERED = 1024       # combinations whose sharing is kept
 MOST_LAMBDAS = 20            # steps of the search for the price of power; it ends by itself long before
 ROUNDING = 1e-12
 
@@ -92,6 +93,7 @@ class JointSelector:
         self.networks = tuple(networks)
         self._one_clock = one_clock
         self._regardless: JointSelector | None = None  # of the clocks
+        self._shared: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}  # what `sharing` has answered
         self.clusters = list(dict.fromkeys(cluster for network in networks for cluster in network.clusters))
         self._cores = np.array([cores.get(name) or self._greatest_thread_count(name) for name in self.clusters])
         self._elements = [np.array([self.clusters.index(cluster) for cluster in network.clusters])
@@ -143,6 +145,14 @@ class JointSelector:
 
         `rows`: the point of every network; negative: it does not run.
         """
+        key = of, tuple(rows)
+        if key not in self._shared:  # asked for at every decision, and changes with the points only
+            if len(self._shared) >= MOST_REMEMBERED:
+                self._shared.clear()
+            self._shared[key] = self._share(rows, of)
+        return self._shared[key]
+
+    def _share(self, rows: Sequence[int], of: int) -> np.ndarray:
         network, load = self.networks[of], np.zeros(len(self.clusters))
         for a, row in enumerate(rows):
             if a != of and row >= 0:

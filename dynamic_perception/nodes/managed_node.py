@@ -19,11 +19,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
+from dynamic_perception.nodes.executor import make_executor
 from dynamic_perception.nodes.parameters import KNOWN_NAMES, NODE_PARAMETERS, ParameterSpec
 
 FAULT_LOG_PERIOD = 10.0  # [s] the same fault is logged at most so often; diagnostics count every one
@@ -234,7 +235,7 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
         print(f"error: {error}" if refused else traceback.format_exc(), file=sys.stderr)
         rclpy.try_shutdown()
         sys.exit(1)
-    executor = SingleThreadedExecutor()
+    executor = make_executor()
     executor.add_node(node)
     started = True
     if node.value("autostart"):

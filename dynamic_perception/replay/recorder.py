@@ -141,7 +141,7 @@ def _record_into(writer: BagWriter, topics: Sequence[str], namespace: str, durat
                  stopping: list[int]) -> tuple[Counter[str], list[str]]:
     """What was lost on the way, and which topics nobody published."""
     recorder = Recorder(topics, writer, namespace)
-    executor = SingleThreadedExecutor()
+    executor = SingleThreadedExecutor()  # Kilted's events executor fails on raw messages with their information
     executor.add_node(recorder)
     recorder.create_timer(POLL_PERIOD, recorder.follow_publishers)
     console = Console(stderr=True)
