@@ -40,7 +40,7 @@ from dynamic_perception.replay.bag import Bag
 from dynamic_perception.report.progress import progress_bar
 
 WIDTH, HEIGHT, RATE = 640, 480, 30.0
-TURNS = 2  # with and without the recorder, alternating
+TURNS = 4  # with and without the recorder, alternating
 WARM_UP_REPORTS = 60
 START_TIMEOUT = 30.0  # [s]
 COMMAND = "import sys; from dynamic_perception.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--duration", type=float, default=60.0, metavar="S",
                         help="with the recorder, and without (default: 60)")
-    parser.add_argument("--bundle", default="group_cnn_cifar10", help="(default: %(default)s)")
+    parser.add_argument("--bundle", default="segmenter_camvid", help="(default: %(default)s)")
     arguments = parser.parse_args()
     bundle = read_bundle(find_bundle(arguments.bundle))
     latencies: dict[bool, list[float]] = {False: [], True: []}

@@ -13,7 +13,7 @@ from typing import Any, Sequence
 
 import rclpy
 import yaml
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -32,6 +32,9 @@ POLL_PERIOD = 0.2  # [s] how soon a new publisher is noticed
 STATUS_PERIOD = 1.0  # [s]
 NICENESS = 10  # that is added: where CPUs are short, perception goes first, and the queues of DDS and writer bridge it
 DEPTH = 100  # messages that may arrive while another one is taken
+# [s] between two looks at what has come.  A recorder that took every message at once would do so while perception works
+# on the same frame.  DDS notes when a message came.
+GATHER_PERIOD = 0.02
 
 
 class Recorder(Node):
@@ -54,7 +57,15 @@ class Recorder(Node):
         self._refused: set[str] = set()
         self._numbers: dict[tuple[str, bytes], int] = {}
         self.lost: Counter[str] = Counter()
+        self._callbacks = 0  # so far
         self.follow_publishers()
+
+    def take_all(self, executor: Executor) -> None:
+        """Let the executor work until there is nothing left to do."""
+        before = -1
+        while self._callbacks != before:
+            before = self._callbacks
+            executor.spin_once(timeout_sec=0.0)
 
     @property
     def recorded_topics(self) -> list[str]:
@@ -68,6 +79,7 @@ class Recorder(Node):
 
     def follow_publishers(self) -> None:
         """Look who publishes now; to be called again and again."""
+        self._callbacks += 1
         for topic in self._wanted:
             if topic not in self._recorded and topic not in self._refused:
                 publishers = self.get_publishers_info_by_topic(topic)
@@ -86,6 +98,7 @@ class Recorder(Node):
             return
 
         def on_message(data: bytes, information: Any) -> None:
+            self._callbacks += 1
             self._count_lost(topic, information)
             received = information["received_timestamp"] or time.time_ns()
             self._writer.offer(topic, received, information["source_timestamp"] or received, data)
@@ -150,12 +163,15 @@ def _record_into(writer: BagWriter, topics: Sequence[str], namespace: str, durat
     try:
         with console.status("recording") as status:
             while not stopping and not writer.failure and rclpy.ok() and time.monotonic() < end:
-                executor.spin_once(timeout_sec=min(0.1, max(0.0, end - time.monotonic())))
+                time.sleep(min(GATHER_PERIOD, max(0.0, end - time.monotonic())))
+                recorder.take_all(executor)
                 if time.monotonic() >= next_status:
                     next_status += STATUS_PERIOD
                     status.update(f"recording {len(recorder.recorded_topics)} topics: {_describe_counts(writer)}")
     except ExternalShutdownException:
         pass  # the context was shut down from outside: the same end
+    else:
+        recorder.take_all(executor)
     finally:
         executor.shutdown()
         recorder.destroy_node()
