@@ -314,7 +314,7 @@ def test_a_point_that_fails_is_left_for_the_fallback_point_until_it_works_again(
             "'image_reliability' is 'perfect': expected one of auto, reliable, best_effort",
         ),
         ({"top_k": 0}, "top_k"),
-        ({"engine": "tflite"}, "'engine' is 'tflite': expected one of auto, onnxruntime, openvino, pytorch"),
+        ({"engine": "tflite"}, "engine is 'tflite': expected one of auto, onnxruntime, openvino, pytorch"),
     ],
 )
 def test_a_wrong_parameter_ends_the_node_with_one_sentence(start_node, bundle, parameters, message):
