@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from bundles import TINY, make_bundle
 from documents import ROOT, blocks, documents, files
+from perception_client import PerceptionClient
 from sysfs_trees import odroid_xu3, odroid_xu3_rails
 
 import dynamic_perception
@@ -88,7 +89,24 @@ def test_a_family_is_trained_measured_and_answers_alike_in_every_engine(my_robot
         logits.append(engine.logits(image))
         engine.close()
     assert np.allclose(logits[0], logits[1], atol=1e-4) and np.allclose(logits[0], logits[2], atol=1e-4)
-    assert main(["calibrate", "thumbnail", "--data", str(pictures)]) == 0
+    for command in (["calibrate"], ["quantise", "--images", "4"], ["export", "--out", "graphs"],
+                    ["search", "--element", "cpu:1", "--points", "3", "--evaluations", "5", "--images", "9",
+                     "--calibration-images", "16", "--frames", "3"],
+                    ["profile", "--most-runs", "8", "--elements", "cpu:1", "--power-sensor", "none", "--out", "table.yaml"]):
+        data = ["--data", str(pictures)] if command[0] in ("calibrate", "quantise", "search") else []
+        assert main([command[0], "thumbnail", *command[1:], *data]) == 0, command
+
+
+def test_the_perception_node_takes_an_engine_and_a_family_of_another_package(my_robot, site, monkeypatch, tmp_path,
+                                                                           start_node, ros_node, spin_until):
+    from my_robot.thumbnail_space import ThumbnailSpace
+
+    bundle = make_bundle(tmp_path / "thumbnail", ThumbnailSpace(classes=4))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")])))
+    node = start_node("perception", {"model": str(bundle.folder), "engine": "numpy", "start_element": "cpu:1"})
+    client = PerceptionClient(ros_node, spin_until).connect()
+    client.ask(np.zeros((32, 32, 3), np.uint8))
+    assert f"engine numpy {np.__version__}" in node.output()
 
 
 def test_a_bundle_of_a_family_that_is_not_installed_is_refused_with_those_that_are(my_robot, tmp_path, monkeypatch):
