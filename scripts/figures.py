@@ -8,7 +8,8 @@ A number of the README or of a page of `docs/` names where it comes from in a co
 
     it missed 0.3 %<!-- docs/results/demo/results.json: summary.managed[-1].miss_rate * 100 --> of the deadlines
     within 8 %<!-- control_odroid_xu3.txt: energy_over_oracle * 100 - 100 --> of the oracle's
-    3.2 ms<!-- node.txt: the "overhead p50" of "perception node" --> and 5.1<!-- engines.txt: least "steady" of "int8" -->
+    3.2 ms<!-- node.txt: the "overhead p50" of "perception node" -->, and 2.6 times<!-- engines.txt: least "steady eager /
+    engine" of "int8" --> (in one line)
 
 File (a name alone is one of `docs/results/benchmarks/`), then the place in it, then by what to multiply it and what to
 add for the unit that is written.  The place is keys and positions; those of a benchmark's output are of the JSON object
@@ -24,6 +25,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -40,9 +42,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LIST = Path("docs") / "figures.md"
 COMMAND = "dynamic-perception"
 BENCHMARKS = Path("docs") / "results" / "benchmarks"
-NUMBER = re.compile(r"(?P<number>-?\d[\d,]*(?:\.\d+)?)(?P<unit>[^<>\d\n]{0,12})<!--\s*(?P<file>\S+\.(?:json|yaml|txt)):\s*"
-                    r"(?P<place>\w+ \"[^\"]+\" of \"[^\"]+\"(?:\[\d+\])?|[^\s*]+)\s*"
+NUMBER = re.compile(r"(?P<number>-?\d[\d,]*(?:\.\d+)?)(?P<unit>[^<>\d\n]{0,12})<!--\s*"
+                    r"(?P<file>\S+\.(?:json|yaml|txt)):\s*(?P<place>\w+ \"[^\"]+\" of \"[^\"]+\"(?:\[\d+\])?|[^\s*]+)\s*"
                     r"(?:\*\s*(?P<factor>[\d.e+-]+)\s*)?(?:(?P<sign>[+-])\s*(?P<summand>[\d.]+)\s*)?-->")
+COMMENT = re.compile(r"<!--\s*(?P<file>\S+\.(?:json|yaml|txt)).*?-->")
 CELL = re.compile(r"(?P<which>\w+) \"(?P<column>[^\"]+)\" of \"(?P<row>[^\"]+)\"(?:\[(?P<position>\d+)\])?")
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 IN_CELL = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
@@ -129,7 +132,8 @@ def _run(command: tuple[str, ...], root: Path, accepted: tuple[int, ...] = (0,))
 
 def write_list(root: Path) -> None:
     """Write `docs/figures.md`: every figure, its file, its command, and the machine that the file names."""
-    rows = ["# Where the figures come from", "", "Written by `scripts/figures.py`.", "",
+    rows = ["# Where the figures come from", "",
+            "Written by `scripts/figures.py`; where the numbers come from is said in [benchmarks.md](benchmarks.md).", "",
             "| figure | drawn from | SHA-256 of it | measured by | on |", "|---|---|---|---|---|"]
     for figure in FIGURES:
         results = root / figure.results
@@ -185,10 +189,16 @@ def update_numbers(text: Path, root: Path) -> list[str]:
 
 
 def find_numbers(text: Path, root: Path) -> Iterator[Number]:
-    """Every number of `text` that names a file."""
+    """Every number of `text` that names a file, and every such comment that is not understood."""
     content = text.read_text(encoding="utf-8")
-    for match in NUMBER.finditer(content):
-        written, line = match["number"], content.count("\n", 0, match.start()) + 1
+    understood = {match.end(): match for match in NUMBER.finditer(content)}
+    for comment in COMMENT.finditer(content):
+        match, line = understood.get(comment.end()), content.count("\n", 0, comment.start()) + 1
+        if match is None:
+            yield Number(line, comment.span(), "", "", f"{comment[0]} is not understood: expected a number before it, "
+                                                       "and in it a file, a colon and a place")
+            continue
+        written = match["number"]
         try:
             value = read_number(match, root)
         except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -210,6 +220,8 @@ def read_number(match: re.Match, root: Path) -> float:
     if "/" not in match["file"] and not path.exists():
         path = root / BENCHMARKS / match["file"]
     value = find(_load(path), match["place"]) * float(match["factor"] or 1.0)
+    if not math.isfinite(value):
+        raise ValueError(f"it is {value}")
     return value + float(f"{match['sign']}{match['summand']}" if match["sign"] else 0.0)
 
 
@@ -263,7 +275,8 @@ def find_cell(tables: list[list[dict[str, str]]], cell: re.Match) -> float:
     """The number in a column of the rows that fit; ValueError says what there is instead."""
     rows = [row for table in tables for row in table if cell["column"] in row]
     if not rows:
-        raise ValueError(f"no such column: expected one of {sorted({name for table in tables for row in table for name in row})}")
+        columns = {name for table in tables for row in table for name in row}
+        raise ValueError(f"no such column: expected one of {', '.join(sorted(columns))}")
     fitting = [row[cell["column"]] for row in rows if re.search(cell["row"], " ".join(row.values()))]
     if cell["which"] not in CHOICES or not fitting or (cell["which"] == "the" and len(fitting) > 1):
         raise ValueError(f"{cell['which']} of {len(fitting)} rows: expected the one, or the {' or '.join(CHOICES)}")

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 # How what is typed begins; a bare name such as `dynamic-perception` is no command.
-PROGRAMS = ("dynamic-perception ", ".venv/bin/", "make ", "ros2 ", "colcon ", "pip ", "sudo ", "source ", "rosdep ", "python -m ")
+PROGRAMS = ("dynamic-perception ", ".venv/bin/", "make ", "ros2 ", "colcon ", "pip ", "sudo ", "rosdep ")
 
 
 def documents() -> dict[str, str]:

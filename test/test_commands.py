@@ -93,7 +93,8 @@ def run(command: str, replaced: dict[str, str] | None = None, more: str = "") ->
 
 
 @pytest.mark.parametrize("command, replaced, more, leaves", [
-    ("dynamic-perception profile", {}, "tiny --most-runs 8 --elements cpu:1 --power-sensor none --out p.yaml", "p.yaml"),
+    ("dynamic-perception profile", {}, "tiny --most-runs 8 --elements cpu:1 --power-sensor none --out p.yaml",
+     "p.yaml"),
     ("dynamic-perception profile segmenter_camvid", {"segmenter_camvid": "tiny"},
      "--most-runs 8 --elements cpu:1 --power-sensor none --engine onnxruntime", "data/dynamic_perception/profiles"),
     ("dynamic-perception export group_cnn_cifar10", {"group_cnn_cifar10": "tiny"}, "--out graphs", "graphs"),
@@ -149,9 +150,9 @@ def test_a_benchmark_runs_and_prints_every_key_that_a_document_takes_from_it(her
 
 @NEEDS_MAKE
 def test_make_help_names_every_target_that_a_document_names():
-    done = subprocess.run(["make", "-C", ROOT, "--no-print-directory", "help"], capture_output=True, text=True, check=True)
+    told = subprocess.run(["make", "-C", ROOT, "--no-print-directory", "help"], capture_output=True, text=True).stdout
     targets = {command.split()[1] for command in TYPED if command.startswith("make ")}
-    assert targets - {"help"} <= {line.split()[1] for line in done.stdout.splitlines()}
+    assert targets - {"help"} <= {line.split()[1] for line in told.splitlines()}
 
 
 # Compared with what they name -----------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def checks_launch(command: str) -> None:
 
 
 def checks_node(command: str) -> None:
-    """The executable is installed, the parameters are declared with values that they take, the topics are the node's."""
+    """The executable is installed, the parameters are declared and of that type, the topics are the node's."""
     words = shlex.split(command)
     executable = Path(words[0]).name if words[0].startswith(".venv/lib/dynamic_perception/") else words[3]
     node = executable.removesuffix("_node")
@@ -292,7 +293,8 @@ RULES = (
          tests=("test_commands.py::test_a_command_runs_and_leaves_what_it_says",)),
     Rule(r"dynamic-perception (train .*--data DIR.*|(search|evaluate|quantise|profile) models/.*)", parses,
          tests=("test_commands.py::test_the_commands_for_a_network_of_ones_own_work_one_after_the_other",)),
-    Rule(r"make help", checks_make, tests=("test_commands.py::test_make_help_names_every_target_that_a_document_names",)),
+    Rule(r"make help", checks_make,
+         tests=("test_commands.py::test_make_help_names_every_target_that_a_document_names",)),
     Rule(BENCHMARK.pattern, checks_benchmark,
          tests=("test_commands.py::test_a_benchmark_runs_and_prints_every_key_that_a_document_takes_from_it",)),
     # Run by others.
@@ -378,9 +380,10 @@ def test_no_rule_is_left_over(rule):
 
 
 def test_options_that_are_only_spoken_of_are_those_of_some_command():
-    known = {option for parser in SUBCOMMANDS.values() for action in parser._actions for option in action.option_strings}
-    known |= set(re.findall(r'add_argument\("(--[\w-]+)"', "".join(
-        path.read_text() for path in (ROOT / "benchmarks").glob("*.py")) + (ROOT / "scripts" / "figures.py").read_text()))
+    known = {option for parser in SUBCOMMANDS.values() for action in parser._actions
+             for option in action.option_strings}
+    scripts = [*(ROOT / "benchmarks").glob("*.py"), ROOT / "scripts" / "figures.py"]
+    known |= set(re.findall(r'add_argument\("(--[\w-]+)"', "".join(path.read_text() for path in scripts)))
     for name, text in documents().items():
         for code in INLINE.findall(BLOCK.sub("", text)):
             if not code.startswith(("ros2 ", "colcon ", "rosdep ", "python -m ", "pip ")):

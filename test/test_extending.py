@@ -36,8 +36,8 @@ def site(tmp_path_factory):
     for name, code in {"my_robot/__init__.py": "", **PYTHON}.items():
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text(code)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-                    "--disable-pip-version-check", "--target", site, source], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
+                    "--no-index", "--disable-pip-version-check", "--target", site, source], check=True)
     return site
 
 
@@ -89,12 +89,12 @@ def test_a_family_is_trained_measured_and_answers_alike_in_every_engine(my_robot
         logits.append(engine.logits(image))
         engine.close()
     assert np.allclose(logits[0], logits[1], atol=1e-4) and np.allclose(logits[0], logits[2], atol=1e-4)
-    for command in (["calibrate"], ["quantise", "--images", "4"], ["export", "--out", "graphs"],
-                    ["search", "--element", "cpu:1", "--points", "3", "--evaluations", "5", "--images", "9",
-                     "--calibration-images", "16", "--frames", "3"],
-                    ["profile", "--most-runs", "8", "--elements", "cpu:1", "--power-sensor", "none", "--out", "table.yaml"]):
-        data = ["--data", str(pictures)] if command[0] in ("calibrate", "quantise", "search") else []
-        assert main([command[0], "thumbnail", *command[1:], *data]) == 0, command
+    for command in (f"calibrate thumbnail --data {pictures}", f"quantise thumbnail --images 4 --data {pictures}",
+                    "export thumbnail --out graphs",
+                    "search thumbnail --element cpu:1 --points 3 --evaluations 5 --images 9 --calibration-images 16 "
+                    f"--frames 3 --data {pictures}",
+                    "profile thumbnail --most-runs 8 --elements cpu:1 --power-sensor none --out table.yaml"):
+        assert main(command.split()) == 0, command
 
 
 def test_the_perception_node_takes_an_engine_and_a_family_of_another_package(my_robot, site, monkeypatch, tmp_path,
@@ -114,7 +114,7 @@ def test_a_bundle_of_a_family_that_is_not_installed_is_refused_with_those_that_a
 
     make_bundle(tmp_path / "thumbnail", ThumbnailSpace(classes=4))
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not (Path(entry) / "my_robot").is_dir()])
-    with pytest.raises(ValueError, match="family is 'thumbnail': expected one of group_cnn, ofa_mobilenet_v3, segmenter$"):
+    with pytest.raises(ValueError, match="family is 'thumbnail': expected one of group_cnn, .*, segmenter$"):
         read_bundle(tmp_path / "thumbnail")
 
 

@@ -33,7 +33,7 @@ OUTPUT = """\
 ┡━━━━━━━━╇━━━━━┩
 │  1,000 │  86 │
 └────────┴─────┘
-{"p99_us": 86.42, "energy_over_oracle": 1.0773, "nothing": 0.0}
+{"p99_us": 86.42, "energy_over_oracle": 1.0773, "nothing": 0.0, "unknown": NaN}
 """
 
 
@@ -60,8 +60,8 @@ def check(root):
     "12,345<!-- run.json: summary.managed[1].n --> frames", "no comment, no claim: 0.9 %",
     "86<!-- bench.txt: p99_us --> us", "8 %<!-- bench.txt: energy_over_oracle * 100 - 100 -->",
     "86.4<!-- docs/results/benchmarks/bench.txt: p99_us -->", "0.00<!-- bench.txt: nothing -->",
-    '12.5<!-- bench.txt: the "steady median ms" of "^segmenter [^,]*$" --> or 12<!-- bench.txt: greatest "steady median ms" '
-    'of "segmenter" --> ms', '0.0062<!-- bench.txt: least "steady median ms" of "." * 1e-3 --> s',
+    '12.5<!-- bench.txt: the "steady median ms" of "^segmenter [^,]*$" --> or more',
+    '12<!-- bench.txt: greatest "steady median ms" of "segmenter" --> ms', '0.0062<!-- bench.txt: least "steady median ms" of "." * 1e-3 --> s',
     '4<!-- bench.txt: the "run" of "int8"[1] -->', '86<!-- bench.txt: the "p99" of "1,000" -->'])
 def test_a_number_that_is_rounded_rightly_is_right(check, text):
     assert check(text) == []
@@ -73,22 +73,31 @@ def test_a_wrong_number_is_told_with_its_line_and_what_the_file_holds(check):
 
 
 @pytest.mark.parametrize("place", [
-    "none.json: a", "run.json: summary.fixed[0].rate", "run.json: summary.managed[7].rate", "none.txt: a", "bench.txt: p50",
+    "none.json: a", "run.json: summary.fixed[0].rate", "run.json: summary.managed[7].rate", "none.txt: a",
+    "bench.txt: p50",
     'bench.txt: the "p95" of "1,000"', 'bench.txt: the "run" of "segmenter"', 'bench.txt: least "p99" of "network"',
-    'bench.txt: mean "p99" of "1,000"', 'bench.txt: the "run" of "int8"[2]'])
+    "bench.txt: unknown", 'bench.txt: mean "p99" of "1,000"', 'bench.txt: the "run" of "int8"[2]'])
 def test_a_place_that_is_not_there_is_told(check, place):
     (fault,) = check(f"0.4 %<!-- {place} -->")
     assert "cannot be read" in fault
 
 
+@pytest.mark.parametrize("text", [
+    "about four<!-- run.json: summary.managed[0].rate -->", "1 %<!-- run.json summary.managed[0].rate -->",
+    '86<!-- bench.txt: the p99 of "1,000" -->', "1<!-- run.json: summary.managed[0].rate / 2 -->"])
+def test_a_comment_that_is_not_understood_is_told_and_not_passed_over(check, text):
+    (fault,) = check(text)
+    assert "is not understood: expected a number before it" in fault
+
+
 def test_numbers_are_written_as_the_files_hold_them_and_nothing_else_changes(root, capsys):
-    text = "of 9,999<!-- run.json: summary.managed[1].n --> frames\n0.5 %<!-- run.json: summary.managed[-1].rate * 100 -->,"
-    (root / "README.md").write_text(f"{text} 0.7<!-- none.txt: a -->, 0.32<!-- run.json: summary.managed[-1].rate * 100 -->\n")
+    rate = "<!-- run.json: summary.managed[-1].rate * 100 -->"
+    text = f"of 9,999<!-- run.json: summary.managed[1].n --> frames\n0.5 %{rate},"
+    (root / "README.md").write_text(f"{text} 0.7<!-- none.txt: a -->, 0.32{rate}\n")
     (fault,) = figures.update_numbers(root / "README.md", root)
     assert "README.md:2: 0.7: none.txt: a cannot be read" in fault
     updated = text.replace("9,999", "12,345").replace("0.5 %", "0.3 %")
-    assert (root / "README.md").read_text() == (
-        f"{updated} 0.7<!-- none.txt: a -->, 0.32<!-- run.json: summary.managed[-1].rate * 100 -->\n")
+    assert (root / "README.md").read_text() == f"{updated} 0.7<!-- none.txt: a -->, 0.32{rate}\n"
     assert "README.md:1: 9,999 is now 12,345" in capsys.readouterr().out
 
 

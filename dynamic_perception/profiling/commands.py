@@ -85,8 +85,8 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
                         help="hold the CPUs at each of these clocks, without a value at every one they have; needs "
                         "the right to set clocks, and puts them back at the end (default: left to the governor)")
     parser.add_argument("--engine", default=AUTO, metavar="NAME",
-                        help=f"what runs the network: {', '.join(ENGINES)}, or one that another package adds; auto: the "
-                        "fastest of those that are installed (default: auto)")
+                        help=f"what runs the network: {', '.join(ENGINES)}, or one that another package adds; auto: "
+                        "the fastest of this package's that are installed (default: auto)")
     parser.add_argument("--power-sensor", default=profiled_machine.AUTO, metavar="NAME",
                         help="sensor to measure power with; auto: the best that there is; none: model power "
                         "(default: auto)")
