@@ -52,7 +52,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from dynamic_perception.engines.pytorch import FromImage
-from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, compare_engines, open_engine
+from dynamic_perception.engines.selection import AUTO, candidates, compare_engines, open_engine
 from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements
 from dynamic_perception.installation import share_folder
 from dynamic_perception.networks.bundle import INT8, MODEL_FILE, ModelBundle, Subnetwork, read_bundle, write_bundle
@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--engine", choices=CHOICES, default=AUTO)
+    parser.add_argument("--engine", default=AUTO)
     arguments = parser.parse_args()
     elements = discover_elements()
     threads = arguments.threads or max(element.threads for element in elements)

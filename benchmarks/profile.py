@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dynamic_perception.engines.selection import CHOICES, DEFAULT
+from dynamic_perception.engines.selection import DEFAULT
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.profiling.commands import ProfileRequest, profile_to
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", nargs="?", default="group_cnn_cifar10")
     parser.add_argument("--elements", nargs="+", default=[], metavar="NAME")
-    parser.add_argument("--engine", choices=CHOICES, default=DEFAULT)
+    parser.add_argument("--engine", default=DEFAULT, metavar="NAME")
     parser.add_argument("--most-runs", type=int, default=ProfileSettings.most_runs, metavar="N")
     arguments = parser.parse_args()
     bundle = read_bundle(find_bundle(arguments.bundle))

@@ -43,15 +43,20 @@ COMMANDS = (
 INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code.  Wrong input is one sentence on stderr and exit code 2."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; what it gives has the function that runs the chosen one as `run_command`."""
     parser = argparse.ArgumentParser(
         prog="dynamic-perception",
         description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(commands)
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code.  Wrong input is one sentence on stderr and exit code 2."""
+    chosen = make_parser().parse_args(arguments)
     try:
         return chosen.run_command(chosen)
     except (ValueError, OSError) as error:

@@ -1,16 +1,17 @@
-"""README, configuration file and messages say what the nodes really do."""
+"""README, pages of docs/, configuration file and messages say what the nodes really do, and lead to what is there."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 from bundles import TINY_SEGMENTER, make_bundle, make_profile
+from documents import BLOCK, INLINE, ROOT, documents
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters
 from rclpy.parameter import parameter_value_to_python
 
 from dynamic_perception.installation import share_folder
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
+from dynamic_perception.nodes.image_messages import ENCODINGS
 from dynamic_perception.nodes.parameters import (
     CAMERA,
     COMMON,
@@ -21,7 +22,7 @@ from dynamic_perception.nodes.parameters import (
 )
 from dynamic_perception.training.commands import data_of
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = documents()["README.md"]
 OF_EVERY_NODE = re.compile(r"/(rosout|parameter_events|diagnostics|transition_event)$|/\w+/(transition_event)$")
 OF_A_SEGMENTER = {"segmentation", "overlay"}
 OF_A_CLASSIFIER = {"classification"}
@@ -191,6 +192,93 @@ def test_the_network_table_is_what_the_shipped_bundles_say():
         assert data.split(", ") == data_of(bundle) and count == str(len(bundle.subnetworks))
         assert macs == f"{millions(smallest.macs)} to {millions(largest.macs)}"
         assert accuracy == f"{bundle.metric} {100 * smallest.accuracy:.2f} to {100 * largest.accuracy:.2f} %"
+
+
+def test_int8_is_as_accurate_and_as_fast_as_the_readme_says():
+    points, slowest, fastest = re.search(
+        r"within ([\d.]+) points\s+of the float32 accuracy, ([\d.]+) to ([\d.]+) times as fast", README).groups()
+    lost = []
+    for name in ("segmenter_camvid", "group_cnn_cifar10"):
+        bundle = read_bundle(find_bundle(name))
+        assert len(bundle.of_precision("int8")) == len(bundle.of_precision("float32"))
+        lost += [100 * abs(s.accuracy - bundle.full_precision(s.name).accuracy) for s in bundle.of_precision("int8")]
+    assert max(lost) <= float(points)
+    rows = [line.strip("│").split("│") for line in (
+        ROOT / "docs" / "results" / "benchmarks" / "engines.txt").read_text().splitlines() if line.startswith("│")]
+    steady = {(cells[0].strip(), cells[1].strip()): float(cells[10]) for cells in rows}  # [ms] of the engine
+    faster = [steady[bundle, name.removesuffix(" int8")] / duration for (bundle, name), duration in steady.items()
+              if name.endswith(" int8")]
+    assert (f"{min(faster):.1f}", f"{max(faster):.1f}") == (slowest, fastest)
+
+
+def test_the_encodings_of_the_readme_are_those_that_are_decoded():
+    text = re.search(r"\*\*Encodings\.\*\* (.*?), with any row padding", README, re.DOTALL)[1]
+    text = text.replace(" of 8\n  and 16 bits", "").replace("\n ", "")
+    told = [word for part in re.split(r", | and ", text) for word in re.findall(r"[\w*]+", part)]
+    assert {name for name in told if name != "bayer_*"} == {n for n in ENCODINGS if not n.startswith("bayer_")}
+    assert "bayer_*" in told and {n[-1] for n in ENCODINGS if n.startswith("bayer_")} == {"8", "6"}
+
+
+def test_five_boards_have_a_platform_file_to_begin_with():
+    assert "`config/platforms/` has five to begin with" in README
+    assert len(list((share_folder() / "config" / "platforms").glob("*.yaml"))) == 5
+
+
+def test_the_readme_is_in_the_order_in_which_a_reader_needs_it():
+    asked = ["Try it", "On a robot", "On your own camera", "Your own network", "Your own board", "Topics", "Parameters",
+             "When something is not as expected", "Limits"]
+    headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    assert [heading for heading in headings if heading in asked] == asked
+    assert README.index("![") < README.index("```sh") < README.index("## On a robot")
+
+
+@pytest.mark.parametrize("name", documents())
+def test_links_of_a_document_lead_somewhere(name):
+    folder = (ROOT / name).parent
+    for target in re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", documents()[name])):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        path = (folder / file).resolve() if file else ROOT / name
+        assert path.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+@pytest.mark.parametrize("name", documents())
+def test_files_and_tests_that_a_document_names_are_there(name):
+    for code in INLINE.findall(BLOCK.sub("", documents()[name])):
+        file, _, test = code.partition("::")
+        if re.fullmatch(r"(test|config|docs|benchmarks|scripts|models|msg|launch)/[\w./-]+", file):
+            assert (ROOT / file).exists(), code
+        elif re.fullmatch(r"\w+/\w+\.py", file):
+            assert (ROOT / "dynamic_perception" / file).is_file(), code
+        if test:
+            assert f"def {test}(" in (ROOT / file).read_text(), code
+
+
+def test_every_page_is_reached_from_the_readme():
+    pages = {name for name in documents() if name != "README.md"}
+    assert pages == {name for name in pages if f"]({name})" in README}
+
+
+def test_the_modules_and_topics_of_the_diagram_are_there():
+    (diagram,) = [code for language, code in BLOCK.findall(documents()["docs/design.md"]) if language == "mermaid"]
+    modules = 0
+    for text in re.findall(r'[\[(]"([^"]+)"', diagram):
+        folder = ""
+        for word in re.split(r", |<br/>", text):
+            found = re.fullmatch(r"(\w+)/(\w+)|(\w+)", word)
+            if found and (found[1] or folder and (ROOT / "dynamic_perception" / folder / f"{word}.py").exists()):
+                folder = found[1] or folder
+                assert (ROOT / "dynamic_perception" / folder / f"{found[2] or word}.py").is_file(), word
+                modules += 1
+    assert modules > 20
+    topics = {topic.strip("`") for _, _, topic, _, _ in table_after("## Topics")}
+    arrows = re.findall(r'(?:--|==) "?([a-z_/, ]+)"? (?:-->|==>)', diagram)
+    told = {topic for arrow in arrows for topic in arrow.split(", ")} - {"between two frames"}
+    assert len(told) > 8 and told <= topics
 
 
 def millions(count: int) -> str:

@@ -174,7 +174,7 @@ def test_a_graph_that_cannot_be_opened_is_an_engine_error_and_spoils_nothing_els
 
 def test_an_engine_that_does_not_exist_or_is_not_installed_is_refused_with_what_to_do(tmp_path, monkeypatch):
     bundle = make_bundle(tmp_path / "tiny", TINY)
-    with pytest.raises(ValueError, match="engine is 'tflite': expected one of onnxruntime, openvino, pytorch"):
+    with pytest.raises(ValueError, match="engine is 'tflite': expected one of auto, onnxruntime, openvino, pytorch"):
         open_engine("tflite", bundle)
     module, kind, _, requirement = selection.ENGINES["openvino"]
     monkeypatch.setitem(selection.ENGINES, "openvino", (module, kind, "a_package_that_is_not_there", requirement))

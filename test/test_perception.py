@@ -196,6 +196,7 @@ def test_a_compressed_image_is_answered_too(client, ros_node, expected, bundle):
     import cv2
 
     image = np.full((*bundle.input_size("100%"), 3), (200, 40, 10), np.uint8)
+    client.node.destroy_publisher(client.images)  # of frames that come both ways only the raw ones would be heard
     publisher = ros_node.create_publisher(CompressedImage, "image/compressed", qos.IMAGE)
     client.spin_until(publisher.get_subscription_count, "the node to notice the publisher")
     message = CompressedImage(format="png", data=array("B", cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()))
@@ -314,7 +315,7 @@ def test_a_point_that_fails_is_left_for_the_fallback_point_until_it_works_again(
             "'image_reliability' is 'perfect': expected one of auto, reliable, best_effort",
         ),
         ({"top_k": 0}, "top_k"),
-        ({"engine": "tflite"}, "'engine' is 'tflite': expected one of auto, onnxruntime, openvino, pytorch"),
+        ({"engine": "tflite"}, "engine is 'tflite': expected one of auto, onnxruntime, openvino, pytorch"),
     ],
 )
 def test_a_wrong_parameter_ends_the_node_with_one_sentence(start_node, bundle, parameters, message):

@@ -11,6 +11,7 @@ from typing import Sequence
 
 import numpy as np
 
+from dynamic_perception import extensions
 from dynamic_perception.engines.engine import MEMORY_BUDGET, Engine
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle, Subnetwork
@@ -22,19 +23,16 @@ ENGINES = {
     "openvino": ("openvino", "OpenVinoEngine", "openvino", "dynamic_perception[openvino]"),
     "pytorch": ("pytorch", "PyTorchEngine", "torch", "torch"),
 }
-CHOICES = (AUTO, *ENGINES)
 TURNS, RUNS_PER_TURN = 15, 4  # inferences that an engine is judged by, in turns with the others
 
 
 def installed_engines() -> list[str]:
-    """Names of the engines whose packages are there."""
+    """Names of this package's engines whose own packages are there."""
     return [name for name, (_, _, package, _) in ENGINES.items() if find_spec(package) is not None]
 
 
 def installed_version(name: str) -> str:
     """Of an engine that is installed; ValueError as `open_engine`."""
-    if name not in ENGINES:
-        raise ValueError(f"engine is '{name}': expected one of {', '.join(ENGINES)}")
     return _engine_class(name).version
 
 
@@ -44,12 +42,16 @@ def open_engine(name: str, bundle: ModelBundle, memory_budget: int = MEMORY_BUDG
     Raises:
         ValueError: there is none of that name, or its package is not installed; says how to install it.
     """
-    if name not in ENGINES:
-        raise ValueError(f"engine is '{name}': expected one of {', '.join(ENGINES)}")
     return _engine_class(name)(bundle, memory_budget)
 
 
 def _engine_class(name: str) -> type[Engine]:
+    if name not in ENGINES:
+        added = extensions.find_extension(extensions.ENGINES, name)
+        if added is None:
+            known = extensions.with_extensions(extensions.ENGINES, (AUTO, *ENGINES))
+            raise ValueError(f"engine is '{name}': expected one of {', '.join(known)}")
+        return added
     module, kind, package, requirement = ENGINES[name]
     if find_spec(package) is None:
         raise ValueError(f"engine '{name}' is not installed: pip install '{requirement}'")
@@ -58,7 +60,7 @@ def _engine_class(name: str) -> type[Engine]:
 
 def subnetworks_for(name: str, bundle: ModelBundle) -> tuple[Subnetwork, ...]:
     """The bundle's subnetworks that the engine of that name can run; "auto" takes one that runs them all."""
-    if name not in ENGINES:
+    if name == AUTO:
         return bundle.subnetworks
     return tuple(s for s in bundle.subnetworks if s.precision in _engine_class(name).precisions)
 

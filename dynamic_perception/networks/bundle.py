@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dynamic_perception.installation import share_folder
-from dynamic_perception.networks.families import SPACES
+from dynamic_perception.networks.families import find_space
 from dynamic_perception.networks.search_space import SearchSpace, Shape, SubnetConfig
 
 SCHEMA_VERSION = 2
@@ -321,11 +321,12 @@ def _to_yaml(bundle: ModelBundle, digest: str) -> str:
 
 
 def _read_space(path: Path, plain: Mapping[str, Any]) -> SearchSpace:
-    family = plain.get("family")
-    if family not in SPACES:
-        raise BundleError(f"{path}: architecture.family is {family!r}: expected one of {', '.join(SPACES)}")
     try:
-        return SPACES[family].from_plain({key: value for key, value in plain.items() if key != "family"})
+        space = find_space(str(plain.get("family")))
+    except ValueError as error:
+        raise BundleError(f"{path}: architecture.{error}") from None
+    try:
+        return space.from_plain({key: value for key, value in plain.items() if key != "family"})
     except (ValueError, TypeError) as error:
         raise BundleError(f"{path}: architecture: {error}") from None
 

@@ -6,9 +6,10 @@ asked for: a robot that runs a bundle never imports torch.
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
+from dynamic_perception import extensions
 from dynamic_perception.networks.group_cnn_space import GroupCNNSpace
 from dynamic_perception.networks.ofa_mobilenet_v3_space import OFAMobileNetV3Space
 from dynamic_perception.networks.search_space import SearchSpace
@@ -21,13 +22,20 @@ if TYPE_CHECKING:
 SPACES: dict[str, type[SearchSpace]] = {
     space.family: space for space in (GroupCNNSpace, OFAMobileNetV3Space, SegmenterSpace)
 }
-SUPERNETS = {"group_cnn": "GroupCNN", "ofa_mobilenet_v3": "OFAMobileNetV3", "segmenter": "Segmenter"}
+
+
+def find_space(family: str) -> type[SearchSpace]:
+    """The space of a family, of this package or of another; ValueError for a name that there is not."""
+    space = SPACES.get(family) or extensions.find_extension(extensions.FAMILIES, family)
+    if space is None:
+        known = extensions.with_extensions(extensions.FAMILIES, SPACES)
+        raise ValueError(f"family is {family!r}: expected one of {', '.join(known)}")
+    return space
 
 
 def make_supernet(space: SearchSpace) -> "Supernet":
     """The supernet of `space`, whose weights are still to be loaded or drawn."""
-    module = import_module(f"dynamic_perception.networks.{space.family}")
-    return getattr(module, SUPERNETS[space.family])(space)
+    return resolve_name(space.supernet)(space)
 
 
 def make_graph(bundle: "ModelBundle", subnetwork: str) -> bytes:
@@ -38,8 +46,7 @@ def make_graph(bundle: "ModelBundle", subnetwork: str) -> bytes:
     of a segmenter `labels`, uint8 [H, W], and `logits`, float32 [1, classes, h, w].
     """
     chosen = bundle.full_precision(subnetwork)
-    module = import_module(f"dynamic_perception.networks.{bundle.space.family}_graph")
-    graph = module.make_graph(bundle, chosen).SerializeToString()
+    graph = resolve_name(bundle.space.graph)(bundle, chosen).SerializeToString()
     if chosen.name == subnetwork:
         return graph
     from dynamic_perception.networks.quantisation import quantise

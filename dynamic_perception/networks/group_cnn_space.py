@@ -54,6 +54,8 @@ class GroupCNNSpace(SearchSpace):
 
     family: ClassVar[str] = "group_cnn"
     task: ClassVar[str] = "classification"
+    supernet: ClassVar[str] = "dynamic_perception.networks.group_cnn:GroupCNN"
+    graph: ClassVar[str] = "dynamic_perception.networks.group_cnn_graph:make_graph"
     shares_statistics: ClassVar[bool] = True
     input_channels: ClassVar[int] = 3
 

@@ -117,6 +117,8 @@ class OFAMobileNetV3Space(SearchSpace):
 
     family: ClassVar[str] = "ofa_mobilenet_v3"
     task: ClassVar[str] = "classification"
+    supernet: ClassVar[str] = "dynamic_perception.networks.ofa_mobilenet_v3:OFAMobileNetV3"
+    graph: ClassVar[str] = "dynamic_perception.networks.ofa_mobilenet_v3_graph:make_graph"
 
     classes: int
     width_multiplier: float = 1.0

@@ -37,6 +37,8 @@ class SearchSpace(ABC):
     Attributes:
         family: name of the family in `model.yaml`.
         task: "classification" (logits [N, classes]) or "segmentation" (logits [N, classes, H, W]).
+        supernet: where its Supernet lies, "module:class"; imported only where torch is wanted.
+        graph: where what writes its ONNX graphs lies, "module:function"; imported only where onnx is wanted.
         shares_statistics: whether every subnetwork's batch-normalisation statistics are the first entries of the
             largest one's, which then lie in the weight file.
         classes: number of classes.
@@ -45,6 +47,8 @@ class SearchSpace(ABC):
 
     family: ClassVar[str]
     task: ClassVar[str]
+    supernet: ClassVar[str]
+    graph: ClassVar[str]
     shares_statistics: ClassVar[bool] = False
     classes: int
     batch_norm_epsilon: float

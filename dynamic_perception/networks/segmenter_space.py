@@ -80,6 +80,8 @@ class SegmenterSpace(SearchSpace):
 
     family: ClassVar[str] = "segmenter"
     task: ClassVar[str] = "segmentation"
+    supernet: ClassVar[str] = "dynamic_perception.networks.segmenter:Segmenter"
+    graph: ClassVar[str] = "dynamic_perception.networks.segmenter_graph:make_graph"
 
     def __post_init__(self) -> None:
         for name in ("resolutions", "channels", "dilations", "decoder"):

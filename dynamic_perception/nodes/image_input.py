@@ -12,7 +12,10 @@ IMAGE_TOPICS = {"image": Image, "image/compressed": CompressedImage}
 
 
 class ImageInput:
-    """Subscribes to every image topic that somebody publishes, and again when its publishers' reliability changes.
+    """Subscribes to the image topic that somebody publishes, and again when that or the reliability changes.
+
+    Drivers with image_transport publish the same frames raw and compressed, so only one of them is subscribed to: raw
+    ones where there are any, as these need no decoding.
 
     Args:
         node: that subscribes.
@@ -24,41 +27,37 @@ class ImageInput:
         self._node = node
         self._on_image = on_image
         self._asked = reliability
-        self._subscriptions: dict[str, tuple[ReliabilityPolicy, Any]] = {}
+        self._current: tuple[str, ReliabilityPolicy] | None = None
+        self._subscription: Any = None
 
     def follow_publishers(self) -> None:
         """Look who publishes now; to be called again and again."""
         for topic, kind in IMAGE_TOPICS.items():
             publishers = self._node.get_publishers_info_by_topic(topic)
-            if not publishers:
-                continue
-            reliability = self._reliability([info.qos_profile for info in publishers])
-            current = self._subscriptions.get(topic)
-            if current is not None and current[0] == reliability:
-                continue
-            if current is not None:
-                self._node.destroy_subscription(current[1])
-            profile = QoSProfile(depth=1, reliability=reliability)
-            subscription = self._node.create_subscription(kind, topic, self._on_image, profile)
-            self._subscriptions[topic] = reliability, subscription
-            self._node.get_logger().info(
-                f"receiving '{self._node.resolve_topic_name(topic)}', {reliability.name.lower()}"
-            )
+            if publishers:
+                self._subscribe(topic, kind, self._reliability([info.qos_profile for info in publishers]))
+                return
+
+    def _subscribe(self, topic: str, kind: type, reliability: ReliabilityPolicy) -> None:
+        if self._current == (topic, reliability):
+            return
+        self.destroy()
+        self._current = topic, reliability
+        self._subscription = self._node.create_subscription(
+            kind, topic, self._on_image, QoSProfile(depth=1, reliability=reliability))
+        self._node.get_logger().info(f"receiving '{self._node.resolve_topic_name(topic)}', {reliability.name.lower()}")
 
     def describe(self) -> dict[str, str]:
         """Per topic, for people: how many publish, and how it is received."""
-        texts = {}
-        for topic in IMAGE_TOPICS:
-            current = self._subscriptions.get(topic)
-            received = current[0].name.lower() if current else "not subscribed"
-            texts[topic] = f"publishers {len(self._node.get_publishers_info_by_topic(topic))}, {received}"
-        return texts
+        received = {self._current[0]: self._current[1].name.lower()} if self._current else {}
+        return {topic: f"publishers {len(self._node.get_publishers_info_by_topic(topic))}, "
+                       f"{received.get(topic, 'not subscribed')}" for topic in IMAGE_TOPICS}
 
     def destroy(self) -> None:
-        """End all subscriptions."""
-        for _, subscription in self._subscriptions.values():
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = {}
+        """End the subscription."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._current, self._subscription = None, None
 
     def _reliability(self, offered: list[QoSProfile]) -> ReliabilityPolicy:
         asked = self._asked

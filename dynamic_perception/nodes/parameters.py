@@ -62,8 +62,8 @@ COMMON = (ParameterSpec("autostart", True, "Configure and activate at start; fal
 
 PERCEPTION = (
     ParameterSpec("model", "group_cnn_cifar10", "Name of a shipped model bundle, or path of a bundle folder."),
-    ParameterSpec("engine", "auto", "What runs the network; auto: the fastest when this machine was profiled, else "
-                  "onnxruntime.", choices=("auto", "onnxruntime", "openvino", "pytorch")),
+    ParameterSpec("engine", "auto", "What runs the network: onnxruntime, openvino, pytorch, or one that another package "
+                  "adds; auto: the fastest when this machine was profiled, else onnxruntime."),
     ParameterSpec("engine.memory_budget", 256 * 2**20, "[byte] What the weights of all subnetworks that are ready to run "
                   "may take together; others are built when they are commanded.", minimum=0),
     ParameterSpec("start_subnetwork", "", "Subnetwork before the first command; empty: the largest."),

@@ -19,7 +19,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dynamic_perception.engines.engine import Engine
-from dynamic_perception.engines.selection import AUTO, CHOICES, candidates, compare_engines, open_engine, runs_on_gpus, subnetworks_for
+from dynamic_perception.engines.selection import AUTO, ENGINES, candidates, compare_engines, open_engine, runs_on_gpus, subnetworks_for
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)
@@ -84,8 +84,9 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--clocks", nargs="*", type=float, metavar="MHZ",
                         help="hold the CPUs at each of these clocks, without a value at every one they have; needs "
                         "the right to set clocks, and puts them back at the end (default: left to the governor)")
-    parser.add_argument("--engine", choices=CHOICES, default=AUTO,
-                        help="what runs the network; auto: the fastest of those that are installed (default: auto)")
+    parser.add_argument("--engine", default=AUTO, metavar="NAME",
+                        help=f"what runs the network: {', '.join(ENGINES)}, or one that another package adds; auto: "
+                        "the fastest of this package's that are installed (default: auto)")
     parser.add_argument("--power-sensor", default=profiled_machine.AUTO, metavar="NAME",
                         help="sensor to measure power with; auto: the best that there is; none: model power "
                         "(default: auto)")

@@ -10,6 +10,7 @@ from typing import Callable, Mapping
 
 import numpy as np
 
+from dynamic_perception import extensions
 from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
 from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.joint_selection import threads_of
@@ -155,7 +156,7 @@ def measured_board(name: str, table: OperatingPointTable) -> Board:
 
 
 def find_board(name: str) -> Board:
-    """A shipped board by its name, or the machine of a profile by the file's path.
+    """A board by its name, of this package or of another, or the machine of a profile by the file's path.
 
     Raises:
         ValueError: there is neither; says what there is.
@@ -166,9 +167,13 @@ def find_board(name: str) -> Board:
     makers = {"odroid_xu3": odroid_xu3, "jetson_xavier_nx": jetson_xavier_nx}
     if name in makers:
         return makers[name](read_table(find_shipped(SHIPPED[name])).table)
+    added = extensions.find_extension(extensions.BOARDS, name)
+    if added is not None:
+        return added()
     path = Path(name).expanduser()
     if not path.is_file():
-        raise ValueError(f"no platform '{name}': expected one of {', '.join(makers)}, or the file of a profile")
+        known = extensions.with_extensions(extensions.BOARDS, makers)
+        raise ValueError(f"no platform '{name}': expected one of {', '.join(known)}, or the file of a profile")
     return measured_board(path.stem, read_table(path).table)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Sequence
 
+from dynamic_perception import extensions
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.simulation.alert import Alert, AlertSettings
 from dynamic_perception.simulation.boards import Board
@@ -31,8 +32,14 @@ USUAL = ("oracle", "ours", "alert", "network-only", "schedutil", "fixed-largest"
 
 
 def find_managers(names: Sequence[str], board: Board) -> list[Manager]:
-    """New managers of these names; ValueError for a name that there is not."""
-    for name in names:
-        if name not in MANAGERS:
-            raise ValueError(f"no manager '{name}': expected one of {', '.join(MANAGERS)}")
-    return [MANAGERS[name](board) for name in dict.fromkeys(names)]
+    """New managers of these names, of this package or of another; ValueError for a name that there is not."""
+    makers = [_find_maker(name) for name in dict.fromkeys(names)]
+    return [make(board) for make in makers]
+
+
+def _find_maker(name: str) -> Callable[[Board], Manager]:
+    make = MANAGERS.get(name) or extensions.find_extension(extensions.MANAGERS, name)
+    if make is None:
+        known = extensions.with_extensions(extensions.MANAGERS, MANAGERS)
+        raise ValueError(f"no manager '{name}': expected one of {', '.join(known)}")
+    return make

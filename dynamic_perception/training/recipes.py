@@ -176,12 +176,16 @@ def name_by_macs(space: SearchSpace, configs: Sequence[SubnetConfig]) -> dict[st
 def prepare_classification(names: Sequence[str], width_multiplier: float, resolutions: Sequence[int],
                            mirrored: bool) -> tuple[SearchSpace, Task, tuple[str, ...]]:
     """Search space, task and labels for an image folder, the only one of `names`."""
-    data, = (dataset_folder(name) for name in _one(names))
     space = OFAMobileNetV3Space(classes=2, width_multiplier=width_multiplier, resolutions=tuple(resolutions))
-    images, tracks = read_split(data, "train", space.resolutions[-1]), read_tracks(data, "train")
-    space = replace(space, classes=len(images.classes))
-    task = ClassificationTask(images, choose_held_out(images, tracks), (space.resolutions[-1],) * 2, mirrored)
-    return space, task, images.classes
+    task, labels = classification_task(names, space.resolutions[-1], mirrored)
+    return replace(space, classes=len(labels)), task, labels
+
+
+def classification_task(names: Sequence[str], resolution: int, mirrored: bool) -> tuple[Task, tuple[str, ...]]:
+    """Task and labels for an image folder, the only one of `names`, on images of that height and width [pixel]."""
+    data, = (dataset_folder(name) for name in _one(names))
+    images, tracks = read_split(data, "train", resolution), read_tracks(data, "train")
+    return ClassificationTask(images, choose_held_out(images, tracks), (resolution,) * 2, mirrored), images.classes
 
 
 def prepare_segmentation(names: Sequence[str], held_out: int | None = None
@@ -230,7 +234,8 @@ def prepare_trained(bundle: ModelBundle, names: Sequence[str]) -> Task:
     if bundle.task == "segmentation":
         _, task, labels = prepare_segmentation(names, bundle.training.get("held out"))
     else:
-        _, task, labels = prepare_classification(names, 1.0, bundle.space.resolutions, mirrored=False)
+        resolution, _ = bundle.space.input_size(bundle.space.largest())
+        task, labels = classification_task(names, resolution, mirrored=False)
     if labels != bundle.labels:
         raise ValueError(f"{', '.join(names)} has classes {', '.join(labels)}: expected those of {bundle.name}, "
                          f"{', '.join(bundle.labels)}")
