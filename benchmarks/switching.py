@@ -6,9 +6,9 @@ Before every inference there is a pause, as between the frames of a camera, in w
 
 Definitions, so that nobody can misread them; of several bundles and engines each number is the greatest:
     switch_p50_ms, switch_p99_ms      one `activate` of another operating point, in random order over all of them
-    first_inference_over_steady_p95   every inference counts as a multiple of its point's steady median; the 95th percentile of
-                                      the first inferences after a switch, over that of the ones that follow on the same
-                                      point
+    first_inference_over_steady_p95   every inference counts as a multiple of its point's steady median; the 95th
+                                      percentile of the first inferences after a switch, over that of the ones that
+                                      follow on the same point
     bytes_allocated_per_switch        the most that one `activate` holds at any moment on Python's heap, plus the mean
                                       growth of the C heap per switch
 """
@@ -45,21 +45,8 @@ UNLIMITED = 2**62  # [byte] every point is ready
 class HeapUse(ctypes.Structure):
     """`struct mallinfo2` of glibc; `in_use` is `uordblks`, bytes handed out by malloc."""
 
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "in_use",
-            "fordblks",
-            "keepcost",
-        )
-    ]
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "in_use", "fordblks", "keepcost")]
 
 
 def c_heap_bytes() -> int:
@@ -78,6 +65,8 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=tuple(ENGINES), default=installed_engines())
     parser.add_argument("--switches", type=int, default=1000, help="of each bundle and engine (default: %(default)s)")
     arguments = parser.parse_args()
+    if arguments.switches < 1:
+        parser.error(f"--switches is {arguments.switches}: expected at least 1")
 
     table = Table(title=f"{arguments.switches} switches in random order between all subnetworks and thread counts")
     for heading in ("bundle", "engine", "switch p50 \\[ms]", "switch p99 \\[ms]", "first / steady, p95",
@@ -123,6 +112,8 @@ def measure(engine: Engine, switches: int) -> dict[str, float]:
                 durations.append(switched - started)
                 first[current].append(runs[0])
                 steady[current] += runs[1:]
+    # Of few switches, some points are never the target.
+    first, steady = [runs for runs in first if runs], [runs for runs in steady if runs]
     medians = [np.median(runs) for runs in steady]
     result = {
         "switch_p50_ms": 1e3 * float(np.quantile(durations, 0.5)),
