@@ -15,7 +15,7 @@ from runs import (ELEMENTS, LIMITS, PHASES, SUBNETWORKS, as_shown, make_clocked_
 
 from dynamic_perception.report.live_table import EventLog, LiveTable, make_table, take_snapshot
 from dynamic_perception.report.page import headline
-from dynamic_perception.report.picture_style import DPI
+from dynamic_perception.report.picture_style import DPI, FAINT
 from dynamic_perception.report.recorded_run import Command, Reading, RecordedRun, iou_series, list_changes, summarise
 from dynamic_perception.report.results_file import Results, to_plain
 from dynamic_perception.report.shown_run import show_runs
@@ -198,6 +198,15 @@ def test_the_timeline_has_a_row_only_for_what_is_known():
     assert not any("temperature" in label or "battery" in label or "clock" in label for label in labels)
     labels = [axes.get_ylabel() for axes in make_timeline(as_shown(make_clocked_run())).axes]
     assert "CPU clock\n[GHz]" in labels and "power\nmeasured [W]" in labels
+
+
+def test_in_the_timeline_measured_and_modelled_temperatures_have_rows_of_their_own():
+    modelled, measured = make_run(), replace(make_run(managed=False), temperature_source="measured")
+    rows = {axes.get_ylabel(): axes for axes in make_timeline(as_shown(modelled, measured)).axes}
+    colours = {kind: {line.get_color() for line in rows[f"temperature\n{kind} [°C]"].lines} for kind in
+               ("modelled", "measured")}
+    assert not colours["modelled"] & (colours["measured"] - {FAINT})
+    assert "battery\nmeasured [%]" in rows
 
 
 def test_the_headline_says_how_the_energy_is_known():

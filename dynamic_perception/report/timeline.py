@@ -25,6 +25,8 @@ ROWS = {"latency": 3.2, "subnetwork": 2.3, "element": 1.0, "clock": 1.3, "temper
 CHARACTER = 0.078  # [inch] a little more than the mean width of a character of the names and reasons
 LABEL = 0.62  # [inch] what an axis' label and its distance to the names take
 LEFT = 0.105  # of the width, at the least
+# How these are known may differ between runs, and then each way has a row of its own: attributes of RecordedRun.
+SOURCES = {"temperature": ("temperatures", "temperature_source"), "battery": ("charges", "battery_source")}
 
 
 def draw_timeline(shown: Sequence[ShownRun], path: Path) -> None:
@@ -36,38 +38,49 @@ def make_timeline(shown: Sequence[ShownRun]) -> Figure:
     """The picture of runs; phases, deadlines, limits and reasons are those of the first one, which lies on top."""
     first = shown[0]
     subnetworks, elements = list_subnetworks(shown), list_elements(shown)
-    ratios = {name: height for name, height in ROWS.items() if name in _rows_of(shown)}
-    ratios["subnetwork"] *= max(1.0, len(subnetworks) / 7)
+    of_rows = _rows_of(shown)
+    ratios = {row: ROWS[row[0]] for row in of_rows}
+    ratios["subnetwork", ""] *= max(1.0, len(subnetworks) / 7)
     taller = sum(ratios.values()) / 10.9
     figure = new_figure(WIDTH, HEIGHT * taller)
     left = max(LEFT, (CHARACTER * max(map(len, (*subnetworks, *elements))) + LABEL) / WIDTH)
     grid = figure.add_gridspec(len(ratios), 1, height_ratios=list(ratios.values()), left=left, right=0.985,
                                top=1 - 0.1 / taller, bottom=0.05 / taller, hspace=0.16)
-    rows = {name: figure.add_subplot(grid[number]) for number, name in enumerate(ratios)}
+    rows = {row: figure.add_subplot(grid[number]) for number, row in enumerate(ratios)}
     end = max(one.end for one in shown)
-    for name, axes in rows.items():
-        _prepare(axes, first.run, end, last=name == list(ratios)[-1])
-    _draw_latency(rows["latency"], shown)
-    _draw_choice(rows["subnetwork"], shown, "subnetwork", subnetworks)
-    _draw_reasons(rows["subnetwork"], first.run, len(subnetworks))
-    _draw_choice(rows["element"], shown, "element", elements)
+    for row, axes in rows.items():
+        _prepare(axes, first.run, end, last=row == list(ratios)[-1])
+    _draw_latency(rows["latency", ""], shown)
+    _draw_choice(rows["subnetwork", ""], shown, "subnetwork", subnetworks)
+    _draw_reasons(rows["subnetwork", ""], first.run, len(subnetworks))
+    _draw_choice(rows["element", ""], shown, "element", elements)
     draw = {"clock": _draw_clock, "temperature": _draw_temperature, "battery": _draw_battery, "power": _draw_power,
             "misses": _draw_misses, "iou": _draw_iou}
-    for name, axes in rows.items():
+    for (name, source), axes in rows.items():
         if name in draw:
-            draw[name](axes, shown)
-    _draw_head(figure, rows["latency"], shown, taller)
+            draw[name](axes, of_rows[name, source])
+    _draw_head(figure, rows["latency", ""], shown, taller)
     figure.align_ylabels(list(rows.values()))
     return figure
 
 
-def _rows_of(shown: Sequence[ShownRun]) -> set[str]:
-    """The rows that something is known for."""
-    known = {
-        "clock": any(one.clocks for one in shown), "temperature": any(one.run.temperatures for one in shown),
-        "battery": any(one.run.charges for one in shown), "power": any(one.run.powers for one in shown),
-        "iou": any(one.run.iou_source for one in shown)}
-    return {"latency", "subnetwork", "element", "misses", *(name for name, there in known.items() if there)}
+def _rows_of(shown: Sequence[ShownRun]) -> dict[tuple[str, str], Sequence[ShownRun]]:
+    """The rows that something is known for, by name and source, and the runs that each is of.
+
+    The source is empty where all runs' values are known in the same way.
+    """
+    known = {"clock": any(one.clocks for one in shown), "power": any(one.run.powers for one in shown),
+             "iou": any(one.run.iou_source for one in shown)}
+    rows: dict[tuple[str, str], Sequence[ShownRun]] = {}
+    for name in ROWS:
+        if name in SOURCES:
+            readings, source = SOURCES[name]
+            for one in shown:
+                if getattr(one.run, readings):
+                    rows.setdefault((name, getattr(one.run, source)), []).append(one)
+        elif known.get(name, True):
+            rows[name, ""] = shown
+    return rows
 
 
 def _prepare(axes: Axes, run: RecordedRun, end: float, last: bool) -> None:
@@ -185,7 +198,7 @@ def _draw_temperature(axes: Axes, shown: Sequence[ShownRun]) -> None:
             _draw_limit(axes, value, f"{name} {value:g} °C")
         low, high = axes.get_ylim()
         axes.set_ylim(low, max(high, limits.critical + 6))
-    _label(axes, f"temperature\n{_source(shown, 'temperature_source', 'temperatures')} [°C]")
+    _label(axes, f"temperature\n{shown[0].run.temperature_source} [°C]")
 
 
 def _draw_battery(axes: Axes, shown: Sequence[ShownRun]) -> None:
@@ -194,18 +207,13 @@ def _draw_battery(axes: Axes, shown: Sequence[ShownRun]) -> None:
     for value in limits.battery_thresholds if limits is not None else ():
         _draw_limit(axes, 100 * value, f"below {100 * value:g} %")
     axes.set_ylim(0, max(60.0, axes.get_ylim()[1]))
-    _label(axes, f"battery\n{_source(shown, 'battery_source', 'charges')} [%]")
+    _label(axes, f"battery\n{shown[0].run.battery_source} [%]")
 
 
 def _draw_power(axes: Axes, shown: Sequence[ShownRun]) -> None:
     _draw_readings(axes, shown, "powers", 1.0)
     axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.1 * axes.get_ylim()[1])
     _label(axes, "power\nmeasured [W]")
-
-
-def _source(shown: Sequence[ShownRun], attribute: str, readings: str) -> str:
-    """ "measured", "modelled", or both."""
-    return ", ".join(dict.fromkeys(getattr(one.run, attribute) for one in shown if getattr(one.run, readings)))
 
 
 def _draw_readings(axes: Axes, shown: Sequence[ShownRun], name: str, scale: float) -> None:
