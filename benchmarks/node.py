@@ -241,7 +241,8 @@ def answered_commands(folder: Path) -> int:
         node.destroy_node()
     duration = np.median([report.inference_duration for report in reports])
     if duration < SLOW:
-        raise SystemExit(f"error: inference took {duration:.3f} s: expected at least {SLOW} s to show that no command is lost")
+        raise SystemExit(f"error: inference took {duration:.3f} s: expected at least {SLOW} s, to show that no command is "
+                         "lost")
     return len(states & set(range(1, COMMANDS + 1)))
 
 

@@ -27,7 +27,8 @@ NAME = "17000000.gv11b"
 def xavier(root, governor="nvhost_podgov", speed=None):
     """The GPU and the memory controller of a Jetson; `speed`: content of userspace/set_freq."""
     write_files(root / DEVFREQ / NAME, {
-        "available_frequencies": " ".join(map(str, STEPS)), "governor": governor, "min_freq": STEPS[0], "max_freq": STEPS[-1], "cur_freq": STEPS[2]})
+        "available_frequencies": " ".join(map(str, STEPS)), "governor": governor, "min_freq": STEPS[0],
+        "max_freq": STEPS[-1], "cur_freq": STEPS[2]})
     if speed is not None:
         write_files(root / DEVFREQ / NAME, {"userspace/set_freq": speed})
     write_files(root / DEVFREQ / "emc", {"governor": "performance"})

@@ -19,7 +19,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from dynamic_perception.engines.engine import Engine
-from dynamic_perception.engines.selection import AUTO, ENGINES, candidates, compare_engines, open_engine, runs_on_gpus, subnetworks_for
+from dynamic_perception.engines.selection import (
+    AUTO, ENGINES, candidates, compare_engines, open_engine, runs_on_gpus, subnetworks_for)
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)

@@ -19,8 +19,8 @@ def xu3_profile() -> ProfileFile:
     """The shipped classifier on the modelled Odroid XU3."""
     bundle = read_bundle(find_bundle("group_cnn_cifar10"))
     # The board's cores are older than the instructions for products of 8 bits.
-    return ProfileFile(odroid_xu3.modelled_table(bundle.of_precision(FLOAT32)), bundle.name, bundle.weights_sha256, MODELLED, "1",
-                       odroid_xu3.PLATFORM, {"clocks": "every one of both clusters", **odroid_xu3.ASSUMPTIONS})
+    return ProfileFile(odroid_xu3.modelled_table(bundle.of_precision(FLOAT32)), bundle.name, bundle.weights_sha256,
+                       MODELLED, "1", odroid_xu3.PLATFORM, {"clocks": "every one of both clusters", **odroid_xu3.ASSUMPTIONS})
 
 
 def xavier_nx_profile() -> ProfileFile:

@@ -288,7 +288,8 @@ def _commands_of(run: RecordedRun) -> str:
         known = answer is not None and not math.isnan(answer.switch_duration)
         switch = f", {1e3 * answer.switch_duration:.2f} ms" if known else ""
         rows.append((f"{command.time:.1f} s", str(command.sequence), command.reason,
-                     describe_point(command.subnetwork, command.element, command.cpu_frequency), "yes" if command.feasible else "no",
+                     describe_point(command.subnetwork, command.element, command.cpu_frequency),
+                     "yes" if command.feasible else "no",
                      "none" if answer is None else f"{answer.result}{switch}", command.detail))
     heads = ("time", "number", "reason", "operating point", "all limits met", "answer, switch", "in words")
     note = (f'<p class="note">{len(run.commands)} commands in all, of which {len(changes)} changed the operating '
