@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/record.py [--duration S] [--bundle NAME]
 
 The camera node (synthetic, 640x480 bgr8 at 30 Hz), the perception node, and in the turns that are recorded
-`dynamic-perception record`, each in a process of its own, over the DDS of this machine.  Turns with and without the
-recorder alternate, so that a machine that gets slower meanwhile does not decide.
+`dynamic-perception record`, each in a process of its own, over the DDS of this machine.  Perception has one thread and
+the largest subnetwork, in int8 where there is one.  Turns with and without the recorder alternate, so that a machine
+that gets slower meanwhile does not decide.
 
 Definitions, so that nobody can misread them:
     lost_messages                   messages that were published while the recorder listened and are not in the bag, by
@@ -34,7 +35,7 @@ from rich.table import Table
 from dynamic_perception.demo.session import isolate
 from dynamic_perception.hardware.compute_element import discover_elements
 from dynamic_perception.msg import InferenceReport
-from dynamic_perception.networks.bundle import find_bundle, read_bundle
+from dynamic_perception.networks.bundle import INT8, ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.replay.bag import Bag
 from dynamic_perception.report.progress import progress_bar
@@ -63,7 +64,7 @@ def main() -> None:
             for turn in bar.track(range(2 * TURNS), description="turns"):
                 recorded = turn % 2 == 1
                 path = Path(folder) / f"run_{turn}.mcap"
-                latencies[recorded] += watch(bundle.folder, arguments.duration / TURNS, path if recorded else None)
+                latencies[recorded] += watch(bundle, arguments.duration / TURNS, path if recorded else None)
                 if recorded:
                     lost_here, frames_here = count_lost(path)
                     lost, frames, size = lost + lost_here, frames + frames_here, size + path.stat().st_size
@@ -83,9 +84,10 @@ def main() -> None:
     }))
 
 
-def watch(model: Path, duration: float, path: Path | None) -> list[float]:
+def watch(bundle: ModelBundle, duration: float, path: Path | None) -> list[float]:
     """End-to-end durations [s] of the frames of `duration` [s], recorded into `path` if there is one."""
     element = discover_elements()[0].name
+    subnetwork = (bundle.of_precision(INT8) or bundle.subnetworks)[-1].name
     node = rclpy.create_node("benchmark")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -93,7 +95,8 @@ def watch(model: Path, duration: float, path: Path | None) -> list[float]:
     node.create_subscription(InferenceReport, "inference_report", reports.append, qos.RESULTS)
     processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in (
         node_program("camera", source="synthetic", scene="objects", width=WIDTH, height=HEIGHT, frame_rate=RATE),
-        node_program("perception", model=model, start_element=element, command_timeout=0.0))]
+        node_program("perception", model=bundle.folder, start_element=element,
+                     start_subnetwork=subnetwork, command_timeout=0.0))]
     recorder = None
     try:
         if path is not None:
