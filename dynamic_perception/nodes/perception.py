@@ -24,7 +24,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.engine import Engine, NotReady
 from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine, runs_on_gpus
-from dynamic_perception.hardware.clocks import ClockControl, FrequencyRange, find_gpu_clock
 from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
                                                          platform_fingerprint)
 from dynamic_perception.msg import (
@@ -37,6 +36,7 @@ from dynamic_perception.msg import (
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.classification_output import ClassificationOutput
+from dynamic_perception.nodes.commanded_clocks import CommandedClocks
 from dynamic_perception.nodes.failed_points import FailedPoints
 from dynamic_perception.nodes.image_input import ImageInput
 from dynamic_perception.nodes.image_messages import ImageRefused, prepare_frame
@@ -76,7 +76,7 @@ class PerceptionNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("perception")
         self._engine: Engine | None = None
-        self._clocks: ClockControl | None = None
+        self._clocks: CommandedClocks | None = None
         self._worker: threading.Thread | None = None
         self._changed = threading.Condition()  # guards the fields from here to _answered
         self._frame: Image | CompressedImage | None = None
@@ -108,13 +108,7 @@ class PerceptionNode(ManagedNode):
         failures = self._engine.prepare(names, elements, self.value("warm_up_runs"))
         for (name, element), error in failures.items():
             self.get_logger().warning(f"'{name}' on '{element}' is not ready: {error}")
-        if self.value("clocks_enabled"):
-            allowed, gpu_allowed = (FrequencyRange(self.value(f"{kind}_frequency_min"),
-                                                   self.value(f"{kind}_frequency_max")) for kind in ("cpu", "gpu"))
-            cpus = frozenset().union(*(element.cpus for element in self._elements.values()))
-            helper = Path(self.value("clocks.helper_socket")) if self.value("clocks.helper_socket") else None
-            self._clocks = ClockControl(sysfs, allowed=allowed, cpus=cpus, gpu=find_gpu_clock(sysfs),
-                                        gpu_allowed=gpu_allowed, helper_socket=helper)
+        self._clocks = CommandedClocks(self.value, self._elements.values())
         self._output = OUTPUTS[self._bundle.task](self, self._bundle)
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
@@ -123,9 +117,8 @@ class PerceptionNode(ManagedNode):
                                f"{self._engine.name} {self._engine.version}")
 
     def activate(self) -> None:
-        if self._clocks is not None:
-            for line in self._clocks.open():  # a killed owner's clocks are put back first
-                self.get_logger().warning(f"clocks: {line}")
+        for line in self._clocks.open():  # a killed owner's clocks are put back first
+            self.get_logger().warning(f"clocks: {line}")
         self._deadline = self.value("deadline")
         self._in_force = self._start
         self._last_command = time.monotonic()
@@ -166,9 +159,8 @@ class PerceptionNode(ManagedNode):
                 self._changed.notify()
             self._worker.join()
             self._worker = None
-        if self._clocks is not None:
-            for fault in self._clocks.restore():
-                self.get_logger().error(f"clocks: {fault}")
+        for fault in self._clocks.restore() if self._clocks is not None else ():
+            self.get_logger().error(f"clocks: {fault}")
 
     def cleanup(self) -> None:
         self._clocks = None
@@ -336,9 +328,8 @@ class PerceptionNode(ManagedNode):
         left = self._in_force.element
         self._activate_point(PointInForce(subnetwork, element, command.sequence, requested.expected_power))
         if left.cpus != element.cpus:
-            self._set_clock(left, 0.0)  # nobody is left there to need it
-        message = "; ".join(filter(None, [self._set_clock(element, requested.cpu_frequency),
-                                          self._set_gpu_clock(requested.gpu_frequency)]))
+            self._clocks.leave(left)
+        message = self._clocks.set(element, requested.cpu_frequency, requested.gpu_frequency)
         result = OperatingPointState.RESULT_PARTIAL if message else OperatingPointState.RESULT_APPLIED
         if message:
             self.report_fault("clock", f"command {command.sequence} applied in part: {message}")
@@ -353,33 +344,17 @@ class PerceptionNode(ManagedNode):
         failed = self._in_force
         pause = self._failed.add((failed.subnetwork, failed.element.name), error)
         self._engine.drop(failed.subnetwork, failed.element)
-        self._set_clock(failed.element, 0.0)
+        self._clocks.leave(failed.element)
         self._activate_point(replace(self._fallback, sequence=failed.sequence))
-        text = (f"'{failed.subnetwork}' on '{failed.element.name}' failed: {error}; fallback point; tried again when it is "
-                f"commanded after {pause:g} s")
+        text = (f"'{failed.subnetwork}' on '{failed.element.name}' failed: {error}; fallback point; tried again when "
+                f"it is commanded after {pause:g} s")
         self.report_fault("engine", text)
         requested = OperatingPoint(subnetwork=failed.subnetwork, compute_element=failed.element.name)
         self._answer(OperatingPointState.RESULT_REJECTED, text, requested, math.nan, failed.sequence)
 
-    def _set_clock(self, element: ComputeElement, frequency: float) -> str:
-        """Set the clock of the element's cluster; what went wrong, or an empty text."""
-        if math.isnan(frequency):
-            return ""
-        if self._clocks is None:
-            return "cpu_frequency: clocks are not enabled, set the parameter clocks_enabled" if frequency > 0 else ""
-        return self._clocks.set_cpu_frequency(element.cpus, frequency).message
-
-    def _set_gpu_clock(self, frequency: float) -> str:
-        """Alike for the GPU; 0 where there is none is nothing to say."""
-        if math.isnan(frequency) or (frequency == 0 and not (self._clocks and self._clocks.available_gpu())):
-            return ""
-        if self._clocks is None:
-            return "gpu_frequency: clocks are not enabled, set the parameter clocks_enabled"
-        return self._clocks.set_gpu_frequency(frequency).message
-
     def _fall_back(self) -> None:
         self._fell_back = True
-        self._set_clock(self._in_force.element, 0.0)
+        self._clocks.leave(self._in_force.element)
         self._activate_point(replace(self._fallback, sequence=self._in_force.sequence))
         text = f"no command for {self.value('command_timeout'):g} s: fallback point"
         self.report_fault("command timeout", text)
@@ -440,10 +415,7 @@ class PerceptionNode(ManagedNode):
         self, result: int, message: str, requested: OperatingPoint, duration: float, sequence: int = 0
     ) -> OperatingPointState:
         point = self._in_force
-        cpu_frequency = gpu_frequency = math.nan
-        if self._clocks is not None:
-            cpu_frequency = self._clocks.set_cpu_frequency(point.element.cpus, math.nan).actual
-            gpu_frequency = self._clocks.set_gpu_frequency(math.nan).actual
+        cpu_frequency, gpu_frequency = self._clocks.actual(point.element)
         state = OperatingPointState(
             sequence=sequence,
             result=result,
