@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/switching.py [BUNDLE ...] [--engines NAME ...] [--switches N]
 
 Before every inference there is a pause, as between the frames of a camera, in which an engine's threads fall asleep.
+After a switch the engine may use it to `refresh` the new point's weights, as the perception node lets it.
 
 Definitions, so that nobody can misread them; of several bundles and engines each number is the greatest:
     switch_p50_ms, switch_p99_ms      one `activate` of another operating point, in random order over all of them
@@ -102,6 +103,7 @@ def measure(engine: Engine, switches: int) -> dict[str, float]:
             started = time.perf_counter()
             engine.activate(*points[current])
             switched = time.perf_counter()
+            engine.refresh()
             runs = []
             for _ in range(1 + STEADY_RUNS):
                 time.sleep(PAUSE)

@@ -1,6 +1,7 @@
 """Every engine gives the same answers, keeps its threads where they belong, and stays under its memory budget."""
 
 import os
+import time
 from concurrent.futures import wait
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dynamic_perception.engines import selection
-from dynamic_perception.engines.engine import EngineError, Ranking
+from dynamic_perception.engines.engine import BRIEF, Engine, EngineError, Ranking, Ready
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.engines.selection import compare_engines, installed_engines, open_engine
 from dynamic_perception.hardware.compute_element import ComputeElement
@@ -207,3 +208,23 @@ def test_a_cuda_graph_answers_as_the_cpu_does(tmp_path):
     engine.activate("large", gpu)
     assert np.abs(engine.logits(image) - expected).max() <= 1e-3 * np.abs(expected).max()
     engine.close()
+
+
+@pytest.mark.parametrize(("duration", "refreshed"), [(0.0, 1), (2 * BRIEF, 0)])
+def test_a_refresh_runs_the_active_point_once_if_that_is_brief(tmp_path, duration, refreshed):
+    runs = []
+
+    class Slow(Engine):
+        def build(self, subnetwork, element):
+            def run(image):
+                runs.append((subnetwork, image.shape))
+                time.sleep(duration)
+            return Ready(run, run)
+
+    engine = Slow(make_bundle(tmp_path / "tiny"))
+    small, large = engine.subnetworks[0], engine.subnetworks[-1]
+    engine.prepare([small.name, large.name], [ONE])
+    runs.clear()
+    engine.activate(large.name, ONE)
+    engine.refresh()
+    assert runs == refreshed * [(large.name, (*large.input_size, 3))]

@@ -7,6 +7,7 @@ dropped, and built again by a thread of the engine's own when somebody asks for 
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import FLOAT32, PRECISIONS, ModelBundle, Subnetwork
 
 MEMORY_BUDGET = 256 * 2**20  # [byte]
+BRIEF = 2e-3  # [s] an inference that takes longer hardly notices where its weights come from
 Point = tuple[str, str]  # names of subnetwork and compute element
 
 
@@ -99,6 +101,7 @@ class Engine(ABC):
         self._building: dict[Point, Future] = {}
         self._builder: ThreadPoolExecutor | None = None
         self._running: Ready | None = None
+        self._durations: dict[Point, float] = {}  # [s] of the last warm-up run
 
     @abstractmethod
     def build(self, subnetwork: str, element: ComputeElement) -> Ready:
@@ -140,7 +143,9 @@ class Engine(ABC):
         ready = self.build(subnetwork, element)
         image = np.zeros((*self.bundle.input_size(subnetwork), 3), np.uint8)
         for _ in range(warm_up_runs):
+            started = time.perf_counter()
             ready.run(image)
+            self._durations[subnetwork, element.name] = time.perf_counter() - started
         with self._lock:
             self._ready[subnetwork, element.name] = ready
 
@@ -184,6 +189,14 @@ class Engine(ABC):
             self._active = point
         self.enter(element)
         self._running = ready
+
+    def refresh(self) -> None:
+        """Run the active point once for nothing, so that its weights are in the caches when the next frame comes.
+
+        For after a switch, while nothing waits.  Nothing is done where an inference takes longer than `BRIEF`.
+        """
+        if self._durations.get(self._active, np.inf) <= BRIEF:
+            self.run(np.zeros((*self.bundle.input_size(self._active[0]), 3), np.uint8))
 
     def run(self, image: np.ndarray) -> Answer:
         """The active subnetwork's answer to an RGB image, uint8 [H, W, 3] of its input size, C-contiguous."""

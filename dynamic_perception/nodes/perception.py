@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ class PerceptionNode(ManagedNode):
         self._fell_back = False
         self._frames, self._misses, self._last_frame = 0, 0, -math.inf
         self._frame, self._command, self._skipped, self._stopping, self._answered = None, None, 0, False, None
-        self._waiting, self._failed = None, FailedPoints()
+        self._waiting, self._failed, self._switched = None, FailedPoints(), False
         self._engine.make_ready(self._start.subnetwork, self._start.element)  # it may have been dropped meanwhile
         self._state = self._make_state(OperatingPointState.RESULT_APPLIED, "start point", OperatingPoint(), math.nan)
         self._worker = threading.Thread(target=self._work, name="inference")
@@ -263,6 +264,8 @@ class PerceptionNode(ManagedNode):
                     self._fall_back()
                 if frame is not None:
                     self._process(frame, skipped)
+                elif self._switched and self._frame is None:
+                    self._refresh()
             except ImageRefused as refusal:
                 self.report_fault(f"image {refusal.kind}", f"frame refused: {refusal}")
             except Exception:
@@ -282,7 +285,13 @@ class PerceptionNode(ManagedNode):
 
     def _activate_point(self, point: PointInForce) -> None:
         self._engine.activate(point.subnetwork, point.element)
-        self._in_force = point
+        self._in_force, self._switched = point, True
+
+    def _refresh(self) -> None:
+        """Use the time until the next frame to bring the new point's weights into the caches."""
+        self._switched = False
+        with suppress(Exception):  # if it fails, so will the next frame, which knows what to do
+            self._engine.refresh()
 
     def _apply(self, command: OperatingPointCommand) -> None:
         """Bring a command into force, as soon as its point is ready, and answer it; a wrong one changes nothing."""
@@ -363,7 +372,7 @@ class PerceptionNode(ManagedNode):
     def _process(self, message: Image | CompressedImage, skipped: int) -> None:
         """One frame, from message to answer and report."""
         started = time.monotonic()
-        age, point = self._age(message), self._in_force
+        age, point, self._switched = self._age(message), self._in_force, False
         frame = prepare_frame(message, self._bundle.input_size(point.subnetwork), whole=self._output.draws)
         prepared = time.monotonic()
         try:
