@@ -13,6 +13,10 @@ accuracy, keep deadline and energy budget.
     energy_over_oracle        least energy: ours / oracle's, of the frames in which both are in time and at the floor
     error_over_oracle         most accuracy: ours / oracle's error (1 - accuracy), of the frames in which both are in
                               time and within the budget
+    causal_energy_over_oracle, causal_error_over_oracle, causal_miss_rate    the same of the causal bound, which knows of
+                              the coming frame all but its noise and overhead, has nothing to learn and no heat to
+                              mind: what it takes more than the oracle, no manager avoids
+    energy_over_causal, error_over_causal    ours over the causal bound's, of the frames in which both keep all limits
     miss_rate                 share of all frames that ours does not answer within the deadline, mean of both objectives
     miss_rate_oracle          the same of the oracle: what no choice could have answered in time
     energy_vs_schedutil       ours / schedutil's energy.  Schedutil: largest network that fits at full clock, fastest
@@ -65,9 +69,9 @@ TUNING_SEEDS = range(0, 6)
 FIRST_REPORT_SEED = 2000
 STEPS_PER_SEED = 4
 COMPARED = {name: MANAGERS[name] for name in (
-    "oracle", "ours", "ours-default", "alert", "alert-published", "network-only", "schedutil", "performance",
+    "oracle", "causal-bound", "ours", "ours-default", "alert", "alert-published", "network-only", "schedutil", "performance",
     "powersave", "fixed-largest", "fixed-smallest")}
-MIND_BUDGETS = ("oracle", "ours", "ours-default")  # the others are held against an oracle that does not either
+MIND_BUDGETS = ("oracle", "causal-bound", "ours", "ours-default")  # the others are held against an oracle that does not either
 OBJECTIVES = ("energy", "accuracy")
 RATIOS = {"energy": energy_ratio, "accuracy": error_ratio}
 
@@ -110,6 +114,7 @@ def compare(board: Board, family: str, seed: int, report: Report) -> None:
             report.add(f"limits: {name}", family, float((run.met & ~keeps_limits(run, objective)).mean()))
             report.add(f"{objective} misses: {name}", family, float(1 - run.met.mean()))
             report.add(f"{objective} limits: {name}", family, float((run.met & ~keeps_limits(run, objective)).mean()))
+        report.add(f"{objective} over causal", family, RATIOS[objective](runs["ours"], runs["causal-bound"]))
         report.add("misses: ours, no budgets", family, float(1 - free.met.mean()))
         if objective == "energy":
             report.add("energy vs ALERT", family, energy_ratio(free, runs["alert"]))
@@ -192,7 +197,8 @@ def print_report(console: Console, report: Report) -> None:
         managers.add_row(*cells)
     console.print(managers)
     families = Table(title="ours by family: mean (worst)")
-    columns = {"energy / oracle": "energy over oracle: ours", "error / oracle": "accuracy over oracle: ours",
+    columns = {"energy / oracle": "energy over oracle: ours", "energy / causal": "energy over causal",
+               "error / oracle": "accuracy over oracle: ours", "error / causal": "accuracy over causal",
                "energy / ALERT": "energy vs ALERT", "error / network only": "error vs network only",
                "energy / schedutil": "energy vs schedutil", "latency / schedutil": "latency vs schedutil"}
     for heading in ("family", *columns, "missed [%]", "oracle [%]", "ALERT [%]"):
@@ -225,6 +231,11 @@ def figures(report: Report) -> dict[str, float]:
     found = {
         "energy_over_oracle": report.mean("energy over oracle: ours"),
         "error_over_oracle": report.mean("accuracy over oracle: ours"),
+        "causal_energy_over_oracle": report.mean("energy over oracle: causal-bound"),
+        "causal_error_over_oracle": report.mean("accuracy over oracle: causal-bound"),
+        "causal_miss_rate": report.mean("misses: causal-bound"),
+        "energy_over_causal": report.mean("energy over causal"),
+        "error_over_causal": report.mean("accuracy over causal"),
         "miss_rate": report.mean("misses: ours"),
         "miss_rate_oracle": report.mean("misses: oracle"),
         "energy_vs_schedutil": mean(of_one("energy vs schedutil")),
@@ -269,7 +280,7 @@ def main() -> None:
     board = find_board(arguments.platform)
     seeds = range(FIRST_REPORT_SEED, FIRST_REPORT_SEED + arguments.seeds)
     report = run_all(board, seeds)
-    console = Console(width=180)
+    console = Console(width=220)
     print_report(console, report)
     rates = speeds(board, seeds)
     console.print(f"{board.name}: {len(board.table)} operating points; seeds {seeds[0]} to {seeds[-1]}, tuned on "
