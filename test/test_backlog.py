@@ -56,6 +56,20 @@ def test_the_frame_after_a_step_is_in_time_although_it_has_waited():
     assert perception.age < 32e-3
 
 
+def test_frames_that_wait_behind_a_single_slow_inference_are_no_overhead_and_move_nothing():
+    perception = Perception()
+    before = perception.run(60).index
+    perception.slow_down = 1.8
+    perception.run()
+    perception.slow_down = 1.0
+    waits = []
+    for _ in range(10):
+        assert perception.run().index == before
+        waits.append(perception.waited)
+        assert perception.overhead() == pytest.approx(AROUND, abs=1e-3)
+    assert max(waits) > 5e-3
+
+
 def test_the_wait_is_that_of_the_next_frame_and_ends_with_the_backlog():
     perception = Perception()
     perception.run(60)

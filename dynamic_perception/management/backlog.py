@@ -16,6 +16,9 @@ class Backlog:
 
     This counts from a step of the slow-down until a frame did not wait, and for LONGEST frames at most.  Where frames
     wait all the time, because the camera is faster than the network, that is overhead like any other.
+
+    After a single slow inference, frames wait as well, and that is no overhead either.  But it is not counted upon, as
+    nothing is done about one outlier.
     """
 
     def __init__(self) -> None:
@@ -24,15 +27,25 @@ class Backlog:
         self._stamp = math.nan      # [s] when it was taken
         self._period = math.inf     # [s]
         self._left = 0              # [frames] that may still count
+        self._aftermath = 0         # [frames] that may still wait because of an outlier
 
-    def observe(self, time: float, age: float, stepped: bool) -> None:
-        """A frame was answered at `time` [s], `age` s after it was taken; `stepped`: the slow-down made a step."""
+    @property
+    def disturbed(self) -> bool:
+        """Whether the next frame's overhead is none that lasts."""
+        return self.waiting > 0.0 or self._aftermath > 0
+
+    def observe(self, time: float, age: float, stepped: bool, outlier: bool = False) -> None:
+        """A frame was answered at `time` [s], `age` s after it was taken.
+
+        `stepped`: the slow-down made a step.  `outlier`: the inference was slow, which does not count yet.
+        """
         if time <= self._time:  # a machine that does one after the other has not answered two at once
             return
         gap, self._time, self._stamp = time - age - self._stamp, time, time - age
         if gap > 0.0:
             self._period = min(gap, GROWTH * self._period)
         self._left = LONGEST if stepped else self._left - 1
+        self._aftermath = LONGEST if outlier else self._aftermath - 1
         if age < self._period:
-            self._left = 0
+            self._left = self._aftermath = 0
         self.waiting = age % self._period if self._left > 0 else 0.0

@@ -37,12 +37,19 @@ def cluster_of(element: str) -> str:
     return element.partition(":")[0]
 
 
+def threads_of(element: str) -> int:
+    """The part of "<cluster>:<threads>" after the colon; 1 where there is none, as on a GPU."""
+    threads = element.partition(":")[2]
+    return int(threads) if threads.isdecimal() and int(threads) > 0 else 1
+
+
 class _Element:
     """The slow-down of one compute element, and how it stands to those on the same cores."""
 
-    def __init__(self, settings: KalmanSettings, cluster: str):
+    def __init__(self, settings: KalmanSettings, element: str):
         self.filter = KalmanFilter(settings)
-        self.cluster = cluster
+        self.cluster = cluster_of(element)
+        self.threads = threads_of(element)
         self.samples = 0    # since it was taken into use
         self.left_at = 1.0  # its slow-down when it was last in use
         self.peak = 1.0     # the greatest slow-down that another element of the cluster showed since it was heard
@@ -99,22 +106,25 @@ class SlowDowns:
     def add(self, elements: Iterable[str]) -> None:
         """Also track these; what is known about the others stays."""
         for element in elements:
-            self._elements.setdefault(element, _Element(self._settings, cluster_of(element)))
+            self._elements.setdefault(element, _Element(self._settings, element))
 
     @property
     def elements(self) -> tuple[str, ...]:
         """Every element that is tracked."""
         return tuple(self._elements)
 
-    def observe(self, time: float, element: str, ratio: float) -> None:
-        """An inference at `time` [s] took `ratio` times its profiled latency; KeyError for an unknown element."""
+    def observe(self, time: float, element: str, ratio: float) -> bool:
+        """An inference at `time` [s] took `ratio` times its profiled latency; KeyError for an unknown element.
+
+        Whether it was an outlier, which does not count unless the next one is as slow.
+        """
         tracked = self._elements[element]
         self._learn_period(time)
         if time - tracked.filter.heard_at > self._grace:
             tracked.samples, tracked.left_at = 0, tracked.filter.mean
         hint = NO_HINT if tracked is self._newest else self._hint(tracked, self._heard_of(tracked.cluster, time))
         before = tracked.filter.predict(time, hint)[0]
-        tracked.filter.observe(time, ratio, hint)
+        held_back = not tracked.filter.observe(time, ratio, hint)
         change = tracked.filter.mean / before - 1.0
         self.regime += abs(change) > self.FELT
         if change > self.FELT or tracked.filter.mean < 1.0 + self.FELT:
@@ -128,6 +138,7 @@ class SlowDowns:
             for other in self._elements.values():
                 if other is not tracked and other.cluster == tracked.cluster:
                     other.peak = max(other.peak, tracked.filter.mean)
+        return held_back
 
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one."""
@@ -166,7 +177,7 @@ class SlowDowns:
         used, level, excess = heard
         if used is None or (excess == 0.0 and used.cluster != tracked.cluster):
             return NO_HINT
-        if used is tracked or used.filter.heard_at < tracked.filter.heard_at:
+        if used is tracked or used.filter.heard_at <= tracked.filter.heard_at:
             return NO_HINT
         if used.cluster != tracked.cluster:
             return Hint(1.0 + self.ELSEWHERE * excess, deviation=self.DOUBT * excess)
@@ -225,10 +236,10 @@ class Environment:
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "more than"):
                 raise ValueError(f"environment: {name} duration is {value:g} s: expected {least} 0 and finite")
         regime = self.regime
-        self._slow_downs.observe(time, element, inference / profiled)
-        if not self._backlog.waiting:
+        outlier = self._slow_downs.observe(time, element, inference / profiled)
+        if not self._backlog.disturbed:
             self._overhead.observe(time, overhead)
-        self._backlog.observe(time, inference + overhead, stepped=self.regime > regime)
+        self._backlog.observe(time, inference + overhead, self.regime > regime, outlier)
 
     def slow_down(self, time: float) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`.

@@ -16,7 +16,7 @@ from dynamic_perception.simulation.manager import Manager
 # about as many missed deadlines as the probability allows.  Against the defaults: quicker up, as a switch costs next to
 # nothing in these runs, and a machine that is believed to be as profiled where nothing was heard yet.
 TUNED = ManagerSettings(
-    deadline_probability=0.97, dwell=0.3, longest_dwell=1.0, most_up=30, margin=0.03,
+    deadline_probability=0.95, dwell=0.3, longest_dwell=1.0, most_up=30, margin=0.03,
     environment=EnvironmentSettings(slow_down=KalmanSettings(
         mean=1.0, deviation=0.02, noise=0.02, noise_floor=0.005, fade_time=4.0, grace=0.5, process_ratio=0.03,
         noise_rate=0.02)))
