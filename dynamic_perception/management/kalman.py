@@ -73,6 +73,7 @@ class KalmanFilter:
         self.fade_time = settings.fade_time       # [s] may be changed
         self.grace = settings.grace               # [s] may be changed
         self.heard_at = -math.inf                 # [s] time of the newest sample
+        self.expected = settings.mean             # mean when the newest sample came, without it
         self._mean = settings.mean
         self._variance = settings.deviation ** 2  # P
         self._noise = settings.noise              # square root of R
@@ -94,6 +95,7 @@ class KalmanFilter:
     def observe(self, time: float, value: float, hint: Hint = NO_HINT) -> bool:
         """Take the sample `value`, measured at `time` [s]; `hint`: what was known before it.  False: it is held back."""
         self._mean, self._variance, self._process = self._faded(time, hint)
+        self.expected = self._mean
         self.heard_at = max(self.heard_at, time)
         self._since_outlier += 1
         innovation = value - self._mean

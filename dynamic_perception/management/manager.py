@@ -9,7 +9,6 @@ same calls with the same times give the same decisions.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,7 +141,7 @@ class ResourceManager:
         if self._current is not None and self._selector.admits(situation, prediction, self._current):
             better = self._selector.select(situation, prediction, self._current, self.settings.margin)
             changed = self._improve(situation, prediction, better)
-            return self._decision(situation, prediction, better, changed)
+            return self._decision(situation, prediction, better, changed, admitted=not changed)
         exact = self._selector.select(situation, prediction)
         changed = True
         if self._current is None:
@@ -169,7 +168,7 @@ class ResourceManager:
             if not np.count_nonzero(waited):
                 return False
             waited[self._current] = True
-            patient = replace(situation, available=situation.available & waited)
+            patient = situation._replace(available=situation.available & waited)
             index = self._selector.select(patient, prediction, self._current, self.settings.margin).index
         if index == self._current:
             return False
@@ -241,9 +240,11 @@ class ResourceManager:
             return self._reason, self._field  # one more step of the same move: this point has just waited longer
         trial = self._settled
         for reason, names in CAUSES:
-            trial = replace(trial, **{name: getattr(situation, name) for name in names})
-            if self._moves(trial, forced):
-                break
+            news = {name: getattr(situation, name) for name in names}
+            if any(_differs(value, getattr(trial, name)) for name, value in news.items()):
+                trial = trial._replace(**news)
+                if self._moves(trial, forced):
+                    break
         return reason, names[0]
 
     def _moves(self, situation: Situation, forced: bool) -> bool:
@@ -253,10 +254,12 @@ class ResourceManager:
             return not self._selector.select(situation, prediction).kept[self._current]
         return self._selector.select(situation, prediction, self._current, self.settings.margin).index != self._current
 
-    def _decision(self, situation: Situation, prediction: Prediction, exact: Selection, changed: bool) -> Decision:
+    def _decision(self, situation: Situation, prediction: Prediction, exact: Selection, changed: bool,
+                  admitted: bool = False) -> Decision:
+        """The current point as a decision; `admitted`: it is known to meet every limit."""
         index, point = self._current, self._point
-        missed = self._selector.missed(situation, prediction, index)
-        too_hot = prediction.power[index] > situation.thermal_cap
+        missed = () if admitted else self._selector.missed(situation, prediction, index)
+        too_hot = not admitted and prediction.power[index] > situation.thermal_cap
         detail = self._sentence
         if missed or too_hot or self._selector.unknown or len(self._rejections):
             detail = "; ".join([detail, *map(str, missed), *self._notes(situation, exact, too_hot)])
@@ -368,8 +371,10 @@ class ResourceManager:
 
     def _available(self) -> np.ndarray:
         """[n] bool, never empty: not rejected lately, and the clock not throttled."""
-        self._end_rejections()
-        self.machine.end_ceilings(self._now)
+        if self._rejections:
+            self._end_rejections()
+        if self.machine.ceilings:
+            self.machine.end_ceilings(self._now)
         if not self._rejections and not self.machine.ceilings:
             return self._all_rows
         accepted = np.ones(len(self.table), dtype=bool)
@@ -390,7 +395,7 @@ class ResourceManager:
         return self.table.cpu_frequency > most
 
     def _stale(self) -> dict[str, float]:
-        return {**self.machine.watchdog.stale(self._now), **self._watchdog.stale(self._now)}
+        return self.machine.watchdog.stale(self._now) | self._watchdog.stale(self._now)
 
     def _silence(self, name: str) -> float:
         watchdog = self._watchdog if name == "report" else self.machine.watchdog
@@ -421,3 +426,8 @@ class ResourceManager:
             raise ValueError(f"manager: fallback is {' on '.join(self.settings.fallback)}: expected one of "
                              f"{', '.join(f'{subnetwork} on {element}' for subnetwork, element in points)}")
         return rows
+
+
+def _differs(one: Any, other: Any) -> bool:
+    """Whether two values of a situation may differ; of arrays, and of tuples of them, only the identity is compared."""
+    return one is not other and not (isinstance(one, float) and one == other)
