@@ -232,12 +232,15 @@ class Environment:
     """
 
     def __init__(self, elements: Sequence[str], settings: EnvironmentSettings = EnvironmentSettings(),
-                 slow_downs: SlowDowns | None = None):
+                 slow_downs: SlowDowns | None = None, catches_up: bool = True):
+        """`catches_up`: that frames wait counts after one slow inference already, not only after a step."""
         self.elements = tuple(elements)
         self._slow_downs = SlowDowns((), settings.slow_down) if slow_downs is None else slow_downs
         self._slow_downs.add(self.elements)
         self._overhead = KalmanFilter(settings.overhead)
         self._backlog = Backlog()
+        self._catches_up = catches_up
+        self._stepped = False  # frames wait because of a step
 
     def observe(self, time: float, element: str, inference: float, profiled: float, overhead: float) -> None:
         """Take one frame: `inference` s where the profile says `profiled` s, and `overhead` s around it.
@@ -250,9 +253,11 @@ class Environment:
             self._refuse(inference, profiled, overhead)
         regime = self.regime
         outlier = self._slow_downs.observe(time, element, inference / profiled)
-        if not self._backlog.disturbed:
+        if not self._backlog.waiting:
             self._overhead.observe(time, overhead)
-        self._backlog.observe(time, inference + overhead, self.regime > regime, outlier)
+        stepped = self.regime > regime
+        self._backlog.observe(time, inference + overhead, slow=stepped or outlier)
+        self._stepped = stepped or self._stepped and self._backlog.waiting > 0.0
 
     @staticmethod
     def _refuse(inference: float, profiled: float, overhead: float) -> None:
@@ -273,7 +278,12 @@ class Environment:
         """Another number: other work came or went since, and what was learnt about how steady things are is past."""
         return self._slow_downs.regime
 
+    @property
+    def waiting(self) -> float:
+        """[s] that the next frame will have waited because of a slow inference; part of the overhead."""
+        return self._backlog.waiting if self._catches_up or self._stepped else 0.0
+
     def overhead(self, time: float = 0.0) -> Gaussian:
         """Mean [s] and variance [s^2] of the next frame's overhead, waiting included."""
         mean, variance = self._overhead.predict(time)
-        return mean + self._backlog.waiting, variance
+        return mean + self.waiting, variance

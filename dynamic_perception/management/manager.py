@@ -25,6 +25,7 @@ from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Target
 from dynamic_perception.management.watchdog import Watchdog
 
+DETOUR = "detour"  # a cause of a step up that no step down has
 IN_FLIGHT = 1  # reports after a move that may still be of the clock before it
 
 __all__ = ["Decision", "ManagerSettings", "Reason", "ResourceManager"]
@@ -45,7 +46,9 @@ class ResourceManager:
         self.machine = Machine(settings, self.greatest_power) if machine is None else machine
         self._selector = Selector(table, settings.relax, settings.deadline_probability, self._fallback_rows())
         self._prediction = Prediction(len(table))
-        self._environment = Environment(table.elements, settings.environment, self.machine.slow_downs)
+        # Where others share the machine, a point is not left for a frame: that would move theirs.
+        self._environment = Environment(table.elements, settings.environment, self.machine.slow_downs,
+                                        catches_up=machine is None)
         self._dwell = Dwell(settings.dwell, settings.longest_dwell, settings.most_up)
         self._target = Target()
         self._deadline = math.nan                          # of the `deadline` topic
@@ -57,6 +60,7 @@ class ResourceManager:
         self._watchdog = Watchdog()                        # of this network's own inputs
         self._current: int | None = None
         self._point = table[0]                             # the row of `_current`
+        self._detour: int | None = None                    # the row that was left only because frames have waited
         self._settled: Situation | None = None             # the last one in which the current point was the right one
         self._reason = Reason.STARTUP
         self._field = ""                                   # of the situation, that moved the point
@@ -138,6 +142,9 @@ class ResourceManager:
         self._advance(time)
         situation = self.situation()
         prediction = self._selector.predict(situation, self._prediction)
+        if self._detour is not None and not self._environment.waiting:
+            if self._return(situation, prediction):
+                return self._decision(situation, prediction, Selection(self._current, situation.available, ()), True)
         if self._current is not None and self._selector.admits(situation, prediction, self._current):
             better = self._selector.select(situation, prediction, self._current, self.settings.margin)
             changed = self._improve(situation, prediction, better)
@@ -154,6 +161,19 @@ class ResourceManager:
             better = self._selector.select(situation, prediction, self._current, self.settings.margin)
             changed = self._improve(situation, prediction, better)
         return self._decision(situation, prediction, exact, changed)
+
+    def _return(self, situation: Situation, prediction: Prediction) -> bool:
+        """No frame waits any more: go back at once to the point that was left for those that did, if it may run."""
+        row, self._detour = self._detour, None
+        if row == self._current or not self._selector.admits(situation, prediction, row):
+            return False
+        if not self._dwell.may_step_up(self._now):
+            return False
+        self._dwell.step_up(self._now, DETOUR)
+        self._field = "overhead"
+        self._take(row, Reason.CONTENTION, "no frame waits any more: " + explain_move(self._point, self.table[row]),
+                   situation)
+        return True
 
     def _improve(self, situation: Situation, prediction: Prediction, better: Selection) -> bool:
         """The current point may stay.  Leave it for a clearly better one: down at once, up after the dwell."""
@@ -193,11 +213,14 @@ class ResourceManager:
             self._dwell.stop_waiting()
             return False
         cause = self._explain(field, situation, self._current if forced else index)
+        detour = forced and field == "overhead" and self._environment.waiting > 0.0
+        if detour and self._detour is None:
+            self._detour = self._current
         self._field = field
         self._take(index, reason, cause + explain_move(self.table[self._current], self.table[index]), situation)
         if up:
             self._dwell.step_up(self._now, self._edge(reason), asked)
-        elif asked:
+        elif asked or detour:
             self._dwell.stop_waiting()
         else:
             self._dwell.step_down(self._now, self._edge(reason))
