@@ -13,8 +13,8 @@ accuracy, keep deadline and energy budget.
     energy_over_oracle        least energy: ours / oracle's, of the frames in which both are in time and at the floor
     error_over_oracle         most accuracy: ours / oracle's error (1 - accuracy), of the frames in which both are in
                               time and within the budget
-    causal_energy_over_oracle, causal_error_over_oracle, causal_miss_rate    the same of the causal bound, which knows of
-                              the coming frame all but its noise and overhead, has nothing to learn and no heat to
+    causal_energy_over_oracle, causal_error_over_oracle, causal_miss_rate    the same of the causal bound, which knows
+                              all of the coming frame but its noise and overhead, has nothing to learn and no heat to
                               mind: what it takes more than the oracle, no manager avoids
     energy_over_causal, error_over_causal    ours over the causal bound's, of the frames in which both keep all limits
     miss_rate                 share of all frames that ours does not answer within the deadline, mean of both objectives
@@ -69,9 +69,9 @@ TUNING_SEEDS = range(0, 6)
 FIRST_REPORT_SEED = 2000
 STEPS_PER_SEED = 4
 COMPARED = {name: MANAGERS[name] for name in (
-    "oracle", "causal-bound", "ours", "ours-default", "alert", "alert-published", "network-only", "schedutil", "performance",
-    "powersave", "fixed-largest", "fixed-smallest")}
-MIND_BUDGETS = ("oracle", "causal-bound", "ours", "ours-default")  # the others are held against an oracle that does not either
+    "oracle", "causal-bound", "ours", "ours-default", "alert", "alert-published", "network-only", "schedutil",
+    "performance", "powersave", "fixed-largest", "fixed-smallest")}
+MIND_BUDGETS = ("oracle", "causal-bound", "ours", "ours-default")  # the others' oracle does not either
 OBJECTIVES = ("energy", "accuracy")
 RATIOS = {"energy": energy_ratio, "accuracy": error_ratio}
 

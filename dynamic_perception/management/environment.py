@@ -125,7 +125,9 @@ class SlowDowns:
         self._learn_period(time)
         if time - tracked.filter.heard_at > self._grace:
             tracked.samples, tracked.left_at = 0, tracked.filter.mean
-        hint = NO_HINT if tracked is self._newest else self._hint(tracked, self._heard_of(self._speaker(tracked.cluster), time))
+        hint = NO_HINT
+        if tracked is not self._newest:
+            hint = self._hint(tracked, self._heard_of(self._speaker(tracked.cluster), time))
         held_back = not tracked.filter.observe(time, ratio, hint)
         change = tracked.filter.mean / tracked.filter.expected - 1.0
         self.regime += abs(change) > self.FELT

@@ -93,7 +93,7 @@ class KalmanFilter:
         return mean, variance + scale * scale * (process + self._noise ** 2)
 
     def observe(self, time: float, value: float, hint: Hint = NO_HINT) -> bool:
-        """Take the sample `value`, measured at `time` [s]; `hint`: what was known before it.  False: it is held back."""
+        """Take the sample `value`, measured at `time` [s]; False: it is held back.  `hint`: what was known before."""
         self._mean, self._variance, self._process = self._faded(time, hint)
         self.expected = self._mean
         self.heard_at = max(self.heard_at, time)

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from dynamic_perception.management.availability import Availability
 from dynamic_perception.management.budgets import PowerCap
 from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
 from dynamic_perception.management.dwell import Dwell
 from dynamic_perception.management.environment import Environment, cluster_of
 from dynamic_perception.management.explanation import explain_change, explain_left_out, explain_move, explain_stale
 from dynamic_perception.management.machine import Machine
-from dynamic_perception.management.operating_points import FREQUENCY_TOLERANCE, OperatingPoint, OperatingPointTable
+from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.management.selection import Prediction, Selection, Selector, Situation, known
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Target
@@ -52,8 +53,7 @@ class ResourceManager:
         self._dwell = Dwell(settings.dwell, settings.longest_dwell, settings.most_up)
         self._target = Target()
         self._deadline = math.nan                          # of the `deadline` topic
-        self._rejections: dict[int, float] = {}            # row -> until when [s]
-        self._all_rows = np.ones(len(table), dtype=bool)
+        self._availability = Availability(table, self.machine)
         self.sharing: dict[str, float] = {}                # element -> slowed so much by the machine's other networks
         self._now = -math.inf
         self._reports_since_move = 0                       # with a clock, of the current point
@@ -133,7 +133,7 @@ class ResourceManager:
             raise ValueError(f"rejected point {point}: there is no such operating point")
         if not for_seconds > 0:
             raise ValueError(f"rejected point {point}: for_seconds is {for_seconds:g}: expected more than 0")
-        self._rejections[row] = self._now + for_seconds
+        self._availability.reject(row, self._now + for_seconds)
 
     # ---- what is decided
 
@@ -238,19 +238,11 @@ class ResourceManager:
         if field == "battery_cap":
             return f"{self.machine.battery_text}; "
         if field == "available":
-            return f"{self._explain_available(row, bool(situation.available[row]))}: "
+            return f"{self._availability.explain(row, bool(situation.available[row]))}: "
         if field == "battery_ignored":
             acted_on = [name for name in self._stale() if self.machine.falls_back(name) or self.machine.ignores(name)]
             return f"{explain_stale((name, self._silence(name)) for name in acted_on)}: "
         return f"{explain_change(field, self._settled, situation, self.table, self.table.compute_element[row])}: "
-
-    def _explain_available(self, row: int, available: bool) -> str:
-        point = self.table[row]
-        ceiling = self.machine.ceilings.get(cluster_of(point.compute_element))
-        if available or ceiling is None or not point.cpu_frequency > ceiling[0]:
-            return f"{point} {'is available again' if available else 'was rejected'}"
-        return (f"{cluster_of(point.compute_element)} clock throttled to {ceiling[0] / 1e6:.0f} MHz "
-                f"({point.cpu_frequency / 1e6:.0f} MHz asked)")
 
     def _take(self, index: int, reason: Reason, sentence: str, situation: Situation) -> None:
         self._current, self._reason, self._sentence, self._settled = index, reason, sentence, situation
@@ -284,7 +276,7 @@ class ResourceManager:
         missed = () if admitted else self._selector.missed(situation, prediction, index)
         too_hot = not admitted and prediction.power[index] > situation.thermal_cap
         detail = self._sentence
-        if missed or too_hot or self._selector.unknown or len(self._rejections):
+        if missed or too_hot or self._selector.unknown or self._availability.rejected:
             detail = "; ".join([detail, *map(str, missed), *self._notes(situation, exact, too_hot)])
         inference = float(prediction.inference[index])
         return Decision(
@@ -308,7 +300,7 @@ class ResourceManager:
         notes = explain_left_out(situation, exact.kept, self._selector.unknown)
         if too_hot:
             notes.append(f"no point is within the thermal limit: {self.machine.thermal_cap.text}")
-        if len(self._rejections) == len(self.table):
+        if len(self._availability.rejected) == len(self.table):
             notes.append("every point was rejected lately")
         return notes
 
@@ -370,7 +362,7 @@ class ResourceManager:
                           for i, element in enumerate(self.table.elements)},
             "overhead": (overhead, math.sqrt(overhead_variance)),
             "rejected": {str(self.table[row]): until - self._now
-                         for row, until in sorted(self._rejections.items()) if self._now < until},
+                         for row, until in sorted(self._availability.rejected.items()) if self._now < until},
             "throttled": {cluster: clock for cluster, (clock, until) in self.machine.ceilings.items()
                           if self._now < until},
             "dwell": self._dwell.seconds,
@@ -389,33 +381,8 @@ class ResourceManager:
             fallback=any(self.machine.falls_back(name) for name in stale),
             slow_down=self._environment.slow_down(self._now),
             overhead=self._environment.overhead(self._now),
-            available=self._available(),
+            available=self._availability.rows(self._now),
         )
-
-    def _available(self) -> np.ndarray:
-        """[n] bool, never empty: not rejected lately, and the clock not throttled."""
-        if self._rejections:
-            self._end_rejections()
-        if self.machine.ceilings:
-            self.machine.end_ceilings(self._now)
-        if not self._rejections and not self.machine.ceilings:
-            return self._all_rows
-        accepted = np.ones(len(self.table), dtype=bool)
-        accepted[list(self._rejections)] = False
-        if not accepted.any():
-            accepted[:] = True
-        available = accepted & ~self._throttled()
-        return available if available.any() else accepted
-
-    def _end_rejections(self) -> None:
-        for row in [row for row, until in self._rejections.items() if self._now >= until]:
-            del self._rejections[row]
-
-    def _throttled(self) -> np.ndarray:
-        """[n] bool: asks for a clock that its cluster did not reach when it was last asked for that much."""
-        ceilings = [self.machine.ceilings.get(cluster_of(element), (math.inf,))[0] for element in self.table.elements]
-        most = np.array(ceilings)[self.table.element_index] * (1.0 + FREQUENCY_TOLERANCE)
-        return self.table.cpu_frequency > most
 
     def _stale(self) -> dict[str, float]:
         return self.machine.watchdog.stale(self._now) | self._watchdog.stale(self._now)
