@@ -37,19 +37,12 @@ def cluster_of(element: str) -> str:
     return element.partition(":")[0]
 
 
-def threads_of(element: str) -> int:
-    """The part of "<cluster>:<threads>" after the colon; 1 where there is none, as on a GPU."""
-    threads = element.partition(":")[2]
-    return int(threads) if threads.isdecimal() and int(threads) > 0 else 1
-
-
 class _Element:
     """The slow-down of one compute element, and how it stands to those on the same cores."""
 
-    def __init__(self, settings: KalmanSettings, element: str):
+    def __init__(self, settings: KalmanSettings, cluster: str):
         self.filter = KalmanFilter(settings)
-        self.cluster = cluster_of(element)
-        self.threads = threads_of(element)
+        self.cluster = cluster
         self.samples = 0    # since it was taken into use
         self.left_at = 1.0  # its slow-down when it was last in use
         self.peak = 1.0     # the greatest slow-down that another element of the cluster showed since it was heard
@@ -108,7 +101,7 @@ class SlowDowns:
         """Also track these; what is known about the others stays."""
         for element in elements:
             if element not in self._elements:
-                tracked = self._elements[element] = _Element(self._settings, element)
+                tracked = self._elements[element] = _Element(self._settings, cluster_of(element))
                 self._clusters.setdefault(tracked.cluster, []).append(tracked)
 
     @property

@@ -23,7 +23,7 @@ from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from dynamic_perception.management.environment import cluster_of, threads_of
+from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
@@ -35,6 +35,12 @@ UNKNOWN_POWER = 1e6          # [W] no cap is kept by not knowing
 MOST_ASSIGNMENTS = 4096      # of networks to elements that are looked at; beyond it, the least promising are dropped
 MOST_LAMBDAS = 20            # steps of the search for the price of power; it ends by itself long before
 ROUNDING = 1e-12
+
+
+def threads_of(element: str) -> int:
+    """The part of "<cluster>:<threads>" after the colon; 1 where there is none, as on a GPU."""
+    threads = element.partition(":")[2]
+    return int(threads) if threads.isdecimal() and int(threads) > 0 else 1
 
 
 @dataclass(frozen=True)

@@ -71,14 +71,14 @@ class ResourceManager:
     def set_target(self, time: float, target: Target) -> None:
         """Replace the whole target."""
         self._advance(time)
-        self._target = target
+        self._target, self._detour = target, None
 
     def set_deadline(self, time: float, seconds: float) -> None:
         """Let this deadline stand instead of the target's max_latency; NaN or 0: the target's again."""
         if seconds < 0 or math.isinf(seconds):
             raise ValueError(f"deadline is {seconds:g} s: expected a positive number, or NaN or 0 for none")
         self._advance(time)
-        self._deadline = seconds if seconds > 0 else math.nan
+        self._deadline, self._detour = seconds if seconds > 0 else math.nan, None
 
     def observe_report(self, time: float, subnetwork: str, compute_element: str, inference: float, overhead: float,
                        cpu_frequency: float = math.nan, gpu_frequency: float = math.nan) -> None:
@@ -214,7 +214,9 @@ class ResourceManager:
             return False
         cause = self._explain(field, situation, self._current if forced else index)
         detour = forced and field == "overhead" and self._environment.waiting > 0.0
-        if detour and self._detour is None:
+        if not detour:
+            self._detour = None
+        elif self._detour is None:
             self._detour = self._current
         self._field = field
         self._take(index, reason, cause + explain_move(self.table[self._current], self.table[index]), situation)

@@ -162,15 +162,15 @@ class OperatingPointTable:
             return self.latency.item(running)
         rows = self._rows.get((subnetwork, compute_element), _NO_ROWS)
         if math.isnan(cpu_frequency) and math.isnan(gpu_frequency):
-            return self._latency_of(rows)
+            return self._latency_of(rows, running)
         matching = self.matching(subnetwork, compute_element, cpu_frequency, gpu_frequency)
         if running is None and len(matching):
-            return self._latency_of(matching)
+            return self._latency_of(matching, running)
         for column, actual in ((self.gpu_frequency, gpu_frequency), (self.cpu_frequency, cpu_frequency)):
             clocked = rows[column[rows] > 0]
             if actual > 0 and len(clocked):
                 return _along_period(1.0 / column[clocked], self.latency[clocked], 1.0 / actual)
-        return self._latency_of(rows)
+        return self._latency_of(rows, running)
 
     def _can_mean(self, row: int, subnetwork: str, compute_element: str, cpu_frequency: float,
                   gpu_frequency: float) -> bool:
@@ -183,7 +183,9 @@ class OperatingPointTable:
                 return False
         return True
 
-    def _latency_of(self, rows: np.ndarray) -> float:
+    def _latency_of(self, rows: np.ndarray, running: int | None) -> float:
+        if running is not None and running in rows:
+            return float(self.latency[running])
         return float(self.latency[rows[0]]) if len(rows) else math.nan
 
     def find(self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan,
