@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from dynamic_perception.management.backlog import Backlog
@@ -56,6 +58,53 @@ def test_the_frame_after_a_step_is_in_time_although_it_has_waited():
     assert perception.age < 32e-3
 
 
+def slow_once(perception: Perception, factor: float) -> None:
+    """One inference takes `factor` times as long."""
+    perception.slow_down = factor
+    perception.run()
+    perception.slow_down = 1.0
+
+
+def test_frames_that_wait_behind_a_single_slow_inference_are_in_time_and_the_point_is_back_at_once():
+    perception = Perception()
+    before = perception.run(60).index
+    slow_once(perception, 1.8)
+    assert perception.run().index != before
+    assert perception.waited > 5e-3
+    assert perception.age < 32e-3
+    perception.run()
+    assert perception.run().index == before
+
+
+def test_that_frames_wait_behind_a_single_slow_inference_is_not_learnt_as_overhead():
+    perception = Perception()
+    perception.run(60)
+    deviation = math.sqrt(perception.manager.situation().overhead[1])
+    slow_once(perception, 1.8)
+    perception.run(10)
+    assert perception.overhead() == pytest.approx(AROUND, abs=1e-4)
+    assert math.sqrt(perception.manager.situation().overhead[1]) == pytest.approx(deviation, rel=0.2)
+
+
+def test_slow_inferences_that_come_again_and_again_do_not_move_the_point_for_each_of_them():
+    perception, moves = Perception(), 0
+    perception.run(60)
+    for _ in range(36):  # in 59 s
+        before = perception.decision.index
+        slow_once(perception, 1.8)
+        for _ in range(49):
+            moves += perception.run().index != before
+            before = perception.decision.index
+    assert moves <= 7
+
+
+def test_a_single_slow_inference_behind_which_no_frame_waits_moves_nothing():
+    perception = Perception()
+    before = perception.run(60).index
+    slow_once(perception, 1.2)
+    assert all(perception.run().index == before for _ in range(10))
+
+
 def test_the_wait_is_that_of_the_next_frame_and_ends_with_the_backlog():
     perception = Perception()
     perception.run(60)
@@ -69,19 +118,8 @@ def test_the_wait_is_that_of_the_next_frame_and_ends_with_the_backlog():
     assert perception.overhead() == pytest.approx(AROUND, abs=0.2e-3)
 
 
-def test_one_late_frame_makes_no_backlog():
-    perception = Perception()
-    perception.run(60)
-    before = perception.overhead()
-    perception.slow_down = 1.6
-    perception.run()
-    perception.slow_down = 1.0
-    assert perception.overhead() == before
-    assert not perception.run().changed
-
-
 def test_frames_that_wait_all_the_time_because_the_camera_is_faster_are_no_backlog_for_long():
     backlog = Backlog()
     for frame in range(40):
-        backlog.observe(frame * PERIOD, 1.4 * PERIOD, stepped=frame == 20)
+        backlog.observe(frame * PERIOD, 1.4 * PERIOD, slow=frame == 20)
         assert backlog.waiting == pytest.approx(0.4 * PERIOD if 20 <= frame < 30 else 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from itertools import product
 
@@ -29,7 +28,7 @@ def situation(points, target: Target = Target(), **changes) -> Situation:
                          thermal_cap=math.inf, battery_cap=math.inf, battery_ignored=False, fallback=False,
                          slow_down=(np.ones(count), np.full(count, 1e-3)), overhead=(1e-3, 1e-8),
                          available=np.ones(len(points), dtype=bool))
-    return dataclasses.replace(ordinary, **changes)
+    return ordinary._replace(**changes)
 
 
 def selector_of(*tables, weights=(), cores=CORES) -> JointSelector:

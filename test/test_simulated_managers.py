@@ -18,13 +18,12 @@ from dynamic_perception.simulation.comparison import recovery_frames, step_trace
 from dynamic_perception.simulation.families import FAMILIES, make_trace
 from dynamic_perception.simulation.fixed import NetworkOnly
 from dynamic_perception.simulation.governors import Schedutil, SchedutilSettings
-from dynamic_perception.simulation.oracle import Oracle
+from dynamic_perception.simulation.oracle import CausalBound, Oracle
 from dynamic_perception.simulation.ours import Ours
 from dynamic_perception.simulation.summary import keeps_limits
 from dynamic_perception.simulation.trace import Trace
 from dynamic_perception.simulation.two_networks import SharedBoard, make_shared_trace
 from dynamic_perception.simulation.virtual_machine import Run, VirtualMachine
-
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +87,26 @@ def test_the_oracle_knows_a_slow_frame_before_it_comes(board):
 def test_where_nothing_is_in_time_the_oracle_takes_the_fastest(board):
     run = VirtualMachine(board, steady(5, 0.3, 0.001)).run(MANAGERS["oracle"](board))
     assert board.table.latency[run.ran[0]] == board.table.latency.min()
+
+
+# ---- the causal bound
+
+
+def test_the_causal_bound_knows_what_slows_a_frame_but_not_its_noise(board):
+    chance, other_work = np.ones(20), np.ones(20)
+    chance[10], other_work[15] = 1.9, 1.9
+    trace = steady(20, 0.3, 0.12, slow_down=chance * other_work, noise=chance, min_accuracy=0.87)
+    run = VirtualMachine(board, trace).run(MANAGERS["causal-bound"](board))
+    assert np.flatnonzero(~run.met).tolist() == [10]
+    assert run.asked[15] != run.asked[10] == run.asked[9]
+
+
+@pytest.mark.parametrize("probability", [0.6, 0.9, 0.99])
+def test_the_causal_bound_misses_no_more_than_it_is_allowed_to(probability, board):
+    machine = VirtualMachine(board, make_trace("calm", board, 2, 400))
+    misses = [1.0 - machine.run(CausalBound(board, probability=p)).met.mean() for p in (probability, 0.5)]
+    assert misses[0] <= 1.0 - probability + 0.01
+    assert misses[0] <= misses[1]
 
 
 # ---- governors and single knobs
@@ -244,5 +263,5 @@ def test_the_second_network_comes_and_goes_and_both_keep_their_floors(board):
 
 
 def test_an_unknown_manager_is_refused_with_what_there_is(board):
-    with pytest.raises(ValueError, match="no manager 'magic': expected one of oracle, ours"):
+    with pytest.raises(ValueError, match="no manager 'magic': expected one of oracle, causal-bound"):
         find_managers(["ours", "magic"], board)

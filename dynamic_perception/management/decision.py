@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from dynamic_perception.management.operating_points import OperatingPoint
 from dynamic_perception.management.selection import Relaxed
@@ -36,8 +36,7 @@ CAUSES = (
 USER_REASONS = (Reason.DEADLINE, Reason.TARGET)  # may change as often as the user likes
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """The operating point to run, with what it is predicted to do now (NaN: not known)."""
 
     index: int                    # row of the table

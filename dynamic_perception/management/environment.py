@@ -87,6 +87,7 @@ class SlowDowns:
     def __init__(self, elements: Iterable[str] = (), settings: KalmanSettings = EnvironmentSettings().slow_down):
         self._settings = settings
         self._elements: dict[str, _Element] = {}
+        self._clusters: dict[str, list[_Element]] = {}
         self._in_use: dict[str, _Element] = {}  # cluster -> the element that was heard last and is settled
         self._newest: _Element | None = None    # of these, the last one
         self._slowed_at = -math.inf             # [s] of its last step up, or when it was not slowed
@@ -99,23 +100,29 @@ class SlowDowns:
     def add(self, elements: Iterable[str]) -> None:
         """Also track these; what is known about the others stays."""
         for element in elements:
-            self._elements.setdefault(element, _Element(self._settings, cluster_of(element)))
+            if element not in self._elements:
+                tracked = self._elements[element] = _Element(self._settings, cluster_of(element))
+                self._clusters.setdefault(tracked.cluster, []).append(tracked)
 
     @property
     def elements(self) -> tuple[str, ...]:
         """Every element that is tracked."""
         return tuple(self._elements)
 
-    def observe(self, time: float, element: str, ratio: float) -> None:
-        """An inference at `time` [s] took `ratio` times its profiled latency; KeyError for an unknown element."""
+    def observe(self, time: float, element: str, ratio: float) -> bool:
+        """An inference at `time` [s] took `ratio` times its profiled latency; KeyError for an unknown element.
+
+        Whether it was an outlier, which does not count unless the next one is as slow.
+        """
         tracked = self._elements[element]
         self._learn_period(time)
         if time - tracked.filter.heard_at > self._grace:
             tracked.samples, tracked.left_at = 0, tracked.filter.mean
-        hint = NO_HINT if tracked is self._newest else self._hint(tracked, self._heard_of(tracked.cluster, time))
-        before = tracked.filter.predict(time, hint)[0]
-        tracked.filter.observe(time, ratio, hint)
-        change = tracked.filter.mean / before - 1.0
+        hint = NO_HINT
+        if tracked is not self._newest:
+            hint = self._hint(tracked, self._heard_of(self._speaker(tracked.cluster), time))
+        held_back = not tracked.filter.observe(time, ratio, hint)
+        change = tracked.filter.mean / tracked.filter.expected - 1.0
         self.regime += abs(change) > self.FELT
         if change > self.FELT or tracked.filter.mean < 1.0 + self.FELT:
             self._slowed_at = time
@@ -125,30 +132,36 @@ class SlowDowns:
             self._judge_trial(tracked)
         if tracked.samples >= self.SETTLED:
             self._in_use[tracked.cluster] = self._newest = tracked
-            for other in self._elements.values():
-                if other is not tracked and other.cluster == tracked.cluster:
-                    other.peak = max(other.peak, tracked.filter.mean)
+            for other in self._clusters[tracked.cluster]:
+                if other is not tracked and other.peak < tracked.filter.mean:
+                    other.peak = tracked.filter.mean
+        return held_back
 
     def predict(self, time: float, elements: Sequence[str]) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one."""
-        heard: dict[str, _Heard] = {}       # by cluster
-        unheard: dict[str, Gaussian] = {}   # by cluster: elements that were never heard are all alike
-        rows = []
-        for tracked in map(self._elements.__getitem__, elements):
-            cluster, never = tracked.cluster, tracked.filter.heard_at == -math.inf
+        speakers: dict[str, _Element | None] = {}  # by cluster
+        heard: dict[_Element | None, _Heard] = {}  # by speaker
+        unheard: dict[str, Gaussian] = {}          # by cluster: elements that were never heard are all alike
+        means, variances = [], []
+        for element in elements:
+            tracked = self._elements[element]
+            cluster = tracked.cluster
+            never = tracked.filter.heard_at == -math.inf
             if never and cluster in unheard:
-                rows.append(unheard[cluster])
-                continue
-            if tracked is self._newest:
-                rows.append(tracked.filter.predict(time))
-                continue
-            if cluster not in heard:
-                heard[cluster] = self._heard_of(cluster, time)
-            rows.append(tracked.filter.predict(time, self._hint(tracked, heard[cluster])))
-            if never:
-                unheard[cluster] = rows[-1]
-        predictions = np.array(rows).T
-        return predictions[0], predictions[1]
+                mean, variance = unheard[cluster]
+            elif tracked is self._newest:
+                mean, variance = tracked.filter.predict(time)
+            else:
+                if cluster not in speakers:
+                    used = speakers[cluster] = self._speaker(cluster)
+                    if used not in heard:
+                        heard[used] = self._heard_of(used, time)
+                mean, variance = tracked.filter.predict(time, self._hint(tracked, heard[speakers[cluster]]))
+                if never:
+                    unheard[cluster] = mean, variance
+            means.append(mean)
+            variances.append(variance)
+        return np.array(means), np.array(variances)
 
     def _learn_period(self, time: float) -> None:
         """Where reports come seldom, an element is not forgotten between two of them."""
@@ -177,18 +190,26 @@ class SlowDowns:
             towards = max(towards, min(1.0 + left * (tracked.filter.mean - 1.0), level))
         return Hint(towards, left, self.DOUBT * excess)
 
-    def _heard_of(self, cluster: str, time: float) -> _Heard:
+    def _speaker(self, cluster: str) -> _Element | None:
         """Who speaks for a cluster: its own element in use, or else, of all in use, the one that is slowed least."""
-        if self._newest is None:
-            return _Heard()
+        if self._newest is None or len(self._in_use) == 1:
+            return self._newest
         since = self._newest.filter.heard_at - self._grace
         used = self._in_use.get(cluster)
-        if used is None or used.filter.heard_at < since:
-            used = min((one for one in self._in_use.values() if one.filter.heard_at >= since),
-                       key=lambda one: one.filter.mean)
+        if used is not None and used.filter.heard_at >= since:
+            return used
+        return min((one for one in self._in_use.values() if one.filter.heard_at >= since),
+                   key=lambda one: one.filter.mean)
+
+    def _heard_of(self, used: _Element | None, time: float) -> _Heard:
+        """What an element in use says about others."""
+        if used is None:
+            return _Heard()
         level = used.filter.predict(time)[0]
         excess = level - 1.0 if 1.0 < level < self.COMMON else 0.0
-        return _Heard(used, level, excess * math.exp(min(0.0, self._slowed_at - time) / self.PASSED_ON))
+        if time > self._slowed_at:
+            excess *= math.exp((self._slowed_at - time) / self.PASSED_ON)
+        return _Heard(used, level, excess)
 
     def _judge_trial(self, tracked: _Element) -> None:
         """The element was taken into use again: had it recovered, as the fading said?"""
@@ -206,12 +227,15 @@ class Environment:
     """
 
     def __init__(self, elements: Sequence[str], settings: EnvironmentSettings = EnvironmentSettings(),
-                 slow_downs: SlowDowns | None = None):
+                 slow_downs: SlowDowns | None = None, catches_up: bool = True):
+        """`catches_up`: that frames wait counts after one slow inference already, not only after a step."""
         self.elements = tuple(elements)
         self._slow_downs = SlowDowns((), settings.slow_down) if slow_downs is None else slow_downs
         self._slow_downs.add(self.elements)
         self._overhead = KalmanFilter(settings.overhead)
         self._backlog = Backlog()
+        self._catches_up = catches_up
+        self._stepped = False  # frames wait because of a step
 
     def observe(self, time: float, element: str, inference: float, profiled: float, overhead: float) -> None:
         """Take one frame: `inference` s where the profile says `profiled` s, and `overhead` s around it.
@@ -220,15 +244,22 @@ class Environment:
         """
         if element not in self.elements:
             raise ValueError(f"environment: compute element is {element!r}: expected one of {', '.join(self.elements)}")
+        if not (0.0 < inference < math.inf and 0.0 < profiled < math.inf and 0.0 <= overhead < math.inf):
+            self._refuse(inference, profiled, overhead)
+        regime = self.regime
+        outlier = self._slow_downs.observe(time, element, inference / profiled)
+        if not self._backlog.waiting:
+            self._overhead.observe(time, overhead)
+        stepped = self.regime > regime
+        self._backlog.observe(time, inference + overhead, slow=stepped or outlier)
+        self._stepped = stepped or self._stepped and self._backlog.waiting > 0.0
+
+    @staticmethod
+    def _refuse(inference: float, profiled: float, overhead: float) -> None:
         for name, value, least in (("inference", inference, "more than"), ("profiled", profiled, "more than"),
                                    ("overhead", overhead, "at least")):
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "more than"):
                 raise ValueError(f"environment: {name} duration is {value:g} s: expected {least} 0 and finite")
-        regime = self.regime
-        self._slow_downs.observe(time, element, inference / profiled)
-        if not self._backlog.waiting:
-            self._overhead.observe(time, overhead)
-        self._backlog.observe(time, inference + overhead, stepped=self.regime > regime)
 
     def slow_down(self, time: float) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`.
@@ -242,7 +273,12 @@ class Environment:
         """Another number: other work came or went since, and what was learnt about how steady things are is past."""
         return self._slow_downs.regime
 
+    @property
+    def waiting(self) -> float:
+        """[s] that the next frame will have waited because of a slow inference; part of the overhead."""
+        return self._backlog.waiting if self._catches_up or self._stepped else 0.0
+
     def overhead(self, time: float = 0.0) -> Gaussian:
         """Mean [s] and variance [s^2] of the next frame's overhead, waiting included."""
         mean, variance = self._overhead.predict(time)
-        return mean + self._backlog.waiting, variance
+        return mean + self.waiting, variance

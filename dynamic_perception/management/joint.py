@@ -294,7 +294,7 @@ class JointManager:
 
     def _possible(self, situations: list[Situation]) -> list[Situation]:
         """With nothing but the fallback point available to whom it is asked for."""
-        return [replace(situation, available=manager.possible(situation)) if situation.fallback else situation
+        return [situation._replace(available=manager.possible(situation)) if situation.fallback else situation
                 for manager, situation in zip(self._managers.values(), situations)]
 
     def _net(self, situations: list[Situation], combination: Combination) -> Combination:
@@ -323,7 +323,7 @@ class JointManager:
             groups = [range(len(trial))] if fields[0] in FOR_ALL else [[a] for a in range(len(trial))]
             for group in groups:
                 for a in group:
-                    trial[a] = replace(trial[a], **{field: getattr(situations[a], field) for field in fields})
+                    trial[a] = trial[a]._replace(**{field: getattr(situations[a], field) for field in fields})
                 if self._moves(trial, current, rows, forced):
                     name, manager = managers[group[0]]
                     row = (current if forced else rows)[group[0]]
@@ -352,8 +352,8 @@ class JointManager:
         for a, (name, manager) in enumerate(self._managers.items()):
             sharing, others = self._selector.sharing(rows, a), sum(power) - power[a]
             manager.sharing = dict(zip(manager.table.elements, sharing.tolist()))
-            among = replace(situations[a], sharing=sharing, thermal_cap=_left(situations[a].thermal_cap, others),
-                            battery_cap=_left(situations[a].battery_cap, others))
+            among = situations[a]._replace(sharing=sharing, thermal_cap=_left(situations[a].thermal_cap, others),
+                                           battery_cap=_left(situations[a].battery_cap, others))
             decisions[name] = manager.describe(among, rows[a] != before[a])
         return decisions
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from dynamic_perception.management.operating_points import Z_95
 
+EITHER_OR = 0.3  # share of the start value: the most that two places where the quantity may be count as doubt
 COVERAGE = 0.90  # a two-sided 90 % quantile is a one-sided 95 % one: Z_95 deviations of a normal distribution
 
 
@@ -72,6 +73,7 @@ class KalmanFilter:
         self.fade_time = settings.fade_time       # [s] may be changed
         self.grace = settings.grace               # [s] may be changed
         self.heard_at = -math.inf                 # [s] time of the newest sample
+        self.expected = settings.mean             # mean when the newest sample came, without it
         self._mean = settings.mean
         self._variance = settings.deviation ** 2  # P
         self._noise = settings.noise              # square root of R
@@ -86,13 +88,14 @@ class KalmanFilter:
 
     def predict(self, time: float, hint: Hint = NO_HINT) -> tuple[float, float]:
         """(mean, variance) of the next sample at `time` [s]: doubt about the estimate, and noise of the sample."""
-        mean, variance = self._faded(time, hint)
+        mean, variance, process = self._faded(time, hint)
         scale = mean / self._mean if mean < self._mean else 1.0  # the noise shrinks with the quantity
-        return mean, variance + scale * scale * (self._process + self._noise ** 2)
+        return mean, variance + scale * scale * (process + self._noise ** 2)
 
-    def observe(self, time: float, value: float, hint: Hint = NO_HINT) -> None:
-        """Take the sample `value`, measured at `time` [s]; `hint`: what was known before it."""
-        self._mean, self._variance = self._faded(time, hint)
+    def observe(self, time: float, value: float, hint: Hint = NO_HINT) -> bool:
+        """Take the sample `value`, measured at `time` [s]; False: it is held back.  `hint`: what was known before."""
+        self._mean, self._variance, self._process = self._faded(time, hint)
+        self.expected = self._mean
         self.heard_at = max(self.heard_at, time)
         self._since_outlier += 1
         innovation = value - self._mean
@@ -100,26 +103,35 @@ class KalmanFilter:
             before, since = self._outlier, self._since_outlier
             self._outlier, self._since_outlier = value, 0
             if since > self.settings.confirmation:
-                return
+                return False
             if since == 1 and (before - self._mean) * innovation > 0:
                 self._restart((before + value) / 2)
-                return
+                return True
         self._update(innovation)
+        return True
 
-    def _faded(self, time: float, hint: Hint) -> tuple[float, float]:
-        """Mean and variance of the estimate after hearing nothing until `time`."""
+    def _faded(self, time: float, hint: Hint) -> tuple[float, float, float]:
+        """Mean and variance of the estimate, and its process noise, after hearing nothing until `time`.
+
+        With the chance `kept` the quantity is still where it was heard, else it is where it lies while nothing is
+        known: that is more doubt than either of the two has.  Less so where they are far from each other, as doubt
+        puts off the next sample, which would end it.
+        """
         start, doubt = self.settings.mean, self.settings.deviation ** 2
         towards = start if math.isnan(hint.towards) else hint.towards
         if self.heard_at == -math.inf:
-            return towards, doubt + hint.deviation ** 2
-        mean, variance = self._mean, self._variance
+            return towards, doubt + hint.deviation ** 2, self._process
+        mean, variance, process = self._mean, self._variance, self._process
         if hint.left < 1.0:  # half the doubt of the start: something vouches for it
             mean, variance = start + hint.left * (mean - start), variance + (1.0 - hint.left) * doubt / 4.0
         silence = time - self.heard_at - self.grace
         if silence <= 0.0:
-            return mean, variance
+            return mean, variance, process
         kept, doubt = math.exp(-silence / self.fade_time), doubt + hint.deviation ** 2
-        return towards + kept * (mean - towards), kept * variance + (1.0 - kept) * doubt
+        either = kept * (1.0 - kept) * min(abs(mean - towards), EITHER_OR * start) ** 2
+        least = self.settings.process_ratio * self._noise ** 2
+        return (towards + kept * (mean - towards), kept * variance + (1.0 - kept) * doubt + either,
+                least + kept * (process - least))
 
     def _restart(self, mean: float) -> None:
         if 0.0 < mean < self._mean:  # noise is a share of what is measured

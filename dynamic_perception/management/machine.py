@@ -95,7 +95,10 @@ class Machine:
     @property
     def thermal_watts(self) -> float:
         """[W] the tightest thermal cap; inf: none."""
-        return min((0.0 if zone.critical else zone.watts for zone in self._zones.values()), default=math.inf)
+        watts = math.inf
+        for zone in self._zones.values():
+            watts = min(watts, 0.0 if zone.critical else zone.watts)
+        return watts
 
     @property
     def thermal_cap(self) -> PowerCap | None:

@@ -9,23 +9,24 @@ same calls with the same times give the same decisions.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from dynamic_perception.management.availability import Availability
 from dynamic_perception.management.budgets import PowerCap
 from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
 from dynamic_perception.management.dwell import Dwell
 from dynamic_perception.management.environment import Environment, cluster_of
 from dynamic_perception.management.explanation import explain_change, explain_left_out, explain_move, explain_stale
 from dynamic_perception.management.machine import Machine
-from dynamic_perception.management.operating_points import FREQUENCY_TOLERANCE, OperatingPoint, OperatingPointTable
+from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.management.selection import Prediction, Selection, Selector, Situation, known
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Target
 from dynamic_perception.management.watchdog import Watchdog
 
+DETOUR = "detour"  # a cause of a step up that no step down has
 IN_FLIGHT = 1  # reports after a move that may still be of the clock before it
 
 __all__ = ["Decision", "ManagerSettings", "Reason", "ResourceManager"]
@@ -46,18 +47,20 @@ class ResourceManager:
         self.machine = Machine(settings, self.greatest_power) if machine is None else machine
         self._selector = Selector(table, settings.relax, settings.deadline_probability, self._fallback_rows())
         self._prediction = Prediction(len(table))
-        self._environment = Environment(table.elements, settings.environment, self.machine.slow_downs)
+        # Where others share the machine, a point is not left for a frame: that would move theirs.
+        self._environment = Environment(table.elements, settings.environment, self.machine.slow_downs,
+                                        catches_up=machine is None)
         self._dwell = Dwell(settings.dwell, settings.longest_dwell, settings.most_up)
         self._target = Target()
         self._deadline = math.nan                          # of the `deadline` topic
-        self._rejections: dict[int, float] = {}            # row -> until when [s]
-        self._all_rows = np.ones(len(table), dtype=bool)
+        self._availability = Availability(table, self.machine)
         self.sharing: dict[str, float] = {}                # element -> slowed so much by the machine's other networks
         self._now = -math.inf
         self._reports_since_move = 0                       # with a clock, of the current point
         self._watchdog = Watchdog()                        # of this network's own inputs
         self._current: int | None = None
         self._point = table[0]                             # the row of `_current`
+        self._detour: int | None = None                    # the row that was left only because frames have waited
         self._settled: Situation | None = None             # the last one in which the current point was the right one
         self._reason = Reason.STARTUP
         self._field = ""                                   # of the situation, that moved the point
@@ -68,14 +71,14 @@ class ResourceManager:
     def set_target(self, time: float, target: Target) -> None:
         """Replace the whole target."""
         self._advance(time)
-        self._target = target
+        self._target, self._detour = target, None
 
     def set_deadline(self, time: float, seconds: float) -> None:
         """Let this deadline stand instead of the target's max_latency; NaN or 0: the target's again."""
         if seconds < 0 or math.isinf(seconds):
             raise ValueError(f"deadline is {seconds:g} s: expected a positive number, or NaN or 0 for none")
         self._advance(time)
-        self._deadline = seconds if seconds > 0 else math.nan
+        self._deadline, self._detour = seconds if seconds > 0 else math.nan, None
 
     def observe_report(self, time: float, subnetwork: str, compute_element: str, inference: float, overhead: float,
                        cpu_frequency: float = math.nan, gpu_frequency: float = math.nan) -> None:
@@ -130,7 +133,7 @@ class ResourceManager:
             raise ValueError(f"rejected point {point}: there is no such operating point")
         if not for_seconds > 0:
             raise ValueError(f"rejected point {point}: for_seconds is {for_seconds:g}: expected more than 0")
-        self._rejections[row] = self._now + for_seconds
+        self._availability.reject(row, self._now + for_seconds)
 
     # ---- what is decided
 
@@ -139,10 +142,13 @@ class ResourceManager:
         self._advance(time)
         situation = self.situation()
         prediction = self._selector.predict(situation, self._prediction)
+        if self._detour is not None and not self._environment.waiting:
+            if self._return(situation, prediction):
+                return self._decision(situation, prediction, Selection(self._current, situation.available, ()), True)
         if self._current is not None and self._selector.admits(situation, prediction, self._current):
             better = self._selector.select(situation, prediction, self._current, self.settings.margin)
             changed = self._improve(situation, prediction, better)
-            return self._decision(situation, prediction, better, changed)
+            return self._decision(situation, prediction, better, changed, admitted=not changed)
         exact = self._selector.select(situation, prediction)
         changed = True
         if self._current is None:
@@ -155,6 +161,19 @@ class ResourceManager:
             better = self._selector.select(situation, prediction, self._current, self.settings.margin)
             changed = self._improve(situation, prediction, better)
         return self._decision(situation, prediction, exact, changed)
+
+    def _return(self, situation: Situation, prediction: Prediction) -> bool:
+        """No frame waits any more: go back at once to the point that was left for those that did, if it may run."""
+        row, self._detour = self._detour, None
+        if row == self._current or not self._selector.admits(situation, prediction, row):
+            return False
+        if not self._dwell.may_step_up(self._now):
+            return False
+        self._dwell.step_up(self._now, DETOUR)
+        self._field = "overhead"
+        self._take(row, Reason.CONTENTION, "no frame waits any more: " + explain_move(self._point, self.table[row]),
+                   situation)
+        return True
 
     def _improve(self, situation: Situation, prediction: Prediction, better: Selection) -> bool:
         """The current point may stay.  Leave it for a clearly better one: down at once, up after the dwell."""
@@ -169,7 +188,7 @@ class ResourceManager:
             if not np.count_nonzero(waited):
                 return False
             waited[self._current] = True
-            patient = replace(situation, available=situation.available & waited)
+            patient = situation._replace(available=situation.available & waited)
             index = self._selector.select(patient, prediction, self._current, self.settings.margin).index
         if index == self._current:
             return False
@@ -194,11 +213,16 @@ class ResourceManager:
             self._dwell.stop_waiting()
             return False
         cause = self._explain(field, situation, self._current if forced else index)
+        detour = forced and field == "overhead" and self._environment.waiting > 0.0
+        if not detour:
+            self._detour = None
+        elif self._detour is None:
+            self._detour = self._current
         self._field = field
         self._take(index, reason, cause + explain_move(self.table[self._current], self.table[index]), situation)
         if up:
             self._dwell.step_up(self._now, self._edge(reason), asked)
-        elif asked:
+        elif asked or detour:
             self._dwell.stop_waiting()
         else:
             self._dwell.step_down(self._now, self._edge(reason))
@@ -216,19 +240,11 @@ class ResourceManager:
         if field == "battery_cap":
             return f"{self.machine.battery_text}; "
         if field == "available":
-            return f"{self._explain_available(row, bool(situation.available[row]))}: "
+            return f"{self._availability.explain(row, bool(situation.available[row]))}: "
         if field == "battery_ignored":
             acted_on = [name for name in self._stale() if self.machine.falls_back(name) or self.machine.ignores(name)]
             return f"{explain_stale((name, self._silence(name)) for name in acted_on)}: "
         return f"{explain_change(field, self._settled, situation, self.table, self.table.compute_element[row])}: "
-
-    def _explain_available(self, row: int, available: bool) -> str:
-        point = self.table[row]
-        ceiling = self.machine.ceilings.get(cluster_of(point.compute_element))
-        if available or ceiling is None or not point.cpu_frequency > ceiling[0]:
-            return f"{point} {'is available again' if available else 'was rejected'}"
-        return (f"{cluster_of(point.compute_element)} clock throttled to {ceiling[0] / 1e6:.0f} MHz "
-                f"({point.cpu_frequency / 1e6:.0f} MHz asked)")
 
     def _take(self, index: int, reason: Reason, sentence: str, situation: Situation) -> None:
         self._current, self._reason, self._sentence, self._settled = index, reason, sentence, situation
@@ -241,9 +257,11 @@ class ResourceManager:
             return self._reason, self._field  # one more step of the same move: this point has just waited longer
         trial = self._settled
         for reason, names in CAUSES:
-            trial = replace(trial, **{name: getattr(situation, name) for name in names})
-            if self._moves(trial, forced):
-                break
+            news = {name: getattr(situation, name) for name in names}
+            if any(_differs(value, getattr(trial, name)) for name, value in news.items()):
+                trial = trial._replace(**news)
+                if self._moves(trial, forced):
+                    break
         return reason, names[0]
 
     def _moves(self, situation: Situation, forced: bool) -> bool:
@@ -253,12 +271,14 @@ class ResourceManager:
             return not self._selector.select(situation, prediction).kept[self._current]
         return self._selector.select(situation, prediction, self._current, self.settings.margin).index != self._current
 
-    def _decision(self, situation: Situation, prediction: Prediction, exact: Selection, changed: bool) -> Decision:
+    def _decision(self, situation: Situation, prediction: Prediction, exact: Selection, changed: bool,
+                  admitted: bool = False) -> Decision:
+        """The current point as a decision; `admitted`: it is known to meet every limit."""
         index, point = self._current, self._point
-        missed = self._selector.missed(situation, prediction, index)
-        too_hot = prediction.power[index] > situation.thermal_cap
+        missed = () if admitted else self._selector.missed(situation, prediction, index)
+        too_hot = not admitted and prediction.power[index] > situation.thermal_cap
         detail = self._sentence
-        if missed or too_hot or self._selector.unknown or len(self._rejections):
+        if missed or too_hot or self._selector.unknown or self._availability.rejected:
             detail = "; ".join([detail, *map(str, missed), *self._notes(situation, exact, too_hot)])
         inference = float(prediction.inference[index])
         return Decision(
@@ -282,7 +302,7 @@ class ResourceManager:
         notes = explain_left_out(situation, exact.kept, self._selector.unknown)
         if too_hot:
             notes.append(f"no point is within the thermal limit: {self.machine.thermal_cap.text}")
-        if len(self._rejections) == len(self.table):
+        if len(self._availability.rejected) == len(self.table):
             notes.append("every point was rejected lately")
         return notes
 
@@ -344,7 +364,7 @@ class ResourceManager:
                           for i, element in enumerate(self.table.elements)},
             "overhead": (overhead, math.sqrt(overhead_variance)),
             "rejected": {str(self.table[row]): until - self._now
-                         for row, until in sorted(self._rejections.items()) if self._now < until},
+                         for row, until in sorted(self._availability.rejected.items()) if self._now < until},
             "throttled": {cluster: clock for cluster, (clock, until) in self.machine.ceilings.items()
                           if self._now < until},
             "dwell": self._dwell.seconds,
@@ -363,34 +383,11 @@ class ResourceManager:
             fallback=any(self.machine.falls_back(name) for name in stale),
             slow_down=self._environment.slow_down(self._now),
             overhead=self._environment.overhead(self._now),
-            available=self._available(),
+            available=self._availability.rows(self._now),
         )
 
-    def _available(self) -> np.ndarray:
-        """[n] bool, never empty: not rejected lately, and the clock not throttled."""
-        self._end_rejections()
-        self.machine.end_ceilings(self._now)
-        if not self._rejections and not self.machine.ceilings:
-            return self._all_rows
-        accepted = np.ones(len(self.table), dtype=bool)
-        accepted[list(self._rejections)] = False
-        if not accepted.any():
-            accepted[:] = True
-        available = accepted & ~self._throttled()
-        return available if available.any() else accepted
-
-    def _end_rejections(self) -> None:
-        for row in [row for row, until in self._rejections.items() if self._now >= until]:
-            del self._rejections[row]
-
-    def _throttled(self) -> np.ndarray:
-        """[n] bool: asks for a clock that its cluster did not reach when it was last asked for that much."""
-        ceilings = [self.machine.ceilings.get(cluster_of(element), (math.inf,))[0] for element in self.table.elements]
-        most = np.array(ceilings)[self.table.element_index] * (1.0 + FREQUENCY_TOLERANCE)
-        return self.table.cpu_frequency > most
-
     def _stale(self) -> dict[str, float]:
-        return {**self.machine.watchdog.stale(self._now), **self._watchdog.stale(self._now)}
+        return self.machine.watchdog.stale(self._now) | self._watchdog.stale(self._now)
 
     def _silence(self, name: str) -> float:
         watchdog = self._watchdog if name == "report" else self.machine.watchdog
@@ -421,3 +418,8 @@ class ResourceManager:
             raise ValueError(f"manager: fallback is {' on '.join(self.settings.fallback)}: expected one of "
                              f"{', '.join(f'{subnetwork} on {element}' for subnetwork, element in points)}")
         return rows
+
+
+def _differs(one: Any, other: Any) -> bool:
+    """Whether two values of a situation may differ; of arrays, and of tuples of them, only the identity is compared."""
+    return one is not other and not (isinstance(one, float) and one == other)

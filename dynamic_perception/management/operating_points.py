@@ -158,17 +158,30 @@ class OperatingPointTable:
         rows with the next clocks: linear in the clock's period, as work of a fixed number of cycles beside memory
         accesses of fixed time is; beyond the rows, along the last two, or in proportion to the period if there is one.
         """
+        if running is not None and self._can_mean(running, subnetwork, compute_element, cpu_frequency, gpu_frequency):
+            return self.latency.item(running)
         rows = self._rows.get((subnetwork, compute_element), _NO_ROWS)
         if math.isnan(cpu_frequency) and math.isnan(gpu_frequency):
             return self._latency_of(rows, running)
         matching = self.matching(subnetwork, compute_element, cpu_frequency, gpu_frequency)
-        if running is None and len(matching) or running is not None and running in matching:
+        if running is None and len(matching):
             return self._latency_of(matching, running)
         for column, actual in ((self.gpu_frequency, gpu_frequency), (self.cpu_frequency, cpu_frequency)):
             clocked = rows[column[rows] > 0]
             if actual > 0 and len(clocked):
                 return _along_period(1.0 / column[clocked], self.latency[clocked], 1.0 / actual)
         return self._latency_of(rows, running)
+
+    def _can_mean(self, row: int, subnetwork: str, compute_element: str, cpu_frequency: float,
+                  gpu_frequency: float) -> bool:
+        """Whether `row` is among those of :meth:`matching`, without looking at the others."""
+        if self.subnetwork[row] != subnetwork or self.compute_element[row] != compute_element:
+            return False
+        for column, wanted in ((self.cpu_frequency, cpu_frequency), (self.gpu_frequency, gpu_frequency)):
+            clock = column.item(row)
+            if clock > 0 and abs(clock - wanted) > FREQUENCY_TOLERANCE * abs(wanted):  # never, where one is NaN
+                return False
+        return True
 
     def _latency_of(self, rows: np.ndarray, running: int | None) -> float:
         if running is not None and running in rows:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,11 @@ from dynamic_perception.management.environment import Gaussian, Gaussians
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.target import Objective, Target
 
+_STANDARD_NORMAL = NormalDist()
 _UNITS = {"accuracy": (1, ""), "energy": (1e3, " mJ"), "rate": (1, " Hz"), "deadline": (1e3, " ms")}
 
 
-@dataclass(frozen=True, eq=False)
-class Situation:
+class Situation(NamedTuple):
     """Everything that a choice depends on; caps and the deadline are inf where there is none."""
 
     target: Target          # its max_latency is in `deadline`
@@ -87,8 +88,7 @@ class Prediction:
         return self.profiled_energy[index] * slow_down
 
 
-@dataclass(frozen=True, eq=False)
-class Selection:
+class Selection(NamedTuple):
     """The best point, and all that may run."""
 
     index: int
@@ -105,7 +105,7 @@ class Selector:
         self.table = table
         self.deadline_probability = deadline_probability
         self._relax = relax
-        self._quantile = NormalDist().inv_cdf(deadline_probability)
+        self._quantile = _STANDARD_NORMAL.inv_cdf(deadline_probability)
         self.unknown = {name: values for name in ("power", "energy")
                         if (values := np.isnan(getattr(table, name))).any()}  # [n] bool columns, where any is unknown
         self._power = np.where(np.isnan(table.power), np.inf, table.power)
@@ -115,7 +115,6 @@ class Selector:
         self._spread_squared = table.spread ** 2 if table.spread.any() else None
         self.fallback = np.zeros(len(table), dtype=bool)
         self.fallback[fallback] = True
-        self._scratch = np.empty(len(table))
 
     def predict(self, situation: Situation, into: Prediction | None = None) -> Prediction:
         """Predict for every point; `into`: columns to write over."""
@@ -156,8 +155,8 @@ class Selector:
             return float(slow_down[0][0]), float(slow_down[1][0])
         elements = self.table.element_index
         mean, variance = prediction.of_rows
-        np.take(slow_down[0], elements, out=mean, mode="clip")  # with "raise", numpy would go through a buffer
-        np.take(slow_down[1], elements, out=variance, mode="clip")
+        slow_down[0].take(elements, out=mean, mode="clip")  # with "raise", numpy would go through a buffer
+        slow_down[1].take(elements, out=variance, mode="clip")
         return mean, variance
 
     def within_deadline(self, situation: Situation, prediction: Prediction, index: int) -> float:
@@ -167,7 +166,7 @@ class Selector:
         latency = prediction.assured[index]
         expected = prediction.inference[index] + prediction.overhead[0]
         deviation = (latency - expected) / self._quantile if self._quantile > 0 else self._deviation(situation, index)
-        return NormalDist().cdf((situation.deadline - expected) / max(deviation, 1e-300))
+        return _STANDARD_NORMAL.cdf((situation.deadline - expected) / max(deviation, 1e-300))
 
     def _deviation(self, situation: Situation, index: int) -> float:
         element = self.table.element_index[index]
@@ -186,17 +185,17 @@ class Selector:
             if name not in self._relax:
                 met = kept & self._meets(name, column, most, current, worse)
                 kept = met if np.count_nonzero(met) else self.coolest(kept)
-        order = [name for name in self._relax if name in limits]
-        count = len(order)
-        while count:
-            met = self._meets(order[count - 1], *limits[order[count - 1]], current, worse)
+        given_up = [name for name in self._relax if name in limits]
+        while given_up:
+            met = self._meets(given_up[-1], *limits[given_up[-1]], current, worse)
             met &= kept
             if not np.count_nonzero(met):
                 break
-            kept, count = met, count - 1
-        misses = [(self._excess(name, *limits[name], current, worse), 1.0) for name in reversed(order[:count])]
+            kept = met
+            given_up.pop()
+        misses = [(self._excess(name, *limits[name], current, worse), 1.0) for name in reversed(given_up)]
         ranking = self._ranking(situation.target.objective, prediction, worse)
-        return Selection(self._best(kept, [*misses, *ranking], current), kept, tuple(order[:count]))
+        return Selection(self._best(kept, misses + ranking, current), kept, tuple(given_up))
 
     def admits(self, situation: Situation, prediction: Prediction, index: int) -> bool:
         """Whether point `index` meets every limit: then nothing is given up, and it is among those that are kept."""
@@ -278,28 +277,23 @@ class Selector:
     def _ranking(self, objective: Objective, prediction: Prediction, worse: float) -> list[tuple[np.ndarray, float]]:
         """Columns to minimise, the first one first, and by what they count as worse at all but the current point."""
         energy, inference = (prediction.energy, worse), (prediction.inference, worse)
-        best = {Objective.MAX_ACCURACY: (self._inaccuracy, 1.0), Objective.MIN_ENERGY: energy,
-                Objective.MIN_LATENCY: inference}[objective]
-        return [best, energy, inference]
+        if objective is Objective.MAX_ACCURACY:
+            return [(self._inaccuracy, 1.0), energy, inference]
+        return [energy, inference] if objective is Objective.MIN_ENERGY else [inference, energy]
 
     def _best(self, among: np.ndarray, columns: list[tuple[np.ndarray, float]], current: int | None) -> int:
         """Row of `among` ([n] bool, not empty) that is least in the first column, ties by the next ones."""
-        scratch, (column, worse) = self._scratch, columns[0]
-        scratch.fill(np.inf)
-        np.copyto(scratch, column, where=among)
-        if worse != 1.0 and current is not None:
-            scratch *= worse
-            if among[current]:
-                scratch[current] = column[current]
-        least = np.minimum.reduce(scratch)
-        rows = (scratch == least if least < np.inf else among).nonzero()[0]
-        for column, worse in columns[1:]:
+        rows = among.nonzero()[0]
+        for column, worse in columns:
             if len(rows) == 1:
                 break
-            values = column[rows] * worse
-            if current is not None:
-                values[rows == current] = column[current]
-            rows = rows[values == values.min()]
+            values = column.take(rows)
+            if worse != 1.0 and current is not None:
+                values *= worse
+                position = rows.searchsorted(current)
+                if position < len(rows) and rows[position] == current:
+                    values[position] = column[current]
+            rows = rows[(values == np.minimum.reduce(values)).nonzero()[0]]
         return int(rows[0])
 
 

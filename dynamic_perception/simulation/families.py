@@ -76,7 +76,7 @@ class _Draft:
 
     def trace(self, family: str, seed: int) -> Trace:
         return Trace(self.arrival, self.deadline, self.floor, self.budget, self.slow_down * self.noise, self.overhead,
-                     self.ambient, self.load, self.threads, self.charge, family, seed)
+                     self.ambient, self.load, self.threads, self.charge, family, seed, self.noise)
 
 
 def _calm(draft: _Draft) -> None:

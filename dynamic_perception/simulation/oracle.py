@@ -1,4 +1,6 @@
-"""The oracle: knows how slow the coming frame will be at every point, and takes the best one of the whole table.
+"""What no manager does better than: the oracle, and the causal bound.
+
+The oracle knows how slow the coming frame will be at every point, and takes the best one of the whole table.
 
 It is no manager that could be built, but a bound: heat does not slow it down, it needs no margin, and nothing keeps it
 from moving at every frame.  So no manager does better by the objective in a frame in which both keep all limits.  That
@@ -8,6 +10,10 @@ anybody.
 
 It keeps the battery's policy by the true charge, and gives limits up in the manager's order: accuracy, energy, battery,
 deadline.
+
+The causal bound knows as much, but for what is chance: the noise of the coming inference and its overhead, of which it
+knows the distribution.  What it takes more than the oracle is the price of not seeing the future; what a manager
+takes more than it, at the same rate of misses, is the price of having to learn what the machine does.
 """
 
 from __future__ import annotations
@@ -45,6 +51,10 @@ class Oracle(Manager):
         self._slow = slow_downs
         self._choices.clear()
 
+    def _longest(self, frames: slice, waited: float) -> np.ndarray:
+        """[m] how long the inferences [s] of these frames may take, of which one has `waited` s."""
+        return (self._trace.deadline - self._trace.overhead)[frames] - waited
+
     def hear(self, time: float, celsius: float, charge: float) -> None:
         below = [t.max_power_fraction for t in self._policy if charge < t.below]
         self._cap = min(below) * self._greatest if below else math.inf
@@ -59,10 +69,10 @@ class Oracle(Manager):
 
     def _choose(self, frames: slice, cap: float, waited: float) -> np.ndarray:
         """[m] rows for these frames."""
-        table, trace, targets = self.board.table, self._trace, self._targets[frames]
+        table, targets = self.board.table, self._targets[frames]
         of_rows = self._slow[frames][:, table.element_index]
         inference, energy = table.latency * of_rows, self._energy * of_rows
-        late = inference + (trace.overhead[frames] + waited)[:, None] - trace.deadline[frames][:, None]
+        late = inference - self._longest(frames, waited)[:, None]
         floor = np.array([np.nan_to_num(target.min_accuracy, nan=0.0) for target in targets])[:, None]
         budget = np.array([np.nan_to_num(target.max_energy, nan=math.inf) for target in targets])[:, None]
         met = [late <= 0.0, np.broadcast_to(self._power <= cap, late.shape), energy <= budget, table.accuracy >= floor]
@@ -80,3 +90,27 @@ class Oracle(Manager):
             chosen[now] = np.where(kept, scores[level], math.inf)[now].argmin(axis=1)
             done |= now
         return chosen
+
+
+class CausalBound(Oracle):
+    """Knows the coming frame but for its noise and overhead, and takes what is in time with `probability`.
+
+    A point is in time where profiled latency x slow-down x noise + overhead is within the deadline: where profiled
+    latency x slow-down is within that quantile of (deadline - overhead) / noise, over what the whole trace draws.
+    """
+
+    name = "causal bound"
+
+    def __init__(self, board: Board, budgets: bool = True, probability: float = 0.90):
+        """With 0.90 it misses 1 % of the made-up traces' frames: most points have more room than that."""
+        super().__init__(board, budgets)
+        self.probability = probability
+
+    def foresee(self, trace: Trace, slow_downs: np.ndarray, targets: list[Target]) -> None:
+        super().foresee(trace, slow_downs / trace.noise[:, None], targets)
+
+    def _longest(self, frames: slice, waited: float) -> np.ndarray:
+        trace = self._trace
+        deadlines, of_frames = np.unique(trace.deadline[frames], return_inverse=True)
+        drawn = (deadlines[:, None] - waited - trace.overhead) / trace.noise
+        return np.quantile(drawn, 1.0 - self.probability, axis=1, method="lower")[of_frames]

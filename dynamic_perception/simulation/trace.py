@@ -7,6 +7,7 @@ As a file (`.npz`, or `.yaml` for people) it holds these names; a column is n nu
     min_accuracy   [n] 0..1, the floor of the user    default 0: none
     max_energy     [n] J per inference                 default inf: none
     slow_down      [n] inference over profiled, every element alike, noise included    default 1
+    noise          [n] factor of slow_down that is chance, which nobody foresees    default 1
     other_threads  {cluster: [n]} busy threads of other work (GPU: its share, 0..1 and more)    default none
     overhead       [n] s around inference              default 0.002
     ambient        [n] K above the surroundings in which the board was profiled    default 0
@@ -28,8 +29,8 @@ from typing import Any, Mapping
 
 import numpy as np
 
-COLUMNS = {"deadline": None, "min_accuracy": 0.0, "max_energy": math.inf, "slow_down": 1.0, "overhead": 2e-3,
-           "ambient": 0.0, "other_load": 0.0}
+COLUMNS = {"deadline": None, "min_accuracy": 0.0, "max_energy": math.inf, "slow_down": 1.0, "noise": 1.0,
+           "overhead": 2e-3, "ambient": 0.0, "other_load": 0.0}
 OTHER_THREADS = "other_threads"
 
 
@@ -49,6 +50,7 @@ class Trace:
     charge: float = 1.0
     family: str = "hand-made"
     seed: int = 0
+    noise: np.ndarray = 1.0
 
     def __post_init__(self):
         arrival = np.asarray(self.arrival, dtype=float)
@@ -63,7 +65,9 @@ class Trace:
             cluster: self._column(f"{OTHER_THREADS} of {cluster}", values) for cluster, values in
             dict(self.other_threads).items()})
         self._refuse("deadline", ~(self.deadline > 0), "more than 0 s")
-        self._refuse("slow_down", ~((self.slow_down > 0) & np.isfinite(self.slow_down)), "more than 0")
+        for name in ("slow_down", "noise"):
+            column = getattr(self, name)
+            self._refuse(name, ~((column > 0) & np.isfinite(column)), "more than 0")
         self._refuse("max_energy", ~(self.max_energy > 0), "more than 0 J, or inf for none")
         self._refuse("min_accuracy", ~((self.min_accuracy >= 0) & (self.min_accuracy <= 1)), "0 to 1")
         for name in ("overhead", "other_load"):
