@@ -44,6 +44,7 @@ SMALL = {  # what a benchmark is run with here, in place of what it says
     "switching": "tiny --switches 60 --engines onnxruntime",
 }
 SMALL_AND_SLOW = {
+    "manager": "--duration 2",
     "networks": "--rounds 1 --threads 1",
     "control": "--seeds 1",
     "engines": "--rounds 1 --threads 1",

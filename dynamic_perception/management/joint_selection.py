@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 from itertools import product
 from statistics import NormalDist
-from typing import Iterable, Mapping, Sequence
+from typing import Iterable, Mapping, Sequence, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Objective
+
+Numbers = TypeVar("Numbers", float, np.ndarray)
 
 PENALTY_STEP = 10.0
 TIE_BREAK = 1e-4             # of the whole utility: between equally accurate points, energy decides, then latency
@@ -391,8 +393,7 @@ def _judge(network: Network, situation: Situation, sharing: np.ndarray, rows: np
         penalty += network.penalty_of("accuracy") * miss_of(1.0 - accuracy / target.min_accuracy)
     spent = np.minimum(energy / network.greatest_energy, 10.0)
     taken = inference * worse / network.greatest_latency
-    utility = {Objective.MAX_ACCURACY: accuracy, Objective.MIN_ENERGY: 1.0 - spent,
-               Objective.MIN_LATENCY: 1.0 - taken}[target.objective] - TIE_BREAK * (spent + TIE_BREAK * taken)
+    utility = _utility(target.objective, accuracy, spent, taken)
     worth = np.where(situation.available[rows], network.weight * (utility - penalty), -np.inf)
     return worth, network.weight * penalty, power
 
@@ -422,10 +423,15 @@ def _judge_one(network: Network, situation: Situation, sharing: float, row: int,
         penalty += network.penalty_of("accuracy") * (2.0 - 1.0 / (2.0 - accuracy / target.min_accuracy))
     spent = min(energy / network.greatest_energy, 10.0)
     taken = latency * mean * worse / network.greatest_latency
-    utility = {Objective.MAX_ACCURACY: accuracy, Objective.MIN_ENERGY: 1.0 - spent,
-               Objective.MIN_LATENCY: 1.0 - taken}[target.objective] - TIE_BREAK * (spent + TIE_BREAK * taken)
+    utility = _utility(target.objective, accuracy, spent, taken)
     worth = network.weight * (utility - penalty) if situation.available[row] else -math.inf
     return worth, network.weight * penalty, power
+
+
+def _utility(objective: Objective, accuracy: Numbers, spent: Numbers, taken: Numbers) -> Numbers:
+    """0..1: the more the better; energy `spent` and time `taken` are shares of the greatest ones of the network."""
+    best = {Objective.MAX_ACCURACY: accuracy, Objective.MIN_ENERGY: 1.0 - spent, Objective.MIN_LATENCY: 1.0 - taken}
+    return best[objective] - TIE_BREAK * (spent + TIE_BREAK * taken)
 
 
 def miss_of(excess: np.ndarray | float) -> np.ndarray:
