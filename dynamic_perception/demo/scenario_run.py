@@ -25,7 +25,7 @@ from dynamic_perception.simulation.platform_model import PlatformModel
 
 START_TIMEOUT = 60.0  # [s] for nodes to load, meet and answer the first frames; generous for a busy machine
 STOP_TIMEOUT = 8.0  # [s] for nodes to end by themselves
-FIRST_FRAMES = 20  # that are answered before the run begins
+FIRST_FRAMES = 20  # that are answered at the calm deadline before the run begins
 SETTLING = 0.3  # of the first phase, whose frames do not count for the deadlines
 SPIN_PERIOD = 0.02  # [s]
 SENSOR_PERIOD = 0.2  # [s] of the modelled sensors
@@ -140,16 +140,16 @@ class ScenarioRun:
         """Until frames flow at the calm deadline, a manager's first command is answered, and the truth is heard."""
         self._display.say(f"{self.record.title}: starting the nodes")
         readers = 2 if self.record.managed else 1
-        asked = False
+        asked_at = None  # how many frames had been answered when the deadline was asked for
         end = time.monotonic() + START_TIMEOUT
         while True:
             self._turn(executor)
             self._play_sensors(observer, 0.0)
-            if not asked and observer.deadline_readers() >= readers:
+            if asked_at is None and observer.deadline_readers() >= readers:
                 observer.publish_deadline(1 / self._plan.scenario.frame_rate)
-                asked = True
+                asked_at = observer.reports_heard
             missing = [what for what, there in (
-                ("answered no frame", asked and observer.reports_heard >= FIRST_FRAMES),
+                ("answered no frame", asked_at is not None and observer.reports_heard >= asked_at + FIRST_FRAMES),
                 ("answered no command", self.record.answers or not self.record.managed),
                 ("gave no answer whose truth is known", observer.answers_compared or not self.record.iou_source),
             ) if not there]
