@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Mapping
 
+import numpy as np
 from rich.console import Console
 
 from dynamic_perception.demo.processes import POLL_PERIOD, child_of_this
@@ -23,9 +25,12 @@ from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.profiling.table_choice import differences, find_table
-from dynamic_perception.profiling.table_file import ProfileFile, emulated_profile, read_table
+from dynamic_perception.profiling.table_file import ProfileFile, emulated_profile, read_table, write_table
 
 CLOCKS = (1000e6, 1400e6, 2000e6)  # [Hz] of the table; fewer than the policy has, so that a first demo begins soon
+# What a lower clock has to bring of the time that it should take longer.  The quota counts CPU time by periods of 5 ms: an
+# inference of 1 ms may end before it has used up its share, or wait for the next period, as chance will have it.
+LEAST_SLOWED = 0.8
 MOST_RUNS = 60  # inferences of a point; all 36 of the shipped segmenter's take half a minute on a machine at rest
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 RUN = "import sys; from dynamic_perception.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -117,7 +122,7 @@ def open_emulated_table(bundle: ModelBundle, clock: EmulatedClock, console: Cons
         file = read_table(path)
         why = _why_not(file, bundle, clock, engine)
         if not why:
-            return path, file
+            return path, _leave_out_unslowed(path, file)
         console.print(f"{path} {why}: measuring the operating points again", markup=False, highlight=False,
                       soft_wrap=True)
     else:
@@ -129,7 +134,31 @@ def open_emulated_table(bundle: ModelBundle, clock: EmulatedClock, console: Cons
     code = clock.run([sys.executable, "-c", RUN, *arguments])
     if code != 0:
         raise OSError(f"the operating points under the emulated clock could not be measured (exit code {code})")
-    return path, read_table(path)
+    return path, _leave_out_unslowed(path, read_table(path))
+
+
+def _leave_out_unslowed(path: Path, file: ProfileFile) -> ProfileFile:
+    """Without the points that this clock does not slow as it should, in the file too; it says which."""
+    table, marked = file.table, []
+    at_full_clock = {(table.subnetwork[row], table.compute_element[row]): table.latency[row]
+                     for row in np.argsort(table.cpu_frequency)}  # the last one stays: that of the highest clock
+    highest = float(table.cpu_frequency.max())
+    for row in range(len(table)):
+        point = table[row]
+        expected = at_full_clock[point.subnetwork, point.compute_element] * highest / point.cpu_frequency
+        if point.latency < LEAST_SLOWED * expected:
+            marked.append({"subnetwork": point.subnetwork, "compute_element": point.compute_element,
+                           "cpu_frequency": point.cpu_frequency, "latency": float(f"{point.latency:.4g}"),
+                           "why": "too short for the quota to slow it as the clock says"})
+    if not marked:
+        return file
+    out = {(mark["subnetwork"], mark["compute_element"], mark["cpu_frequency"]) for mark in marked}
+    kept = [table[row] for row in range(len(table))
+            if (table.subnetwork[row], table.compute_element[row], table.cpu_frequency[row]) not in out]
+    file = replace(file, table=OperatingPointTable.from_points(kept, table.provenance), conditions={
+        **file.conditions, "marked": [*file.conditions.get("marked", ()), *marked]})
+    write_table(path, file)
+    return file
 
 
 def _engine_of(bundle: ModelBundle) -> str:
