@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Mapping
 
-import numpy as np
 from rich.console import Console
 
 from dynamic_perception.demo.processes import POLL_PERIOD, child_of_this
@@ -24,12 +23,12 @@ from dynamic_perception.hardware.emulated_cpufreq import EMULATION, EmulatedCpuf
 from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle
-from dynamic_perception.profiling.table_choice import differences, find_table
+from dynamic_perception.profiling.table_choice import differences, measured_engine
 from dynamic_perception.profiling.table_file import ProfileFile, emulated_profile, read_table, write_table
 
 CLOCKS = (1000e6, 1400e6, 2000e6)  # [Hz] of the table; fewer than the policy has, so that a first demo begins soon
-# What a lower clock has to bring of the time that it should take longer.  The quota counts CPU time by periods of 5 ms: an
-# inference of 1 ms may end before it has used up its share, or wait for the next period, as chance will have it.
+# What a point at a lower clock has to take of the time that it should take. The quota counts CPU time by periods of
+# 5 ms: an inference of 1 ms may end before it has used up its share, or wait for the next period, as chance has it.
 LEAST_SLOWED = 0.8
 MOST_RUNS = 60  # inferences of a point; all 36 of the shipped segmenter's take half a minute on a machine at rest
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
@@ -139,23 +138,22 @@ def open_emulated_table(bundle: ModelBundle, clock: EmulatedClock, console: Cons
 
 def _leave_out_unslowed(path: Path, file: ProfileFile) -> ProfileFile:
     """Without the points that this clock does not slow as it should, in the file too; it says which."""
-    table, marked = file.table, []
-    at_full_clock = {(table.subnetwork[row], table.compute_element[row]): table.latency[row]
-                     for row in np.argsort(table.cpu_frequency)}  # the last one stays: that of the highest clock
-    highest = float(table.cpu_frequency.max())
-    for row in range(len(table)):
-        point = table[row]
-        expected = at_full_clock[point.subnetwork, point.compute_element] * highest / point.cpu_frequency
-        if point.latency < LEAST_SLOWED * expected:
+    points = [file.table[row] for row in range(len(file.table))]
+    # Of each subnetwork the last one stays: that of its highest clock, which nothing slows.
+    cycles = {(point.subnetwork, point.compute_element): point.latency * point.cpu_frequency
+              for point in sorted(points, key=lambda point: point.cpu_frequency)}
+    kept, marked = [], []
+    for point in points:
+        expected = cycles[point.subnetwork, point.compute_element] / point.cpu_frequency
+        if point.latency >= LEAST_SLOWED * expected:
+            kept.append(point)
+        else:
             marked.append({"subnetwork": point.subnetwork, "compute_element": point.compute_element,
                            "cpu_frequency": point.cpu_frequency, "latency": float(f"{point.latency:.4g}"),
                            "why": "too short for the quota to slow it as the clock says"})
     if not marked:
         return file
-    out = {(mark["subnetwork"], mark["compute_element"], mark["cpu_frequency"]) for mark in marked}
-    kept = [table[row] for row in range(len(table))
-            if (table.subnetwork[row], table.compute_element[row], table.cpu_frequency[row]) not in out]
-    file = replace(file, table=OperatingPointTable.from_points(kept, table.provenance), conditions={
+    file = replace(file, table=OperatingPointTable.from_points(kept, file.table.provenance), conditions={
         **file.conditions, "marked": [*file.conditions.get("marked", ()), *marked]})
     write_table(path, file)
     return file
@@ -164,7 +162,7 @@ def _leave_out_unslowed(path: Path, file: ProfileFile) -> ProfileFile:
 def _engine_of(bundle: ModelBundle) -> str:
     """The one that the perception node takes without an emulated clock."""
     try:
-        return read_table(find_table(bundle, platform_fingerprint())).engine
+        return measured_engine(bundle, platform_fingerprint())
     except (OSError, ValueError):
         return DEFAULT
 
