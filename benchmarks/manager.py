@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import rclpy
 from builtin_interfaces.msg import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from node import cpu_time, node_program, spin_until  # the benchmark beside this one
 from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import BatteryState, Temperature
@@ -154,15 +154,8 @@ def manager_program() -> list[str]:
     for name, (model, deadline) in NETWORKS.items():
         parameters |= {f"{name}.model": model, f"{name}.profile": str(table_of(model)),
                        f"{name}.max_latency": str(deadline)}
-    program = Path(sys.prefix) / "lib" / "dynamic_perception" / "resource_manager_node"
-    return [str(program), "--ros-args", "--log-level", "warn",
+    return [node_program("resource_manager"), "--ros-args", "--log-level", "warn",
             *(word for key, value in parameters.items() for word in ("-p", f"{key}:={value}"))]
-
-
-def cpu_time(pid: int) -> float:
-    """CPU time [s] that a process took so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def watch(program: list[str], duration: float, rate: float) -> tuple[float, int]:
@@ -172,11 +165,9 @@ def watch(program: list[str], duration: float, rate: float) -> tuple[float, int]
     executor.add_node(robot)
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + START_TIMEOUT
-        while not robot.heard():
-            if time.monotonic() > end or process.poll() is not None:
-                raise SystemExit(f"error: {program[0]} was not heard of within {START_TIMEOUT:g} s")
-            executor.spin_once(timeout_sec=0.02)
+        spin_until(executor, lambda: robot.heard() or process.poll() is not None, START_TIMEOUT, program[0])
+        if process.poll() is not None:
+            raise SystemExit(f"error: {program[0]} ended with {process.returncode}")
         spin(executor, 2.0)  # what starting takes is not counted
         before, cpu = robot.commands(), cpu_time(process.pid)
         spin(executor, duration)

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from node import node_program, spin_until  # the benchmark beside this one
 from rich.console import Console
 from rich.table import Table
 
@@ -94,16 +95,16 @@ def watch(bundle: ModelBundle, duration: float, path: Path | None) -> list[float
     reports: list[InferenceReport] = []
     node.create_subscription(InferenceReport, "inference_report", reports.append, qos.RESULTS)
     processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in (
-        node_program("camera", source="synthetic", scene="objects", width=WIDTH, height=HEIGHT, frame_rate=RATE),
-        node_program("perception", model=bundle.folder, start_element=element,
+        node_command("camera", source="synthetic", scene="objects", width=WIDTH, height=HEIGHT, frame_rate=RATE),
+        node_command("perception", model=bundle.folder, start_element=element,
                      start_subnetwork=subnetwork, command_timeout=0.0))]
     recorder = None
     try:
         if path is not None:
             recorder = subprocess.Popen([sys.executable, "-c", COMMAND, "record", "--out", str(path)], cwd=path.parent,
                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            spin_until(executor, lambda: path.exists() and path.stat().st_size > 2**20, "the recorder")
-        spin_until(executor, lambda: len(reports) > WARM_UP_REPORTS, "reports")
+            spin_until(executor, lambda: path.exists() and path.stat().st_size > 2**20, START_TIMEOUT, "the recorder")
+        spin_until(executor, lambda: len(reports) > WARM_UP_REPORTS, START_TIMEOUT, "reports")
         reports.clear()
         end = time.monotonic() + duration
         while time.monotonic() < end:
@@ -140,20 +141,10 @@ def stamp_of(message: object) -> int:
     return 10**9 * message.header.stamp.sec + message.header.stamp.nanosec
 
 
-def node_program(name: str, **parameters: object) -> list[str]:
+def node_command(name: str, **parameters: object) -> list[str]:
     """Command of a node."""
-    program = str(Path(sys.prefix) / "lib" / "dynamic_perception" / f"{name}_node")
-    options = ["--ros-args", "--log-level", "warn"]
-    return [program, *options] + [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
-
-
-def spin_until(executor: SingleThreadedExecutor, condition, what: str) -> None:
-    """Spin until the condition holds."""
-    end = time.monotonic() + START_TIMEOUT
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit(f"error: waited {START_TIMEOUT:g} s for {what}")
-        executor.spin_once(timeout_sec=0.02)
+    options = [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
+    return [node_program(name), "--ros-args", "--log-level", "warn", *options]
 
 
 if __name__ == "__main__":
