@@ -6,8 +6,8 @@ Networks: Once-for-All MobileNetV3 of width 1.0 at 224 px (smallest, middle and 
 random weights, on which time does not depend), and every subnetwork of the shipped bundles.
 
 Three ways, in turns and in random order, with the same number of threads: a pause of 33 ms, as between the frames of a
-camera, in which the threads of the way before stop spinning; one inference, which answers that frame (`paced`); and one
-right after it, with threads awake and caches warm (`steady`).
+camera, in which the threads of the way before stop spinning; one inference, which answers that frame (`paced`); and
+right after it, with threads awake and caches warm, several, of which the median counts (`steady`).
     eager   the supernet's own forward pass in PyTorch, in float32, prepared, from the normalised image to the logits
     static  the same subnetwork, extracted, exported by `torch.onnx.export` together with what is before and after it
             (from the uint8 image to the ranking or the label map), in a plain ONNX Runtime session; of an int8 subnetwork
@@ -66,6 +66,7 @@ PAUSE = 33e-3  # [s]
 ENGINE = 2  # the third way
 PACES = ("paced", "steady")
 PACED, STEADY = range(2)
+STEADY_RUNS = 9
 OPSET = 17
 
 
@@ -151,14 +152,19 @@ def measure(bundle: ModelBundle, engine_name: str, element: ComputeElement,
                 for chosen in random.permutation(len(ways)):
                     os.sched_setaffinity(0, own if chosen == ENGINE else everywhere)
                     time.sleep(PAUSE)
-                    for pace in range(len(PACES)):
-                        started = time.perf_counter()
-                        ways[chosen]()
-                        durations[chosen, turn, pace] = time.perf_counter() - started
+                    durations[chosen, turn, PACED] = duration_of(ways[chosen])
+                    durations[chosen, turn, STEADY] = np.median([duration_of(ways[chosen]) for _ in range(STEADY_RUNS)])
             results.append((subnetwork.name, durations[:, WARM_UP_ROUNDS:]))
             os.sched_setaffinity(0, everywhere)
     engine.close()
     return results
+
+
+def duration_of(run: Callable[[], object]) -> float:
+    """[s]"""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 def eager(bundle: ModelBundle, network: Supernet, subnetwork: Subnetwork, image: np.ndarray) -> Callable[[], object]:
