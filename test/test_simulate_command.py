@@ -50,7 +50,7 @@ def test_a_kept_trace_gives_the_same_comparison_again(tmp_path, capsys):
 @pytest.mark.parametrize("arguments, said", [
     (["--platform", "toaster"], "no platform 'toaster': expected one of odroid_xu3, jetson_xavier_nx, or the file of"),
     (["--trace", "storm"], "no trace 'storm': expected one of calm, bursts, ramps, heat, battery, mixed, or a file"),
-    (["--managers", "magic"], "no manager 'magic': expected one of oracle, causal-bound"),
+    (["--managers", "magic"], "no manager 'magic': expected one of oracle, throttled-oracle"),
     (["--frames", "0"], "frames is 0: expected at least 1"),
     (["--seed", "-1"], "seed is -1: expected 0 or more"),
 ])

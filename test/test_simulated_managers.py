@@ -89,6 +89,14 @@ def test_where_nothing_is_in_time_the_oracle_takes_the_fastest(board):
     assert board.table.latency[run.ran[0]] == board.table.latency.min()
 
 
+def test_the_throttled_oracle_chooses_among_the_clocks_that_heat_leaves(board):
+    trace = make_trace("heat", board, 2)
+    cool, hot = (VirtualMachine(board, trace, 2).run(MANAGERS[name](board)) for name in ("oracle", "throttled-oracle"))
+    assert (hot.ran == hot.asked).all()
+    assert (hot.asked != cool.asked).any()
+    assert (hot.energy >= cool.energy * (1 - 1e-9))[hot.met & cool.met].all()
+
+
 # ---- the causal bound
 
 
@@ -263,5 +271,5 @@ def test_the_second_network_comes_and_goes_and_both_keep_their_floors(board):
 
 
 def test_an_unknown_manager_is_refused_with_what_there_is(board):
-    with pytest.raises(ValueError, match="no manager 'magic': expected one of oracle, causal-bound"):
+    with pytest.raises(ValueError, match="no manager 'magic': expected one of oracle, throttled-oracle"):
         find_managers(["ours", "magic"], board)

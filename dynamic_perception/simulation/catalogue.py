@@ -11,11 +11,12 @@ from dynamic_perception.simulation.boards import Board
 from dynamic_perception.simulation.fixed import FixedNetwork, NetworkOnly
 from dynamic_perception.simulation.governors import Performance, Powersave, Schedutil
 from dynamic_perception.simulation.manager import Manager
-from dynamic_perception.simulation.oracle import CausalBound, Oracle
+from dynamic_perception.simulation.oracle import CausalBound, Oracle, ThrottledOracle
 from dynamic_perception.simulation.ours import Ours
 
 MANAGERS: dict[str, Callable[[Board], Manager]] = {
     "oracle": Oracle,
+    "throttled-oracle": ThrottledOracle,
     "causal-bound": CausalBound,
     "ours": Ours,
     "ours-default": lambda board: Ours(board, ManagerSettings(), "ours, default settings"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Sequence
 
 import numpy as np
 
@@ -16,12 +17,14 @@ class Manager:
 
     Attributes:
         name: in tables and pictures.
-        sees_future: it is told the coming frame's slow-down (`foresee`) and is not subject to heat: the oracle alone.
+        sees_future: it is told the coming frame's slow-down (`foresee`) and the true charge: oracles alone.
+        is_throttled: heat slows it down.
         governs: the clock is not the row's, but what `govern` does while the inference runs.
     """
 
     name = ""
     sees_future = False
+    is_throttled = True
     governs = False
 
     def __init__(self, board: Board):
@@ -40,6 +43,9 @@ class Manager:
 
         It took `inference` s and `overhead` s around that, after it had `waited` s for the frame before to end.
         """
+
+    def throttle(self, steps: Sequence[int]) -> None:
+        """[clusters] by how many steps the kernel keeps the clock down from now on; only if it `sees_future`."""
 
     def hear(self, time: float, celsius: float, charge: float) -> None:
         """Sensors, as read: late, rounded and noisy."""

@@ -1,4 +1,4 @@
-"""What no manager does better than: the oracle, and the causal bound.
+"""What no manager does better than: the oracle, one that gets hot, and the causal bound.
 
 The oracle knows how slow the coming frame will be at every point, and takes the best one of the whole table.
 
@@ -8,7 +8,10 @@ holds over a whole trace, because a frame that is in time has ended when the nex
 than the gaps between frames), and where no point is in time it takes the fastest one, so that it is never behind
 anybody.
 
-It keeps the battery's policy by the true charge, and gives limits up in the manager's order: accuracy, energy, battery,
+The throttled oracle knows as much, but the kernel keeps its clocks down when it is hot, as everybody's, and it chooses
+among those that are left.  So what a manager takes more than it is not the price of heat.
+
+They keep the battery's policy by the true charge, and give limits up in the manager's order: accuracy, energy, battery,
 deadline.
 
 The causal bound knows as much, but for what is chance: the noise of the coming inference and its overhead, of which it
@@ -19,6 +22,7 @@ takes more than it, at the same rate of misses, is the price of having to learn 
 from __future__ import annotations
 
 import math
+from typing import Sequence
 
 import numpy as np
 
@@ -33,6 +37,7 @@ class Oracle(Manager):
 
     name = "oracle"
     sees_future = True
+    is_throttled = False
 
     def __init__(self, board: Board, budgets: bool = True):
         """Without `budgets` it does not mind the battery: the bound of managers that do not know of it."""
@@ -44,7 +49,8 @@ class Oracle(Manager):
         self._rank = np.unique(table.accuracy, return_inverse=True)[1].astype(float)
         self._greatest = float(self._power.max())
         self._cap = math.inf
-        self._choices: dict[float, np.ndarray] = {}  # cap -> [n] rows
+        self._free: np.ndarray | None = None  # [rows] bool: not throttled; None: all
+        self._choices: dict[tuple, np.ndarray] = {}  # (cap, what is free) -> [n] rows
 
     def foresee(self, trace: Trace, slow_downs: np.ndarray, targets: list[Target]) -> None:
         self._trace, self._targets = trace, targets
@@ -63,9 +69,10 @@ class Oracle(Manager):
         waited = time - float(self._trace.arrival[frame])
         if waited > 1e-9:
             return int(self._choose(slice(frame, frame + 1), self._cap, waited)[0])
-        if self._cap not in self._choices:
-            self._choices[self._cap] = self._choose(slice(None), self._cap, 0.0)
-        return int(self._choices[self._cap][frame])
+        key = self._cap, None if self._free is None else self._free.tobytes()
+        if key not in self._choices:
+            self._choices[key] = self._choose(slice(None), self._cap, 0.0)
+        return int(self._choices[key][frame])
 
     def _choose(self, frames: slice, cap: float, waited: float) -> np.ndarray:
         """[m] rows for these frames."""
@@ -73,6 +80,8 @@ class Oracle(Manager):
         of_rows = self._slow[frames][:, table.element_index]
         inference, energy = table.latency * of_rows, self._energy * of_rows
         late = inference - self._longest(frames, waited)[:, None]
+        if self._free is not None:
+            late[:, ~self._free] = math.inf
         floor = np.array([np.nan_to_num(target.min_accuracy, nan=0.0) for target in targets])[:, None]
         budget = np.array([np.nan_to_num(target.max_energy, nan=math.inf) for target in targets])[:, None]
         met = [late <= 0.0, np.broadcast_to(self._power <= cap, late.shape), energy <= budget, table.accuracy >= floor]
@@ -90,6 +99,21 @@ class Oracle(Manager):
             chosen[now] = np.where(kept, scores[level], math.inf)[now].argmin(axis=1)
             done |= now
         return chosen
+
+
+class ThrottledOracle(Oracle):
+    """See the module's text."""
+
+    name = "throttled oracle"
+    is_throttled = True
+
+    def throttle(self, steps: Sequence[int]) -> None:
+        if not any(steps):
+            self._free = None
+            return
+        board = self.board
+        down = np.array(steps)[board.element_cluster[board.table.element_index]].tolist()
+        self._free = np.array([board.throttled[row][by] == row for row, by in enumerate(down)])
 
 
 class CausalBound(Oracle):

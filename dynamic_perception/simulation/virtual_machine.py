@@ -82,7 +82,7 @@ class _Running:
         self.machine, self.manager, self.objective = machine, manager, objective
         board, trace = machine.board, machine.trace
         self._temperature = board.temperature()
-        self._throttle = StepWise(() if manager.sees_future else board.trips, board.clusters)
+        self._throttle = StepWise(board.trips if manager.is_throttled else (), board.clusters)
         self._now, self._next_poll, self._polls = 0.0, POLL, 0
         self._since_poll = 0.0  # [J] of all rails
         self.charge = trace.charge
@@ -180,6 +180,7 @@ class _Running:
         self.charge = max(0.0, self.charge - drawn / self.machine.board.battery_capacity)
         self._polls += 1
         if self.manager.sees_future:
+            self.manager.throttle(self._throttle.steps)
             return self.manager.hear(self._now, self._temperature.celsius, self.charge)
         if self._polls % SENSOR_POLLS == SENSOR_DELAY:
             celsius, charge = self._reading
