@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamic_perception.management.environment import Environment, SlowDowns
+from dynamic_perception.management.environment import Environment
+from dynamic_perception.management.slow_downs import SlowDowns
 
 FRAME = 1 / 30  # [s]
 PROFILED = 10e-3  # [s]
@@ -196,6 +197,16 @@ def test_the_overhead_is_learnt():
     assert math.sqrt(variance) < 1e-3
 
 
+def test_what_a_short_inference_takes_longer_is_mostly_a_fixed_cost_and_of_a_long_one_a_factor():
+    for profiled, longer, factor in ((1e-3, 0.4e-3, 1.15), (20e-3, 8e-3, 1.4)):
+        environment = Environment(("cpu:2",))
+        for frame in range(60):
+            environment.observe(frame * FRAME, "cpu:2", profiled + longer, profiled, 2e-3)
+        slow_down, overhead = environment.slow_down(60 * FRAME)[0][0], environment.overhead()[0]
+        assert slow_down == pytest.approx(factor, abs=0.03)
+        assert slow_down * profiled + overhead == pytest.approx(profiled + longer + 2e-3, rel=1e-3)
+
+
 def test_one_late_frame_does_not_change_the_overhead():
     machine = Machine()
     machine.run(100, overhead=2e-3)
@@ -232,12 +243,62 @@ def test_elements_that_were_never_heard_are_taken_to_be_slowed_too_the_more_so_o
     assert (variance > as_profiled + 0.01).all()
 
 
+def test_a_step_is_taken_for_threads_that_take_turns_after_a_while_and_slows_elements_of_fewer_threads_less():
+    slow_downs = SlowDowns(("cpu0:1", "cpu0:2", "cpu0:3", "cpu0:4", "cpu4:4"))
+    for frame in range(480):
+        slow_downs.observe(frame * FRAME, "cpu0:4", 1.0 if frame < 30 else 1.5)  # two more threads on four cores
+        if frame == 33:
+            right_after = slow_downs.predict(frame * FRAME, ("cpu0:1", "cpu0:3"))[0]
+    assert right_after.tolist() == pytest.approx([1.5, 1.5], abs=0.05)
+    later = slow_downs.predict(480 * FRAME, ("cpu0:1", "cpu0:2", "cpu0:3", "cpu4:4"))[0]
+    assert later.tolist() == pytest.approx([1.0, 1.0, 1.2, 1.0], abs=0.05)
+
+
+def test_what_came_bit_by_bit_is_taken_to_slow_all_elements_alike():
+    slow_downs = SlowDowns(("cpu0:1", "cpu0:4"))
+    for frame in range(600):
+        slow_downs.observe(frame * FRAME, "cpu0:4", 1.0 + 0.5 * min(1.0, frame / 300))
+    assert slow_downs.predict(600 * FRAME, ("cpu0:1",))[0][0] > 1.2
+
+
+def test_a_trial_of_one_frame_that_finds_an_element_still_slow_counts():
+    slow_downs, fades = SlowDowns(("cpu:1", "cpu:2")), []
+    time = 0.0
+    for _ in range(4):
+        slow_downs.observe(time, "cpu:2", 1.4)
+        if not fades:
+            slow_downs.observe(time + FRAME, "cpu:2", 1.4)
+        for frame in range(180):
+            slow_downs.observe(time + (frame + 2) * FRAME, "cpu:1", 1.0)
+        time += 182 * FRAME
+        fades.append(slow_downs.predict(time, ("cpu:2",))[0][0])
+    assert fades[0] < fades[1] < fades[2] < fades[3] < 1.4
+
+
+def test_elements_of_different_cores_that_were_slow_for_the_same_cause_recover_together():
+    slow_downs = SlowDowns(("cpu0:2", "cpu4:2"))
+    for frame in range(90):
+        element = "cpu0:2" if frame < 30 else "cpu4:2"
+        slow_downs.observe(frame * FRAME, element, 1.6 if frame < 60 else 1.3)
+    assert slow_downs.predict(90 * FRAME, ("cpu0:2",))[0][0] == pytest.approx(1.3, abs=0.05)
+
+
+def test_how_noisy_the_machine_is_counts_for_an_element_that_was_never_heard():
+    steady, noisy = (SlowDowns(("cpu0:2", "cpu4:2")) for _ in range(2))
+    random = np.random.default_rng(2)
+    for frame in range(300):
+        for slow_downs, noise in ((steady, 0.01), (noisy, 0.15)):
+            slow_downs.observe(frame * FRAME, "cpu0:2", 1.0 + noise * random.standard_normal())
+    unheard = [slow_downs.predict(300 * FRAME, ("cpu4:2",))[1][0] for slow_downs in (steady, noisy)]
+    assert math.sqrt(unheard[1] - unheard[0]) == pytest.approx(0.15, rel=0.3)
+
+
 def test_an_element_that_is_not_used_is_taken_to_be_slowed_when_the_one_in_use_is_but_not_for_ever():
     machine = Machine()
     machine.run(30, element="cpu:1")
     machine.run(300, slow_down=1.6, element="cpu:2")
     assert 1.25 < machine.slow_down("cpu:1")[0] < 1.6
-    machine.run(3000, slow_down=1.6, element="cpu:2")
+    machine.run(9000, slow_down=1.6, element="cpu:2")
     assert machine.slow_down("cpu:1")[0] < 1.02
 
 

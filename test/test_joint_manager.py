@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
-from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.joint import JointManager
-from dynamic_perception.management.joint_selection import threads_of
 from dynamic_perception.management.manager import Decision, ManagerSettings, Reason, ResourceManager
 from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.management.slow_downs import cluster_of, threads_of
 from dynamic_perception.management.target import Target
 from tables import board, point, table
 

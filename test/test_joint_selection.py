@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamic_perception.management.environment import cluster_of
-from dynamic_perception.management.joint_selection import Combination, JointSelector, Network, threads_of
+from dynamic_perception.management.joint_selection import Combination, JointSelector, Network
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
+from dynamic_perception.management.slow_downs import cluster_of, threads_of
 from dynamic_perception.management.target import Objective, Target
 from tables import board, point, table
 

@@ -15,10 +15,11 @@ FEW_SECONDS = 6.5  # the dwell of 5 s, and what it takes to notice
 
 
 def seconds_to_return(robot: Robot, before: str, limit: float = 120.0) -> float:
-    """How long the robot runs until it is at the point `before` again [s]; inf after `limit`."""
-    start = robot.time
+    """How long the robot runs until it is at the point `before` again, or a better one [s]; inf after `limit`."""
+    start, table = robot.time, robot.manager.table
+    accuracy = max(row.accuracy for row in table if str(row).startswith(before))
     while robot.time - start < limit:
-        if name(robot.run(FRAME)) == before:
+        if robot.run(FRAME).point.accuracy >= accuracy:
             return robot.time - start
     return math.inf
 
@@ -62,8 +63,10 @@ def test_a_single_element_that_recovers_is_back_within_seconds():
 
 def test_an_element_that_stays_slow_is_tried_less_and_less_often():
     robot, _ = contended({"cpu:2": 3.0}, seconds=600.0)
-    trials = [change for change in robot.changes if "on cpu:2" in name(change)][1:]
-    assert 2 <= len(trials) <= 16
+    tried = [time for change, time in zip(robot.changes, robot.times) if "on cpu:2" in name(change)]
+    gaps = [later - earlier for earlier, later in zip(tried, tried[1:]) if later - earlier > 1.0]
+    assert 2 <= len(gaps) <= 16
+    assert min(gaps[-3:]) > 2 * max(gaps[:3])
 
 
 def test_when_everything_is_slowed_alike_the_other_elements_are_not_tried_one_by_one():
@@ -84,7 +87,7 @@ def test_when_everything_is_slowed_alike_the_other_elements_are_not_tried_one_by
 
 def test_where_one_element_stays_slowed_another_is_found():
     robot = Robot(noise=0.02)
-    robot.manager.set_deadline(0.0, 28e-3)
+    robot.manager.set_deadline(0.0, 30e-3)
     assert name(robot.run(10.0)) == "100% on cpu:2"
     robot.slow_down = {"cpu:2": 2.4}
     assert name(robot.run(1.0)) != "100% on cpu:1"

@@ -785,13 +785,13 @@ def test_a_tighter_deadline_never_gives_a_slower_point(points, target, first, se
 @settings(deadline=None, max_examples=60)
 @given(st.permutations([
     ("set_target", Target(min_accuracy=0.8)), ("set_deadline", 15e-3), ("observe_battery", 0.1, True),
-    ("observe_temperature", "cpu", 72.0), ("observe_report", "50%", "cpu:1", 9e-3, 1e-3),
-    ("observe_report", "50%", "cpu:2", 5e-3, 1e-3), ("reject", 3, 10.0)]))
+    ("observe_temperature", "cpu", 72.0), ("observe_report",), ("observe_report",), ("reject", 3, 10.0)]))
 def test_the_order_of_inputs_between_two_decisions_does_not_matter(events):
     def decide(order) -> Decision:
         manager = ResourceManager(board(), ALL_INPUTS)
+        frames = iter([("50%", "cpu:1", 9e-3, 1e-3), ("50%", "cpu:2", 5e-3, 1e-3)])  # one after the other
         for kind, *values in order:
-            getattr(manager, kind)(1.0, *values)
+            getattr(manager, kind)(1.0, *(next(frames) if kind == "observe_report" else values))
         return manager.decide(1.0)
 
     assert repr(decide(events)) == repr(decide(sorted(events, key=repr)))

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from dynamic_perception.management.manager import ManagerSettings, Reason, ResourceManager
+from dynamic_perception.management.target import Objective, Target
 from tables import point, table
 from virtual_robot import FRAME
 
@@ -72,12 +73,34 @@ def test_a_clock_that_recovers_is_tried_again():
     assert robot.manager.status(robot.time)["throttled"] == {}
 
 
+def test_while_deadlines_are_missed_a_clock_that_recovers_is_used_at_once():
+    robot = Robot(deadline=15e-3)
+    assert str(robot.run(6.0).point) == "small on cpu:4 at cpu 2000 MHz"
+    robot.ceiling = 1.2e9
+    assert robot.run(1.0).relaxed
+    robot.ceiling = math.inf
+    decision = robot.run(2.5)
+    assert str(decision.point) == "small on cpu:4 at cpu 2000 MHz" and decision.feasible
+
+
 def test_a_frame_that_was_under_way_when_the_clock_changed_is_not_throttled():
     manager = ResourceManager(board(), NO_TIMEOUT)
     manager.set_deadline(0.0, 27e-3)
     assert manager.decide(0.0).point.cpu_frequency == FAST
     manager.observe_report(0.1, "large", "cpu:4", 40e-3, 2e-3, cpu_frequency=SLOW)
     assert manager.status(0.1)["throttled"] == {}
+
+
+def test_the_first_frame_on_another_element_tells_already():
+    points = [point("large", "a:4", 20e-3, 5.0, 0.8, cpu_frequency=FAST),
+              point("large", "b:4", 25e-3, 2.0, 0.8, cpu_frequency=FAST)]
+    manager = ResourceManager(table(points), NO_TIMEOUT)
+    manager.set_target(0.0, Target(max_latency=40e-3, objective=Objective.MIN_ENERGY))
+    assert manager.decide(0.0).point.compute_element == "b:4"
+    manager.set_deadline(0.0, 25e-3)
+    assert manager.decide(0.0).point.compute_element == "a:4"
+    manager.observe_report(0.1, "large", "a:4", 40e-3, 2e-3, cpu_frequency=SLOW)
+    assert manager.status(0.1)["throttled"] == {"a": SLOW}
 
 
 def test_a_state_tells_it_too():

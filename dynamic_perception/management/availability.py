@@ -7,9 +7,9 @@ from typing import Mapping
 
 import numpy as np
 
-from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.machine import Machine
 from dynamic_perception.management.operating_points import FREQUENCY_TOLERANCE, OperatingPointTable
+from dynamic_perception.management.slow_downs import cluster_of
 
 
 class Availability:

@@ -18,13 +18,13 @@ import numpy as np
 
 from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
 from dynamic_perception.management.dwell import Dwell
-from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.joint_selection import Combination, JointSelector, Network, miss_of
 from dynamic_perception.management.machine import Machine
 from dynamic_perception.management.manager import ResourceManager
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
+from dynamic_perception.management.slow_downs import cluster_of
 from dynamic_perception.management.target import Target
 
 REVIEW_PERIOD = 0.5   # [s] at which something better is looked for; what is not possible any more is left at once

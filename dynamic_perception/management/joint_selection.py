@@ -23,10 +23,10 @@ from typing import Iterable, Mapping, Sequence, TypeVar
 
 import numpy as np
 
-from dynamic_perception.management.environment import cluster_of
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
+from dynamic_perception.management.slow_downs import cluster_of, threads_of
 from dynamic_perception.management.target import Objective
 
 Numbers = TypeVar("Numbers", float, np.ndarray)
@@ -38,12 +38,6 @@ MOST_ASSIGNMENTS = 4096      # of networks to elements that are looked at; beyon
 MOST_REMEMBERED = 1024       # combinations whose sharing is kept
 MOST_LAMBDAS = 20            # steps of the search for the price of power; it ends by itself long before
 ROUNDING = 1e-12
-
-
-def threads_of(element: str) -> int:
-    """The part of "<cluster>:<threads>" after the colon; 1 where there is none, as on a GPU."""
-    threads = element.partition(":")[2]
-    return int(threads) if threads.isdecimal() and int(threads) > 0 else 1
 
 
 @dataclass(frozen=True)

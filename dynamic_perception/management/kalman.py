@@ -9,6 +9,7 @@ With ALERT's published numbers (Q0 0.1, R 0.001) the gain is 0.99 and the estima
 things are different here, so that it can be smooth and quick at once:
 
 * R is learnt, so that 90 % of the innovations are within their predicted 90 % interval, and Q0 is a fraction of R.
+  Until there was a sample it is what is known of a quantity like this one.
 * An estimate that is not heard of fades, after a grace, to where the quantity lies while nothing is known.
 * An innovation test: a sample outside the gate is held back.  If the very next one is outside on the same side, the
   quantity has jumped and the filter restarts from the two.  If it stays alone for `confirmation` samples, it was an
@@ -23,8 +24,10 @@ from typing import NamedTuple
 
 from dynamic_perception.management.operating_points import Z_95
 
-EITHER_OR = 0.3  # share of the start value: the most that two places where the quantity may be count as doubt
-COVERAGE = 0.90  # a two-sided 90 % quantile is a one-sided 95 % one: Z_95 deviations of a normal distribution
+EITHER_OR = 0.3     # share of the start value: the most that two places where the quantity may be count as doubt
+NOISE_GAIN = 3.0    # over the number of samples: the best steps for a normal distribution, 1 / (2 Z_95 phi(Z_95))
+NOISE_PRIOR = 20.0  # [samples] that the start value counts as
+COVERAGE = 0.90     # a two-sided 90 % quantile is a one-sided 95 % one: Z_95 deviations of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class KalmanSettings:
     alpha: float = 0.3         # ALERT's
     gate: float = 3.0          # [standard deviations of the innovation]
     confirmation: int = 20     # [samples] one outlier in so many is ignored: a deadline kept in 95 % allows for 5 %
-    noise_rate: float = 0.05   # relative step of the quantile estimate per sample
+    noise_rate: float = 0.05   # least relative step of the quantile estimate per sample
     fade_time: float = math.inf  # [s] time constant of forgetting; inf: never
     grace: float = 0.0         # [s] of silence before forgetting begins: the time between two samples is none
 
@@ -60,6 +63,7 @@ class Hint(NamedTuple):
     towards: float = math.nan  # what the estimate fades to; NaN: the start value
     left: float = 1.0          # [0..1] of its distance from the start value when it was last heard
     deviation: float = 0.0     # how far it may be from `towards`, beyond the deviation of the settings
+    noise: float = math.nan    # standard deviation of a sample over the quantity; counts until there was one
 
 
 NO_HINT = Hint()
@@ -77,7 +81,9 @@ class KalmanFilter:
         self._mean = settings.mean
         self._variance = settings.deviation ** 2  # P
         self._noise = settings.noise              # square root of R
+        self._learnt = 0                          # samples that it was learnt from
         self._process = settings.process_ratio * settings.noise ** 2  # Q
+        self._doubt = settings.deviation ** 2
         self._outlier = math.nan                  # the last sample outside the gate
         self._since_outlier = math.inf            # [samples]
 
@@ -86,14 +92,25 @@ class KalmanFilter:
         """As of the newest sample."""
         return self._mean
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of a sample over the quantity, as far as it was learnt."""
+        return self._noise / self._mean
+
     def predict(self, time: float, hint: Hint = NO_HINT) -> tuple[float, float]:
         """(mean, variance) of the next sample at `time` [s]: doubt about the estimate, and noise of the sample."""
+        if hint is NO_HINT and time - self.heard_at <= self.grace:  # the usual case
+            return self._mean, self._variance + self._process + self._noise ** 2
+        if self.heard_at == -math.inf:
+            self._assume(hint.noise)
         mean, variance, process = self._faded(time, hint)
         scale = mean / self._mean if mean < self._mean else 1.0  # the noise shrinks with the quantity
         return mean, variance + scale * scale * (process + self._noise ** 2)
 
     def observe(self, time: float, value: float, hint: Hint = NO_HINT) -> bool:
         """Take the sample `value`, measured at `time` [s]; False: it is held back.  `hint`: what was known before."""
+        if self.heard_at == -math.inf:
+            self._assume(hint.noise)
         self._mean, self._variance, self._process = self._faded(time, hint)
         self.expected = self._mean
         self.heard_at = max(self.heard_at, time)
@@ -117,21 +134,29 @@ class KalmanFilter:
         known: that is more doubt than either of the two has.  Less so where they are far from each other, as doubt
         puts off the next sample, which would end it.
         """
-        start, doubt = self.settings.mean, self.settings.deviation ** 2
-        towards = start if math.isnan(hint.towards) else hint.towards
+        towards, left, deviation, _ = hint
+        start, doubt = self.settings.mean, self._doubt
+        if towards != towards:
+            towards = start
         if self.heard_at == -math.inf:
-            return towards, doubt + hint.deviation ** 2, self._process
+            return towards, doubt + deviation * deviation, self._process
         mean, variance, process = self._mean, self._variance, self._process
-        if hint.left < 1.0:  # half the doubt of the start: something vouches for it
-            mean, variance = start + hint.left * (mean - start), variance + (1.0 - hint.left) * doubt / 4.0
+        if left < 1.0:  # half the doubt of the start: something vouches for it
+            mean, variance = start + left * (mean - start), variance + (1.0 - left) * doubt / 4.0
         silence = time - self.heard_at - self.grace
         if silence <= 0.0:
             return mean, variance, process
-        kept, doubt = math.exp(-silence / self.fade_time), doubt + hint.deviation ** 2
+        kept, doubt = math.exp(-silence / self.fade_time), doubt + deviation * deviation
         either = kept * (1.0 - kept) * min(abs(mean - towards), EITHER_OR * start) ** 2
         least = self.settings.process_ratio * self._noise ** 2
         return (towards + kept * (mean - towards), kept * variance + (1.0 - kept) * doubt + either,
                 least + kept * (process - least))
+
+    def _assume(self, noise: float) -> None:
+        """Until there is a sample the noise is what others say, a share of the quantity; NaN: they say nothing."""
+        if noise == noise:
+            self._noise = max(self.settings.noise_floor, noise * self.settings.mean)
+            self._process = self.settings.process_ratio * self._noise ** 2
 
     def _restart(self, mean: float) -> None:
         if 0.0 < mean < self._mean:  # noise is a share of what is measured
@@ -155,5 +180,7 @@ class KalmanFilter:
 
     def _learn_noise(self, outside: bool) -> None:
         """One step towards COVERAGE of the innovations inside their interval (Robbins and Monro's quantile rule)."""
-        step = self.settings.noise_rate * (COVERAGE if outside else COVERAGE - 1.0)
+        self._learnt += 1
+        rate = max(self.settings.noise_rate, NOISE_GAIN / (NOISE_PRIOR + self._learnt))
+        step = rate * (COVERAGE if outside else COVERAGE - 1.0)
         self._noise = max(self.settings.noise_floor, self._noise * math.exp(step))

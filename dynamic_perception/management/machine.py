@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from dynamic_perception.management.budgets import (BatteryBudget, BatteryCondition, MissionBudget, PowerCap,
                                                    ThermalBudget, ThermalZone)
-from dynamic_perception.management.environment import SlowDowns
 from dynamic_perception.management.settings import ManagerSettings
+from dynamic_perception.management.slow_downs import SlowDowns
 from dynamic_perception.management.watchdog import Watchdog
 
 ANY_ZONE = "*"
+RETRY = 2.0  # [s] after which a throttled clock is tried again while deadlines are missed
 
 
 class Machine:
@@ -86,6 +87,11 @@ class Machine:
                 self.ceilings[cluster] = (actual, now + self.settings.throttle_hold)
             elif cluster in self.ceilings and asked > self.ceilings[cluster][0]:
                 del self.ceilings[cluster]
+
+    def retry_clocks_soon(self, now: float) -> None:
+        """Deadlines are missed at the clocks that there are: to ask for more loses nothing then."""
+        for cluster, (clock, until) in self.ceilings.items():
+            self.ceilings[cluster] = clock, min(until, now + RETRY)
 
     def end_ceilings(self, now: float) -> None:
         """Let the clocks be tried again that were last seen throttled long ago."""

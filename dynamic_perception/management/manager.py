@@ -17,17 +17,18 @@ from dynamic_perception.management.availability import Availability
 from dynamic_perception.management.budgets import PowerCap
 from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
 from dynamic_perception.management.dwell import Dwell
-from dynamic_perception.management.environment import Environment, cluster_of
+from dynamic_perception.management.environment import Environment
 from dynamic_perception.management.explanation import explain_change, explain_left_out, explain_move, explain_stale
 from dynamic_perception.management.machine import Machine
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 from dynamic_perception.management.selection import Prediction, Selection, Selector, Situation, known
 from dynamic_perception.management.settings import ManagerSettings
+from dynamic_perception.management.slow_downs import cluster_of
 from dynamic_perception.management.target import Target
 from dynamic_perception.management.watchdog import Watchdog
 
 DETOUR = "detour"  # a cause of a step up that no step down has
-IN_FLIGHT = 1  # reports after a move that may still be of the clock before it
+IN_FLIGHT = 1  # reports after a change of the clock alone that may still be of the clock before it
 
 __all__ = ["Decision", "ManagerSettings", "Reason", "ResourceManager"]
 
@@ -57,6 +58,7 @@ class ResourceManager:
         self.sharing: dict[str, float] = {}                # element -> slowed so much by the machine's other networks
         self._now = -math.inf
         self._reports_since_move = 0                       # with a clock, of the current point
+        self._in_flight = 0                                # of these, how many may still be of the point before it
         self._watchdog = Watchdog()                        # of this network's own inputs
         self._current: int | None = None
         self._point = table[0]                             # the row of `_current`
@@ -95,7 +97,7 @@ class ResourceManager:
         running = self._point
         if cpu_frequency > 0 and (running.subnetwork, running.compute_element) == (subnetwork, compute_element):
             self._reports_since_move += 1
-            if self._reports_since_move > IN_FLIGHT:
+            if self._reports_since_move > self._in_flight:
                 self.observe_clock(time, compute_element, running.cpu_frequency, cpu_frequency)
         self._watchdog.heard("report", self._now, self.settings.report_timeout)
 
@@ -247,8 +249,10 @@ class ResourceManager:
         return f"{explain_change(field, self._settled, situation, self.table, self.table.compute_element[row])}: "
 
     def _take(self, index: int, reason: Reason, sentence: str, situation: Situation) -> None:
+        before, self._point = self._point, self.table[index]
+        same = (before.subnetwork, before.compute_element) == (self._point.subnetwork, self._point.compute_element)
+        self._in_flight = IN_FLIGHT if same or self._current is None else 0
         self._current, self._reason, self._sentence, self._settled = index, reason, sentence, situation
-        self._point = self.table[index]
         self._reports_since_move = 0
 
     def _cause(self, situation: Situation, forced: bool) -> tuple[Reason, str]:
@@ -280,6 +284,8 @@ class ResourceManager:
         detail = self._sentence
         if missed or too_hot or self._selector.unknown or self._availability.rejected:
             detail = "; ".join([detail, *map(str, missed), *self._notes(situation, exact, too_hot)])
+        if any(relaxed.limit == "deadline" for relaxed in missed):
+            self.machine.retry_clocks_soon(self._now)
         inference = float(prediction.inference[index])
         return Decision(
             index=index,

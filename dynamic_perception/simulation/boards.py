@@ -12,9 +12,8 @@ import numpy as np
 
 from dynamic_perception import extensions
 from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
-from dynamic_perception.management.environment import cluster_of
-from dynamic_perception.management.joint_selection import threads_of
 from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.management.slow_downs import cluster_of, threads_of
 from dynamic_perception.simulation.temperature import LumpedTemperature, OdroidXu3Temperature, Temperature, TripPoint
 
 ZONE = "hottest"
