@@ -51,11 +51,11 @@ def test_the_frame_after_a_step_is_in_time_although_it_has_waited():
     perception = Perception()
     assert perception.run(60).point.subnetwork == "large"
     perception.slow_down = 1.36
-    perception.run(2)
-    assert perception.age > 32e-3
     perception.run()
-    assert perception.waited > 5e-3
-    assert perception.age < 32e-3
+    assert perception.age > 32e-3
+    for _ in range(10):  # the first of them waits, and is taken to be as slow as the one before
+        perception.run()
+        assert perception.age < 32e-3
 
 
 def slow_once(perception: Perception, factor: float) -> None:

@@ -191,7 +191,7 @@ def test_an_unknown_element_is_refused_with_those_that_are_known():
 
 def test_the_overhead_is_learnt():
     machine = Machine()
-    machine.run(50, overhead=6e-3)
+    machine.run(150, overhead=6e-3)
     mean, variance = machine.environment.overhead()
     assert mean == pytest.approx(6e-3, rel=0.01)
     assert math.sqrt(variance) < 1e-3

@@ -60,6 +60,7 @@ class Environment:
         self._backlog = Backlog()
         self._catches_up = catches_up
         self._stepped = False  # frames wait because of a step
+        self._suspected = 1.0  # by how much the last inference was slower than believed, if that is not believed yet
 
     def observe(self, time: float, element: str, inference: float, profiled: float, overhead: float) -> None:
         """Take one frame: `inference` s where the profile says `profiled` s, and `overhead` s around it.
@@ -72,7 +73,9 @@ class Environment:
             self._refuse(inference, profiled, overhead)
         regime = self.regime
         fixed = self._fixed_part(inference - profiled, profiled)
-        outlier = self._slow_downs.observe(time, element, (inference - fixed) / profiled)
+        ratio = (inference - fixed) / profiled
+        outlier = self._slow_downs.observe(time, element, ratio)
+        self._suspected = max(1.0, ratio / self._slow_downs.level(element)) if outlier else 1.0
         if not self._backlog.waiting:
             self._overhead.observe(time, max(0.0, overhead + fixed))
         stepped = self.regime > regime
@@ -103,6 +106,11 @@ class Environment:
     def regime(self) -> int:
         """Another number: other work came or went since, and what was learnt about how steady things are is past."""
         return self._slow_downs.regime
+
+    @property
+    def suspected(self) -> float:
+        """How many times slower than believed the next inference may be: the last one was, and a frame waits for it."""
+        return self._suspected if self.waiting > 0.0 else 1.0
 
     @property
     def waiting(self) -> float:

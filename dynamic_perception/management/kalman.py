@@ -8,8 +8,8 @@ The filter of ALERT (USENIX ATC 2020, arXiv 1911.00119): a random walk whose pro
 With ALERT's published numbers (Q0 0.1, R 0.001) the gain is 0.99 and the estimate is simply the last sample.  Three
 things are different here, so that it can be smooth and quick at once:
 
-* R is learnt, so that 90 % of the innovations are within their predicted 90 % interval, and Q0 is a fraction of R.
-  Until there was a sample it is what is known of a quantity like this one.
+* R is the square of a share of the quantity, learnt so that 90 % of the innovations are within their predicted 90 %
+  interval, and Q0 is a fraction of R.  Until there was a sample it is what is known of a quantity like this one.
 * An estimate that is not heard of fades, after a grace, to where the quantity lies while nothing is known.
 * An innovation test: a sample outside the gate is held back.  If the very next one is outside on the same side, the
   quantity has jumped and the filter restarts from the two.  If it stays alone for `confirmation` samples, it was an
@@ -80,7 +80,7 @@ class KalmanFilter:
         self.expected = settings.mean             # mean when the newest sample came, without it
         self._mean = settings.mean
         self._variance = settings.deviation ** 2  # P
-        self._noise = settings.noise              # square root of R
+        self._share = settings.noise / settings.mean  # square root of R, over the quantity
         self._learnt = 0                          # samples that it was learnt from
         self._process = settings.process_ratio * settings.noise ** 2  # Q
         self._doubt = settings.deviation ** 2
@@ -95,17 +95,21 @@ class KalmanFilter:
     @property
     def noise(self) -> float:
         """Standard deviation of a sample over the quantity, as far as it was learnt."""
-        return self._noise / self._mean
+        return self._share
+
+    def _noise_at(self, mean: float) -> float:
+        """Standard deviation of a sample where the quantity is `mean`: a share of it."""
+        noise, floor = self._share * mean, self.settings.noise_floor
+        return noise if noise > floor else floor
 
     def predict(self, time: float, hint: Hint = NO_HINT) -> tuple[float, float]:
         """(mean, variance) of the next sample at `time` [s]: doubt about the estimate, and noise of the sample."""
         if hint is NO_HINT and time - self.heard_at <= self.grace:  # the usual case
-            return self._mean, self._variance + self._process + self._noise ** 2
+            return self._mean, self._variance + self._process + self._noise_at(self._mean) ** 2
         if self.heard_at == -math.inf:
             self._assume(hint.noise)
         mean, variance, process = self._faded(time, hint)
-        scale = mean / self._mean if mean < self._mean else 1.0  # the noise shrinks with the quantity
-        return mean, variance + scale * scale * (process + self._noise ** 2)
+        return mean, variance + process + self._noise_at(mean) ** 2
 
     def observe(self, time: float, value: float, hint: Hint = NO_HINT) -> bool:
         """Take the sample `value`, measured at `time` [s]; False: it is held back.  `hint`: what was known before."""
@@ -116,7 +120,8 @@ class KalmanFilter:
         self.heard_at = max(self.heard_at, time)
         self._since_outlier += 1
         innovation = value - self._mean
-        if abs(innovation) > self.settings.gate * math.sqrt(self._variance + self._process + self._noise ** 2):
+        noise = self._noise_at(self._mean)
+        if abs(innovation) > self.settings.gate * math.sqrt(self._variance + self._process + noise * noise):
             before, since = self._outlier, self._since_outlier
             self._outlier, self._since_outlier = value, 0
             if since > self.settings.confirmation:
@@ -124,7 +129,7 @@ class KalmanFilter:
             if since == 1 and (before - self._mean) * innovation > 0:
                 self._restart((before + value) / 2)
                 return True
-        self._update(innovation)
+        self._update(innovation, noise)
         return True
 
     def _faded(self, time: float, hint: Hint) -> tuple[float, float, float]:
@@ -148,39 +153,38 @@ class KalmanFilter:
             return mean, variance, process
         kept, doubt = math.exp(-silence / self.fade_time), doubt + deviation * deviation
         either = kept * (1.0 - kept) * min(abs(mean - towards), EITHER_OR * start) ** 2
-        least = self.settings.process_ratio * self._noise ** 2
-        return (towards + kept * (mean - towards), kept * variance + (1.0 - kept) * doubt + either,
-                least + kept * (process - least))
+        mean = towards + kept * (mean - towards)
+        least = self.settings.process_ratio * self._noise_at(mean) ** 2
+        return mean, kept * variance + (1.0 - kept) * doubt + either, least + kept * (process - least)
 
     def _assume(self, noise: float) -> None:
         """Until there is a sample the noise is what others say, a share of the quantity; NaN: they say nothing."""
         if noise == noise:
-            self._noise = max(self.settings.noise_floor, noise * self.settings.mean)
-            self._process = self.settings.process_ratio * self._noise ** 2
+            self._share = noise
+            self._process = self.settings.process_ratio * self._noise_at(self.settings.mean) ** 2
 
     def _restart(self, mean: float) -> None:
-        if 0.0 < mean < self._mean:  # noise is a share of what is measured
-            self._noise = max(self.settings.noise_floor, self._noise * mean / self._mean)
         self._mean = mean
         self._since_outlier = math.inf         # the next one is judged by the new mean
-        self._variance = self._noise ** 2 / 2  # the mean of two samples
+        noise = self._noise_at(mean)
+        self._variance = 2.0 * noise * noise  # of two samples, of which the first may have been amid the jump
         # The jump is over: it must not make the samples to come look uncertain, so Q forgets it.
-        self._process = self.settings.process_ratio * self._noise ** 2
+        self._process = self.settings.process_ratio * noise * noise
 
-    def _update(self, innovation: float) -> None:
+    def _update(self, innovation: float, noise: float) -> None:
         settings = self.settings
         variance = self._variance + self._process
-        gain = variance / (variance + self._noise ** 2)
+        gain = variance / (variance + noise * noise)
         correction = gain * innovation
         self._mean += correction
         self._variance = (1.0 - gain) * variance
-        self._learn_noise(abs(innovation) > Z_95 * math.sqrt(variance + self._noise ** 2))
+        self._learn_noise(abs(innovation) > Z_95 * math.sqrt(variance + noise * noise))
         followed = settings.alpha * self._process + (1.0 - settings.alpha) * correction ** 2
-        self._process = max(settings.process_ratio * self._noise ** 2, followed)
+        self._process = max(settings.process_ratio * self._noise_at(self._mean) ** 2, followed)
 
     def _learn_noise(self, outside: bool) -> None:
         """One step towards COVERAGE of the innovations inside their interval (Robbins and Monro's quantile rule)."""
         self._learnt += 1
         rate = max(self.settings.noise_rate, NOISE_GAIN / (NOISE_PRIOR + self._learnt))
         step = rate * (COVERAGE if outside else COVERAGE - 1.0)
-        self._noise = max(self.settings.noise_floor, self._noise * math.exp(step))
+        self._share = max(self.settings.noise_floor / self.settings.mean, self._share * math.exp(step))

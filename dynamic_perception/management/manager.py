@@ -62,6 +62,7 @@ class ResourceManager:
         self._watchdog = Watchdog()                        # of this network's own inputs
         self._current: int | None = None
         self._point = table[0]                             # the row of `_current`
+        self._braced_from: int | None = None               # the row that was left because one inference was slow
         self._detour: int | None = None                    # the row that was left only because frames have waited
         self._settled: Situation | None = None             # the last one in which the current point was the right one
         self._reason = Reason.STARTUP
@@ -142,7 +143,43 @@ class ResourceManager:
     def decide(self, time: float) -> Decision:
         """The point to run at `time` [s]; never None, whatever is not known."""
         self._advance(time)
-        situation = self.situation()
+        situation, before = self.situation(), self._current
+        if before is not None and self._environment.suspected > 1.0 and self._dwell.may_step_up(self._now):
+            return self._brace(situation)
+        origin, self._braced_from = self._braced_from, None
+        if origin is not None:  # what was done for one frame is no ground for what follows
+            self._sentence = "one slow inference, no more: " + explain_move(self._point, self.table[origin])
+            self._current, self._point = origin, self.table[origin]
+        decision = self._choose(situation)
+        if decision.index == before:
+            return decision
+        if decision.index == origin:
+            self._dwell.step_up(self._now, DETOUR)
+        return decision._replace(changed=True)
+
+    def _brace(self, situation: Situation) -> Decision:
+        """A frame waits because the last inference was slow: it is to be in time even if the next one is as slow.
+
+        On the same element, as nobody knows yet what is slow; and nothing else is decided.
+        """
+        mean, variance = situation.slow_down
+        here = situation.available & (self.table.element_index == self.table.element_index[self._current])
+        slow = situation._replace(slow_down=(mean * self._environment.suspected, variance), available=here)
+        prediction = self._selector.predict(slow, self._prediction)
+        if not here[self._current] or self._selector.admits(slow, prediction, self._current):
+            return self._decision(slow, prediction, Selection(self._current, here, ()), False)
+        fast = self._selector.select(slow, prediction)
+        changed = fast.index != self._current
+        if changed:
+            if self._braced_from is None:
+                self._braced_from = self._current
+            cause = self._explain("overhead", situation, fast.index)
+            move = explain_move(self._point, self.table[fast.index])
+            self._take(fast.index, Reason.CONTENTION, cause + move, self._settled)
+        return self._decision(slow, prediction, fast, changed)
+
+    def _choose(self, situation: Situation) -> Decision:
+        """The point that should run in this situation, as a decision."""
         prediction = self._selector.predict(situation, self._prediction)
         if self._detour is not None and not self._environment.waiting:
             if self._return(situation, prediction):

@@ -118,6 +118,10 @@ class SlowDowns:
         """Every element that is tracked."""
         return tuple(self._elements)
 
+    def level(self, element: str) -> float:
+        """The slow-down of an element when it was last heard."""
+        return self._elements[element].filter.mean
+
     def observe(self, time: float, element: str, ratio: float) -> bool:
         """An inference at `time` [s] took `ratio` times its profiled latency; KeyError for an unknown element.
 

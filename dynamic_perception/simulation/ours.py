@@ -16,7 +16,7 @@ from dynamic_perception.simulation.manager import Manager
 # about 1 % of missed deadlines.  Against the defaults: quicker up, as a switch costs next to nothing in these runs, and
 # a machine that is believed to be as profiled where nothing was heard yet.
 TUNED = ManagerSettings(
-    deadline_probability=0.95, dwell=0.15, longest_dwell=0.7, most_up=30, margin=0.015,
+    deadline_probability=0.94, dwell=0.15, longest_dwell=0.7, most_up=30, margin=0.01,
     environment=EnvironmentSettings(slow_down=KalmanSettings(
         mean=1.0, deviation=0.01, noise=0.02, noise_floor=0.0065, fade_time=1.7, grace=0.3, process_ratio=0.024,
         alpha=0.9, gate=4.0, confirmation=8, noise_rate=0.035)))
