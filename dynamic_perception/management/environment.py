@@ -85,7 +85,7 @@ class Environment:
     def _fixed_part(self, excess: float, profiled: float) -> float:
         """[s] of what an inference takes longer than `profiled` s, that is likely to be a fixed cost, at most 2 F."""
         fixed, factor = self._settings.fixed_cost, self._settings.factor * profiled
-        part = excess * fixed * fixed / (fixed * fixed + factor * factor) if fixed else 0.0
+        part = excess * fixed * fixed / (fixed * fixed + factor * factor)
         return min(max(part, -2.0 * fixed), 2.0 * fixed)
 
     @staticmethod

@@ -83,7 +83,6 @@ class KalmanFilter:
         self._share = settings.noise / settings.mean  # square root of R, over the quantity
         self._learnt = 0                          # samples that it was learnt from
         self._process = settings.process_ratio * settings.noise ** 2  # Q
-        self._doubt = settings.deviation ** 2
         self._outlier = math.nan                  # the last sample outside the gate
         self._since_outlier = math.inf            # [samples]
 
@@ -99,22 +98,17 @@ class KalmanFilter:
 
     def _noise_at(self, mean: float) -> float:
         """Standard deviation of a sample where the quantity is `mean`: a share of it."""
-        noise, floor = self._share * mean, self.settings.noise_floor
-        return noise if noise > floor else floor
+        return max(self.settings.noise_floor, self._share * mean)
 
     def predict(self, time: float, hint: Hint = NO_HINT) -> tuple[float, float]:
         """(mean, variance) of the next sample at `time` [s]: doubt about the estimate, and noise of the sample."""
         if hint is NO_HINT and time - self.heard_at <= self.grace:  # the usual case
             return self._mean, self._variance + self._process + self._noise_at(self._mean) ** 2
-        if self.heard_at == -math.inf:
-            self._assume(hint.noise)
         mean, variance, process = self._faded(time, hint)
         return mean, variance + process + self._noise_at(mean) ** 2
 
     def observe(self, time: float, value: float, hint: Hint = NO_HINT) -> bool:
         """Take the sample `value`, measured at `time` [s]; False: it is held back.  `hint`: what was known before."""
-        if self.heard_at == -math.inf:
-            self._assume(hint.noise)
         self._mean, self._variance, self._process = self._faded(time, hint)
         self.expected = self._mean
         self.heard_at = max(self.heard_at, time)
@@ -139,11 +133,12 @@ class KalmanFilter:
         known: that is more doubt than either of the two has.  Less so where they are far from each other, as doubt
         puts off the next sample, which would end it.
         """
-        towards, left, deviation, _ = hint
-        start, doubt = self.settings.mean, self._doubt
+        towards, left, deviation, noise = hint
+        start, doubt = self.settings.mean, self.settings.deviation ** 2
         if towards != towards:
             towards = start
         if self.heard_at == -math.inf:
+            self._assume(noise)
             return towards, doubt + deviation * deviation, self._process
         mean, variance, process = self._mean, self._variance, self._process
         if left < 1.0:  # half the doubt of the start: something vouches for it

@@ -212,9 +212,7 @@ class SlowDowns:
             return self._hint_from_elsewhere(tracked, time, heard)
         if used.filter.heard_at < tracked.filter.heard_at:
             return NO_HINT
-        if used not in heard:
-            heard[used] = self._heard_of(used, time, heard)
-        said = heard[used]
+        said = self._said_by(used, time, heard)
         towards = said.of_another(self._turns_of(tracked, used, said.turns))
         left = self._share_left(tracked, said)
         if said.level >= 1.0 + self.FELT and tracked.filter.heard_at > -math.inf:
@@ -234,9 +232,7 @@ class SlowDowns:
                        key=lambda one: one.filter.mean)
         if used is tracked or used.filter.heard_at < tracked.filter.heard_at:
             return NO_HINT
-        if used not in heard:
-            heard[used] = self._heard_of(used, time, heard)
-        said = heard[used]
+        said = self._said_by(used, time, heard)
         if tracked.peaker is used and said.level < self.COMMON:
             left = self._share_left(tracked, said)
             return Hint(min(1.0 + left * (tracked.filter.mean - 1.0), said.level), left)
@@ -244,6 +240,12 @@ class SlowDowns:
             return NO_HINT
         excess = said.of_another() - 1.0
         return Hint(1.0 + self.ELSEWHERE * excess, deviation=self.DOUBT * excess, noise=used.filter.noise)
+
+    def _said_by(self, used: _Element, time: float, heard: dict[_Element, _Heard]) -> _Heard:
+        """What an element says about others, worked out once."""
+        if used not in heard:
+            heard[used] = self._heard_of(used, time, heard)
+        return heard[used]
 
     def _heard_of(self, used: _Element, time: float, heard: dict[_Element, _Heard]) -> _Heard:
         """What an element that was in use says about others."""

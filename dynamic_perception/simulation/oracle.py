@@ -54,7 +54,7 @@ class Oracle(Manager):
 
     def foresee(self, trace: Trace, slow_downs: np.ndarray, targets: list[Target]) -> None:
         self._trace, self._targets = trace, targets
-        self._slow = slow_downs
+        self._slow, self._free = slow_downs, None
         self._choices.clear()
 
     def _longest(self, frames: slice, waited: float) -> np.ndarray:

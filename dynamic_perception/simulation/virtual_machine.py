@@ -175,12 +175,13 @@ class _Running:
         frame, energy = self._frame, self._since_poll
         self._since_poll = 0.0
         self._temperature.advance(energy / POLL, self._ambient[frame])
-        self._throttle.poll(self._temperature.celsius)
+        throttling_changed = self._throttle.poll(self._temperature.celsius)
         drawn = energy + self._load[frame] * POLL
         self.charge = max(0.0, self.charge - drawn / self.machine.board.battery_capacity)
         self._polls += 1
         if self.manager.sees_future:
-            self.manager.throttle(self._throttle.steps)
+            if throttling_changed:
+                self.manager.throttle(self._throttle.steps)
             return self.manager.hear(self._now, self._temperature.celsius, self.charge)
         if self._polls % SENSOR_POLLS == SENSOR_DELAY:
             celsius, charge = self._reading
