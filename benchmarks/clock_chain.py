@@ -82,20 +82,29 @@ class Client:
         self._executor.add_node(self._node)
         self._images = self._node.create_publisher(Image, "image", qos.IMAGE)
         self._commands = self._node.create_publisher(
-            OperatingPointCommand, "operating_point/command", qos.LATCHED_COMMAND)
+            OperatingPointCommand, "operating_point/command", qos.LATCHED_COMMAND
+        )
         self._node.create_subscription(InferenceReport, "inference_report", self._on_report, qos.RESULTS)
         self._node.create_subscription(OperatingPointState, "operating_point/state", self._on_state, qos.LATCHED_STATE)
         self._heard: dict[int, Heard] = {}
         self._states = 0
-        self._frame = Image(width=WIDTH, height=HEIGHT, step=3 * WIDTH, encoding="bgr8",
-                            data=array("B", bytes(3 * WIDTH * HEIGHT)))
+        self._frame = Image(
+            width=WIDTH, height=HEIGHT, step=3 * WIDTH, encoding="bgr8", data=array("B", bytes(3 * WIDTH * HEIGHT))
+        )
         self._sent = 0.0  # [s] steady time of the last frame
         arguments = [text for name, value in parameters.items() for text in ("-p", f"{name}:={value}")]
-        program = [str(Path(sys.prefix) / "lib" / "dynamic_perception" / "perception_node"), "--ros-args",
-                   "--log-level", "error", *arguments]
+        program = [
+            str(Path(sys.prefix) / "lib" / "dynamic_perception" / "perception_node"),
+            "--ros-args",
+            "--log-level",
+            "error",
+            *arguments,
+        ]
         self._process = subprocess.Popen(emulated.command(program), stdout=subprocess.DEVNULL)
-        self._spin_until(lambda: self._states and self._images.get_subscription_count()
-                         and self._commands.get_subscription_count(), "the perception node")
+        self._spin_until(
+            lambda: self._states and self._images.get_subscription_count() and self._commands.get_subscription_count(),
+            "the perception node",
+        )
 
     def command(self, sequence: int, hertz: float) -> Heard:
         """Publish a command for a clock, and hear its reports; frames go on all the time."""
@@ -147,8 +156,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--commands", type=int, default=60, metavar="N", help="default: %(default)s")
     parser.add_argument("--bundle", default="segmenter_camvid", help="default: %(default)s")
-    parser.add_argument("--subnetwork", default="1146M", help="its inference has to be some times longer than the 5 ms in "
-                        "which the kernel counts CPU time (default: %(default)s)")
+    parser.add_argument(
+        "--subnetwork",
+        default="1146M",
+        help="its inference has to be some times longer than the 5 ms in "
+        "which the kernel counts CPU time (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     cpu = max(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
@@ -159,9 +172,15 @@ def main() -> None:
         except OSError as error:
             raise SystemExit(f"error: {error}") from None
         bundle = read_bundle(find_bundle(arguments.bundle))
-        parameters = {"model": bundle.folder, "sysfs_root": emulated.root, "clocks_enabled": "true",
-                      "clocks.helper_socket": "''", "command_timeout": 0.0, "start_element": "cpu:1",
-                      "start_subnetwork": f"'{bundle.subnetwork(arguments.subnetwork).name}'"}
+        parameters = {
+            "model": bundle.folder,
+            "sysfs_root": emulated.root,
+            "clocks_enabled": "true",
+            "clocks.helper_socket": "''",
+            "command_timeout": 0.0,
+            "start_element": "cpu:1",
+            "start_subnetwork": f"'{bundle.subnetwork(arguments.subnetwork).name}'",
+        }
         rclpy.init()
         try:
             heard, restored = measure(parameters, emulated, arguments.commands)
@@ -177,8 +196,10 @@ def measure(parameters: dict[str, object], emulated: EmulatedCpufreq, commands: 
     client = Client(parameters, emulated)
     try:
         with progress_bar() as bar:
-            heard = [client.command(sequence, HALF if sequence % 2 else FULL)
-                     for sequence in bar.track(range(1, commands + 1), description="commands")]
+            heard = [
+                client.command(sequence, HALF if sequence % 2 else FULL)
+                for sequence in bar.track(range(1, commands + 1), description="commands")
+            ]
         left_changed = [leave_at_half(client, emulated, found)]
         client = Client(parameters, emulated)
         put_back = [read_files(emulated) == found]
@@ -200,24 +221,33 @@ def leave_at_half(client: Client, emulated: EmulatedCpufreq, found: dict[str, by
 
 def show(heard: list[Heard], restored: bool, title: str) -> None:
     """Print the table and the JSON line."""
-    medians = {hertz: float(np.median(np.concatenate([np.array(h.durations[1:]) for h in heard if h.hertz == hertz])))
-               for hertz in (FULL, HALF)}
+    medians = {
+        hertz: float(np.median(np.concatenate([np.array(h.durations[1:]) for h in heard if h.hertz == hertz])))
+        for hertz in (FULL, HALF)
+    }
     effects = {hertz: [effect(h, medians) for h in heard if h.hertz == hertz] for hertz in (FULL, HALF)}
     table = Table(title=title)
     for heading in ("clock", "inference p50 \\[ms]", "command to effect p50 \\[ms]", "p95", "highest"):
         table.add_column(heading, justify="right")
     for hertz, times in effects.items():
-        table.add_row(f"{hertz / 1e6:g} MHz", f"{1e3 * medians[hertz]:.2f}",
-                      *(f"{1e3 * quantile(times, q):.1f}" for q in (0.5, 0.95, 1.0)))
+        table.add_row(
+            f"{hertz / 1e6:g} MHz",
+            f"{1e3 * medians[hertz]:.2f}",
+            *(f"{1e3 * quantile(times, q):.1f}" for q in (0.5, 0.95, 1.0)),
+        )
     Console().print(table)
     all_times = [time for times in effects.values() for time in times]
     if math.isinf(quantile(all_times, 0.95)):
         raise SystemExit("error: more than 5 % of the commands had no effect")
-    print(json.dumps({
-        "command_to_effect_p95_ms": 1e3 * quantile(all_times, 0.95),
-        "latency_ratio_half_clock": medians[HALF] / medians[FULL],
-        "restored": restored,
-    }))
+    print(
+        json.dumps(
+            {
+                "command_to_effect_p95_ms": 1e3 * quantile(all_times, 0.95),
+                "latency_ratio_half_clock": medians[HALF] / medians[FULL],
+                "restored": restored,
+            }
+        )
+    )
 
 
 def quantile(times: list[float], share: float) -> float:

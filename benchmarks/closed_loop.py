@@ -66,8 +66,9 @@ def main() -> None:
     report(plan, summaries, arguments)
 
 
-def play(plan: Plan, repeats: int, processes: ProcessGroup, interruption: Interruption,
-         console: Console) -> dict[str, list[PhaseSummary]]:
+def play(
+    plan: Plan, repeats: int, processes: ProcessGroup, interruption: Interruption, console: Console
+) -> dict[str, list[PhaseSummary]]:
     """The summary of every whole run."""
     fixed = {"largest": plan.bundle.subnetworks[-1].name, "smallest": plan.bundle.subnetworks[0].name}
     summaries: dict[str, list[PhaseSummary]] = {way: [] for way in WAYS}
@@ -77,8 +78,9 @@ def play(plan: Plan, repeats: int, processes: ProcessGroup, interruption: Interr
             for way in WAYS:
                 title = f"{way}, {repeat} of {repeats}"
                 with EventLog(console) as display, interruption.deferred():
-                    run = ScenarioRun(plan, title, way == "managed", processes, interruption, display, deadlines,
-                                      fixed.get(way, ""))
+                    run = ScenarioRun(
+                        plan, title, way == "managed", processes, interruption, display, deadlines, fixed.get(way, "")
+                    )
                     for fault in run.play():
                         raise SystemExit(f"error: {title}: {fault}")
                 deadlines = run.deadlines
@@ -90,20 +92,39 @@ def play(plan: Plan, repeats: int, processes: ProcessGroup, interruption: Interr
 
 def report(plan: Plan, summaries: dict[str, list[PhaseSummary]], arguments: argparse.Namespace) -> None:
     """Print."""
-    table = Table(title=f"{plan.bundle.name}, {arguments.repeats} runs of {arguments.duration:g} s each, "
-                        f"{plan.scenario.frame_rate:g} frames per second")
-    for heading in ("", "missed \\[%]", "each run", f"{plan.bundle.metric} on test images \\[%]",
-                    "mean IoU live \\[%]", "energy \\[mJ], " + plan.table.provenance["energy"]):
+    table = Table(
+        title=f"{plan.bundle.name}, {arguments.repeats} runs of {arguments.duration:g} s each, "
+        f"{plan.scenario.frame_rate:g} frames per second"
+    )
+    for heading in (
+        "",
+        "missed \\[%]",
+        "each run",
+        f"{plan.bundle.metric} on test images \\[%]",
+        "mean IoU live \\[%]",
+        "energy \\[mJ], " + plan.table.provenance["energy"],
+    ):
         table.add_column(heading, justify="right" if heading else "left")
     result: dict[str, object] = {}
     for way, of_way in summaries.items():
         misses = [summary.misses / summary.frames for summary in of_way]
-        accuracy, iou, energy = (float(np.mean([getattr(summary, name) for summary in of_way]))
-                                 for name in ("accuracy", "mean_iou", "energy"))
-        table.add_row(way, f"{100 * np.mean(misses):.1f}", " / ".join(f"{100 * miss:.1f}" for miss in misses),
-                      f"{100 * accuracy:.1f}", "-" if math.isnan(iou) else f"{100 * iou:.1f}", f"{1e3 * energy:.2f}")
-        result |= {f"miss_rate_{way}": float(np.mean(misses)), f"accuracy_{way}": accuracy,
-                   f"iou_{way}": None if math.isnan(iou) else iou}
+        accuracy, iou, energy = (
+            float(np.mean([getattr(summary, name) for summary in of_way]))
+            for name in ("accuracy", "mean_iou", "energy")
+        )
+        table.add_row(
+            way,
+            f"{100 * np.mean(misses):.1f}",
+            " / ".join(f"{100 * miss:.1f}" for miss in misses),
+            f"{100 * accuracy:.1f}",
+            "-" if math.isnan(iou) else f"{100 * iou:.1f}",
+            f"{1e3 * energy:.2f}",
+        )
+        result |= {
+            f"miss_rate_{way}": float(np.mean(misses)),
+            f"accuracy_{way}": accuracy,
+            f"iou_{way}": None if math.isnan(iou) else iou,
+        }
     Console(width=120).print(table)
     print(json.dumps({**result, "clock": "emulated" if plan.clock else "machine"}))
 

@@ -58,8 +58,12 @@ from rich.table import Table
 from dynamic_perception.report.progress import progress_bar
 from dynamic_perception.simulation.boards import Board, find_board, knows_energy
 from dynamic_perception.simulation.catalogue import MANAGERS
-from dynamic_perception.simulation.comparison import (against_governor, against_shared_governor, recovery_frames,
-                                                      step_trace)
+from dynamic_perception.simulation.comparison import (
+    against_governor,
+    against_shared_governor,
+    recovery_frames,
+    step_trace,
+)
 from dynamic_perception.simulation.families import FAMILIES, make_trace
 from dynamic_perception.simulation.governors import Schedutil, SchedutilSettings
 from dynamic_perception.simulation.oracle import Oracle
@@ -71,9 +75,24 @@ from dynamic_perception.simulation.virtual_machine import Run, VirtualMachine
 TUNING_SEEDS = range(0, 24)
 FIRST_REPORT_SEED = 3000
 STEPS_PER_SEED = 4
-COMPARED = {name: MANAGERS[name] for name in (
-    "oracle", "throttled-oracle", "causal-bound", "ours", "ours-default", "alert", "alert-published", "network-only",
-    "schedutil", "performance", "powersave", "fixed-largest", "fixed-smallest")}
+COMPARED = {
+    name: MANAGERS[name]
+    for name in (
+        "oracle",
+        "throttled-oracle",
+        "causal-bound",
+        "ours",
+        "ours-default",
+        "alert",
+        "alert-published",
+        "network-only",
+        "schedutil",
+        "performance",
+        "powersave",
+        "fixed-largest",
+        "fixed-smallest",
+    )
+}
 # The battery's policy is minded by these; the oracle of the others does not mind it either.
 MIND_BUDGETS = ("oracle", "throttled-oracle", "causal-bound", "ours", "ours-default")
 OBJECTIVES = ("energy", "accuracy")
@@ -109,8 +128,9 @@ def compare(board: Board, family: str, seed: int, report: Report) -> None:
     machine = VirtualMachine(board, trace, seed)
     for objective in OBJECTIVES:
         runs: dict[str, Run] = {name: machine.run(make(board), objective) for name, make in COMPARED.items()}
-        bound, free = (machine.run(manager, objective)
-                       for manager in (Oracle(board, budgets=False), Ours(board, budgets=False)))
+        bound, free = (
+            machine.run(manager, objective) for manager in (Oracle(board, budgets=False), Ours(board, budgets=False))
+        )
         for name, run in runs.items():
             reference = runs["oracle"] if name in MIND_BUDGETS else bound
             report.add(f"{objective} over oracle: {name}", family, RATIOS[objective](run, reference))
@@ -141,8 +161,11 @@ def _at_same_energy(machine: VirtualMachine, other: Run) -> float:
 def compare_governors(board: Board, family: str, seed: int, report: Report) -> None:
     """Ours at each governor's accuracy and latency."""
     trace = make_trace(family, board, seed)
-    for name, governor in (("schedutil", Schedutil(board)), ("best element", Schedutil(board, True)),
-                           ("no util_est", Schedutil(board, settings=SchedutilSettings(util_est=False)))):
+    for name, governor in (
+        ("schedutil", Schedutil(board)),
+        ("best element", Schedutil(board, True)),
+        ("no util_est", Schedutil(board, settings=SchedutilSettings(util_est=False))),
+    ):
         matched = against_governor(board, trace, governor, seed)
         for value in ("energy", "latency", "board_power", "accuracy_gain", "miss_gain"):
             report.add(f"{value} vs {name}", family, getattr(matched, value))
@@ -187,26 +210,46 @@ def run_all(board: Board, seeds: range) -> Report:
 
 def print_report(console: Console, report: Report) -> None:
     """Tables for people."""
-    managers = Table(title="mean over all traces (energy and error over the oracle's: of frames in which both keep all "
-                           "limits)")
-    for heading in ("manager", "energy", "worst", "missed [%]", "below floor [%]", "error", "worst", "missed [%]",
-                    "over budget [%]"):
+    managers = Table(
+        title="mean over all traces (energy and error over the oracle's: of frames in which both keep all limits)"
+    )
+    for heading in (
+        "manager",
+        "energy",
+        "worst",
+        "missed [%]",
+        "below floor [%]",
+        "error",
+        "worst",
+        "missed [%]",
+        "over budget [%]",
+    ):
         managers.add_column(heading, justify="left" if heading == "manager" else "right")
     for name in COMPARED:
         cells = [name]
         for objective in OBJECTIVES:
             ratio = f"{objective} over oracle: {name}"
-            cells += [f"{report.mean(ratio):.3f}", f"{report.worst(ratio):.3f}",
-                      f"{100 * report.mean(f'{objective} misses: {name}'):.2f}",
-                      f"{100 * report.mean(f'{objective} limits: {name}'):.2f}"]
+            cells += [
+                f"{report.mean(ratio):.3f}",
+                f"{report.worst(ratio):.3f}",
+                f"{100 * report.mean(f'{objective} misses: {name}'):.2f}",
+                f"{100 * report.mean(f'{objective} limits: {name}'):.2f}",
+            ]
         managers.add_row(*cells)
     console.print(managers)
     families = Table(title="ours by family: mean (worst)")
-    columns = {"energy / oracle": "energy over oracle: ours", "energy / throttled": "energy over throttled-oracle",
-               "energy / causal": "energy over causal-bound", "error / oracle": "accuracy over oracle: ours",
-               "error / throttled": "accuracy over throttled-oracle", "error / causal": "accuracy over causal-bound",
-               "energy / ALERT": "energy vs ALERT", "error / network only": "error vs network only",
-               "energy / schedutil": "energy vs schedutil", "latency / schedutil": "latency vs schedutil"}
+    columns = {
+        "energy / oracle": "energy over oracle: ours",
+        "energy / throttled": "energy over throttled-oracle",
+        "energy / causal": "energy over causal-bound",
+        "error / oracle": "accuracy over oracle: ours",
+        "error / throttled": "accuracy over throttled-oracle",
+        "error / causal": "accuracy over causal-bound",
+        "energy / ALERT": "energy vs ALERT",
+        "error / network only": "error vs network only",
+        "energy / schedutil": "energy vs schedutil",
+        "latency / schedutil": "latency vs schedutil",
+    }
     for heading in ("family", *columns, "missed [%]", "oracle [%]", "ALERT [%]"):
         families.add_column(heading, justify="left" if heading == "family" else "right")
     for family in (*FAMILIES, "two networks"):
@@ -225,8 +268,10 @@ def _cell(report: Report, name: str, family: str, scale: float = 1.0) -> str:
 
 def figures(report: Report) -> dict[str, float]:
     """The last line."""
-    two = {f"two_networks_{value}_vs_schedutil": report.mean(f"{value} vs schedutil", "two networks")
-           for value in ("energy", "latency")}
+    two = {
+        f"two_networks_{value}_vs_schedutil": report.mean(f"{value} vs schedutil", "two networks")
+        for value in ("energy", "latency")
+    }
 
     def of_one(name: str) -> np.ndarray:
         return np.concatenate([report.of(name, family) for family in FAMILIES])
@@ -257,7 +302,8 @@ def figures(report: Report) -> dict[str, float]:
         "error_over_oracle_worst": report.worst("accuracy over oracle: ours"),
         "miss_rate_worst": report.worst("misses: ours"),
         "miss_rate_alert": report.mean("misses: alert"),
-        "limits_rate": report.mean("limits: ours"), "limits_rate_oracle": report.mean("limits: oracle"),
+        "limits_rate": report.mean("limits: ours"),
+        "limits_rate_oracle": report.mean("limits: oracle"),
         "limits_rate_alert": report.mean("limits: alert"),
         "alert_energy_over_oracle": report.mean("energy over oracle: alert"),
         "alert_error_over_oracle": report.mean("accuracy over oracle: alert"),
@@ -278,10 +324,15 @@ def figures(report: Report) -> dict[str, float]:
 def main() -> None:
     """Simulate, print tables for people, and one JSON object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, metavar="N",
-                        help="traces of every family (default: %(default)s)")
-    parser.add_argument("--platform", default="odroid_xu3", metavar="P",
-                        help="odroid_xu3, jetson_xavier_nx, or a profile's file (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, default=10, metavar="N", help="traces of every family (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--platform",
+        default="odroid_xu3",
+        metavar="P",
+        help="odroid_xu3, jetson_xavier_nx, or a profile's file (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     if arguments.seeds < 1:
         parser.error(f"--seeds is {arguments.seeds}: expected at least 1")
@@ -291,13 +342,24 @@ def main() -> None:
     console = Console(width=250)
     print_report(console, report)
     rates = speeds(board, seeds)
-    console.print(f"{board.name}: {len(board.table)} operating points; seeds {seeds[0]} to {seeds[-1]}, ours tuned on "
-                  f"{TUNING_SEEDS[0]} to {TUNING_SEEDS[-1]}; decisions per second: machine with a fixed network "
-                  f"{rates['fixed-largest']:,.0f}, with ours {rates['ours']:,.0f}, with ALERT {rates['alert']:,.0f}, "
-                  f"with the oracle {rates['oracle']:,.0f}", highlight=False)
-    print(json.dumps({"platform": board.name, "seeds": arguments.seeds, **figures(report),
-                      "decisions_per_second_platform": round(rates["fixed-largest"]),
-                      "decisions_per_second_ours": round(rates["ours"])}))
+    console.print(
+        f"{board.name}: {len(board.table)} operating points; seeds {seeds[0]} to {seeds[-1]}, ours tuned on "
+        f"{TUNING_SEEDS[0]} to {TUNING_SEEDS[-1]}; decisions per second: machine with a fixed network "
+        f"{rates['fixed-largest']:,.0f}, with ours {rates['ours']:,.0f}, with ALERT {rates['alert']:,.0f}, "
+        f"with the oracle {rates['oracle']:,.0f}",
+        highlight=False,
+    )
+    print(
+        json.dumps(
+            {
+                "platform": board.name,
+                "seeds": arguments.seeds,
+                **figures(report),
+                "decisions_per_second_platform": round(rates["fixed-largest"]),
+                "decisions_per_second_ours": round(rates["ours"]),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -62,19 +62,30 @@ def main() -> None:
     parser.add_argument("--without-measurement", action="store_true", help="the modelled board alone")
     arguments = parser.parse_args()
     board = find_board("odroid_xu3").table
-    result = {"energy_range": range_of(board.energy), "time_range": range_of(board.latency),
-              "energy_range_dnn_only": network_range(board, "energy"),
-              "time_range_dnn_only": network_range(board, "latency")}
+    result = {
+        "energy_range": range_of(board.energy),
+        "time_range": range_of(board.latency),
+        "energy_range_dnn_only": network_range(board, "energy"),
+        "time_range_dnn_only": network_range(board, "latency"),
+    }
     shown = Table(title=f"greatest over least, {BUNDLE}")
     for heading in ("machine", "points", "energy", "time", "energy, network only", "time, network only"):
         shown.add_column(heading, justify="left" if heading == "machine" else "right")
     shown.add_row("Odroid XU3, modelled", str(len(board)), *(f"{value:.3g}" for value in result.values()))
     if not arguments.without_measurement:
         here = measure(arguments.most_runs)
-        result |= {"measured_time_range": range_of(here.latency),
-                   "measured_time_range_dnn_only": network_range(here, "latency")}
-        shown.add_row("this machine, measured", str(len(here)), "", f"{result['measured_time_range']:.3g}", "",
-                      f"{result['measured_time_range_dnn_only']:.3g}")
+        result |= {
+            "measured_time_range": range_of(here.latency),
+            "measured_time_range_dnn_only": network_range(here, "latency"),
+        }
+        shown.add_row(
+            "this machine, measured",
+            str(len(here)),
+            "",
+            f"{result['measured_time_range']:.3g}",
+            "",
+            f"{result['measured_time_range_dnn_only']:.3g}",
+        )
     Console(width=120).print(shown)
     print(json.dumps({name: round(value, 2) for name, value in result.items()}))
 

@@ -82,8 +82,10 @@ def main() -> None:
     element = next(element for element in elements if element.threads == threads)
     torch.set_num_threads(threads)
 
-    table = Table(title=f"medians of {arguments.rounds} rounds, {threads} threads, PyTorch {torch.__version__}, "
-                        f"ONNX Runtime {onnxruntime.__version__}")
+    table = Table(
+        title=f"medians of {arguments.rounds} rounds, {threads} threads, PyTorch {torch.__version__}, "
+        f"ONNX Runtime {onnxruntime.__version__}"
+    )
     for heading in ("network", "subnetwork", "engine"):
         table.add_column(heading)
     for pace in PACES:
@@ -101,9 +103,15 @@ def main() -> None:
                 eager, static, engine = durations
                 speedups.append(np.median(eager / engine, axis=0))
                 ratios.append(np.median(engine / static, axis=0))
-                cells = [cell for pace in range(len(PACES)) for cell in (
-                    *(f"{1e3 * np.median(of_one[:, pace]):.3f}" for of_one in durations),
-                    f"{speedups[-1][pace]:.2f}", f"{ratios[-1][pace]:.3f}")]
+                cells = [
+                    cell
+                    for pace in range(len(PACES))
+                    for cell in (
+                        *(f"{1e3 * np.median(of_one[:, pace]):.3f}" for of_one in durations),
+                        f"{speedups[-1][pace]:.2f}",
+                        f"{ratios[-1][pace]:.3f}",
+                    )
+                ]
                 table.add_row(bundle.name, subnetwork, name, *cells)
     Console(width=200).print(table)
     result = {}
@@ -119,19 +127,33 @@ def imagenet_bundle(folder: Path) -> ModelBundle:
     space = OFAMobileNetV3Space(classes=1000, resolutions=(224,))
     random = np.random.default_rng(1)
     configs = {"min": space.smallest(), "mid": space.middle(), "max": space.largest()}
-    tensors = {name: (0.05 * random.standard_normal(shape)).astype(np.float32)
-               for name, shape in space.tensor_shapes().items()}
-    statistics = {name: {key: np.full(shape, float(key.endswith("var")), np.float32)
-                         for key, shape in space.statistics_shapes(config).items()} for name, config in configs.items()}
-    bundle = ModelBundle(folder, folder.name, space, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
-                         tuple(map(str, range(1000))),
-                         tuple(replace(Subnetwork.of(space, *item), accuracy_source="random weights")
-                               for item in configs.items()), "", {"method": "random weights"})
+    tensors = {
+        name: (0.05 * random.standard_normal(shape)).astype(np.float32) for name, shape in space.tensor_shapes().items()
+    }
+    statistics = {
+        name: {
+            key: np.full(shape, float(key.endswith("var")), np.float32)
+            for key, shape in space.statistics_shapes(config).items()
+        }
+        for name, config in configs.items()
+    }
+    bundle = ModelBundle(
+        folder,
+        folder.name,
+        space,
+        (0.485, 0.456, 0.406),
+        (0.229, 0.224, 0.225),
+        tuple(map(str, range(1000))),
+        tuple(replace(Subnetwork.of(space, *item), accuracy_source="random weights") for item in configs.items()),
+        "",
+        {"method": "random weights"},
+    )
     return write_bundle(bundle, tensors, statistics)
 
 
-def measure(bundle: ModelBundle, engine_name: str, element: ComputeElement,
-            rounds: int) -> list[tuple[str, np.ndarray]]:
+def measure(
+    bundle: ModelBundle, engine_name: str, element: ComputeElement, rounds: int
+) -> list[tuple[str, np.ndarray]]:
     """Durations [s] by subnetwork: float64 [3 ways, rounds, 2 paces], the ways eager, static and engine."""
     network = make_supernet(bundle.space)
     network.load_tensors({name: torch.from_numpy(array) for name, array in bundle.tensors().items()})
@@ -142,11 +164,16 @@ def measure(bundle: ModelBundle, engine_name: str, element: ComputeElement,
     with progress_bar() as bar, torch.inference_mode():
         for subnetwork in bar.track(bundle.subnetworks, description=bundle.name):
             image = np.random.default_rng(1).integers(0, 256, (*subnetwork.input_size, 3), np.uint8)
-            ways = [eager(bundle, network, subnetwork, image), static(bundle, network, subnetwork, image, element.threads),
-                    lambda: engine.run(image)]
+            ways = [
+                eager(bundle, network, subnetwork, image),
+                static(bundle, network, subnetwork, image, element.threads),
+                lambda: engine.run(image),
+            ]
             everywhere = os.sched_getaffinity(0)
             engine.activate(subnetwork.name, element)
-            own = os.sched_getaffinity(0)  # where the engine put this thread, which the other ways are not to be held to
+            own = os.sched_getaffinity(
+                0
+            )  # where the engine put this thread, which the other ways are not to be held to
             durations = np.empty((len(ways), WARM_UP_ROUNDS + rounds, len(PACES)))
             for turn in range(WARM_UP_ROUNDS + rounds):
                 for chosen in random.permutation(len(ways)):
@@ -175,8 +202,9 @@ def eager(bundle: ModelBundle, network: Supernet, subnetwork: Subnetwork, image:
     return lambda: network(normalised)
 
 
-def static(bundle: ModelBundle, network: Supernet, subnetwork: Subnetwork, image: np.ndarray,
-           threads: int) -> Callable[[], object]:
+def static(
+    bundle: ModelBundle, network: Supernet, subnetwork: Subnetwork, image: np.ndarray, threads: int
+) -> Callable[[], object]:
     """A plain session on what PyTorch exports, or on this package's graph of an int8 subnetwork."""
     if subnetwork.precision == INT8:
         graph = make_graph(bundle, subnetwork.name)
@@ -185,8 +213,9 @@ def static(bundle: ModelBundle, network: Supernet, subnetwork: Subnetwork, image
         whole = Answering(bundle, network.extract(subnetwork.config, statistics), subnetwork.input_size).eval()
         file = io.BytesIO()
         with torch.inference_mode(False), torch.no_grad():
-            torch.onnx.export(whole, (torch.from_numpy(image.copy()),), file, input_names=["image"],
-                              opset_version=OPSET, dynamo=False)
+            torch.onnx.export(
+                whole, (torch.from_numpy(image.copy()),), file, input_names=["image"], opset_version=OPSET, dynamo=False
+            )
         graph = file.getvalue()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -45,11 +45,11 @@ from dynamic_perception.report.progress import progress_bar
 
 NETWORKS = {"front": ("segmenter_camvid", 22e-3), "sign": ("group_cnn_cifar10", 5e-3)}  # model, deadline [s]
 PLATFORM = "amd_epyc_2cpu_x86_64"
-TURNS = 2                # of each of the two, alternating
-NOISE = 0.03             # of an inference
-OTHER_WORK = 1.5         # slow-down ...
+TURNS = 2  # of each of the two, alternating
+NOISE = 0.03  # of an inference
+OTHER_WORK = 1.5  # slow-down ...
 OTHER_WORK_PERIOD = 4.0  # [s] ... in the last second of which there is other work
-START_TIMEOUT = 30.0     # [s]
+START_TIMEOUT = 30.0  # [s]
 
 
 class Robot(Node):
@@ -65,15 +65,22 @@ class Robot(Node):
             points = zip(table.subnetwork, table.compute_element)
             self._latencies[name] = dict(zip(points, table.latency.tolist()))
         self._random = np.random.default_rng(1)
-        self._reports = {name: self.create_publisher(InferenceReport, f"{name}/inference_report", qos.RESULTS)
-                         for name in NETWORKS}
-        self._states = {name: self.create_publisher(OperatingPointState, f"{name}/operating_point/state",
-                                                    qos.LATCHED_STATE) for name in NETWORKS}
+        self._reports = {
+            name: self.create_publisher(InferenceReport, f"{name}/inference_report", qos.RESULTS) for name in NETWORKS
+        }
+        self._states = {
+            name: self.create_publisher(OperatingPointState, f"{name}/operating_point/state", qos.LATCHED_STATE)
+            for name in NETWORKS
+        }
         self._battery = self.create_publisher(BatteryState, "battery_state", qos.SENSOR_DATA)
         self._temperature = self.create_publisher(Temperature, "temperature", qos.SENSOR_DATA)
         for name in NETWORKS:
-            self.create_subscription(OperatingPointCommand, f"{name}/operating_point/command",
-                                     lambda message, name=name: self._obey(name, message), qos.COMMAND_INPUT)
+            self.create_subscription(
+                OperatingPointCommand,
+                f"{name}/operating_point/command",
+                lambda message, name=name: self._obey(name, message),
+                qos.COMMAND_INPUT,
+            )
             self.create_timer(1 / rate, lambda name=name: self._report(name))
         self.create_timer(1.0, self._sense)
 
@@ -91,9 +98,13 @@ class Robot(Node):
         self.sequences[name].add(command.sequence)
         point = command.operating_point
         self._points[name] = point.subnetwork, point.compute_element
-        state = OperatingPointState(sequence=command.sequence, result=OperatingPointState.RESULT_APPLIED,
-                                    requested=point, actual=point,
-                                    switch_duration=1e-4)
+        state = OperatingPointState(
+            sequence=command.sequence,
+            result=OperatingPointState.RESULT_APPLIED,
+            requested=point,
+            actual=point,
+            switch_duration=1e-4,
+        )
         state.header.stamp = self.get_clock().now().to_msg()
         self._states[name].publish(state)
 
@@ -103,9 +114,17 @@ class Robot(Node):
         if time.monotonic() % OTHER_WORK_PERIOD > OTHER_WORK_PERIOD - 1.0:
             latency *= OTHER_WORK
         report = InferenceReport(
-            sequence=max(self.sequences[name], default=0), subnetwork=subnetwork, compute_element=element,
-            age_at_start=2e-3, preprocess_duration=5e-4, inference_duration=latency, postprocess_duration=5e-4,
-            end_to_end_duration=latency + 3e-3, energy=math.nan, deadline_met=True)
+            sequence=max(self.sequences[name], default=0),
+            subnetwork=subnetwork,
+            compute_element=element,
+            age_at_start=2e-3,
+            preprocess_duration=5e-4,
+            inference_duration=latency,
+            postprocess_duration=5e-4,
+            end_to_end_duration=latency + 3e-3,
+            energy=math.nan,
+            deadline_met=True,
+        )
         report.header.stamp = self.get_clock().now().to_msg()
         self._reports[name].publish(report)
 
@@ -124,9 +143,11 @@ class Listener(Node):
     def __init__(self) -> None:
         super().__init__("resource_manager")
         for name in NETWORKS:
-            for kind, topic, profile in ((InferenceReport, "inference_report", qos.RESULTS),
-                                         (OperatingPointState, "operating_point/state", qos.LATCHED_STATE),
-                                         (Duration, "deadline", qos.USER_INPUT)):
+            for kind, topic, profile in (
+                (InferenceReport, "inference_report", qos.RESULTS),
+                (OperatingPointState, "operating_point/state", qos.LATCHED_STATE),
+                (Duration, "deadline", qos.USER_INPUT),
+            ):
                 self.create_subscription(kind, f"{name}/{topic}", lambda message: None, profile)
         for kind, topic in ((BatteryState, "battery_state"), (Temperature, "temperature")):
             self.create_subscription(kind, topic, lambda message: None, qos.SENSOR_DATA)
@@ -152,10 +173,18 @@ def manager_program() -> list[str]:
     """Command of the node under test."""
     parameters = {"namespaces": json.dumps(list(NETWORKS)), "force_profile": "true", "autostart": "true"}
     for name, (model, deadline) in NETWORKS.items():
-        parameters |= {f"{name}.model": model, f"{name}.profile": str(table_of(model)),
-                       f"{name}.max_latency": str(deadline)}
-    return [node_program("resource_manager"), "--ros-args", "--log-level", "warn",
-            *(word for key, value in parameters.items() for word in ("-p", f"{key}:={value}"))]
+        parameters |= {
+            f"{name}.model": model,
+            f"{name}.profile": str(table_of(model)),
+            f"{name}.max_latency": str(deadline),
+        }
+    return [
+        node_program("resource_manager"),
+        "--ros-args",
+        "--log-level",
+        "warn",
+        *(word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")),
+    ]
 
 
 def watch(program: list[str], duration: float, rate: float) -> tuple[float, int]:
@@ -213,9 +242,15 @@ def main() -> None:
     for name, (_, commands) in found.items():
         table.add_row(name, f"{percent[name]:.2f}", f"{commands:.0f}")
     Console().print(table)
-    print(json.dumps({"cpu_percent_two_networks": round(percent["resource manager"], 3),
-                      "cpu_percent_peer": round(percent["plain listener"], 3),
-                      "commands": int(found["resource manager"][1])}))
+    print(
+        json.dumps(
+            {
+                "cpu_percent_two_networks": round(percent["resource manager"], 3),
+                "cpu_percent_peer": round(percent["plain listener"], 3),
+                "commands": int(found["resource manager"][1]),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

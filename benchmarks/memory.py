@@ -51,8 +51,15 @@ def main() -> None:
     parser.add_argument("--switches", type=int, default=10_000)
     arguments = parser.parse_args()
     table = Table(title=f"resident memory, {arguments.engine}")
-    for heading in ("bundle", "subnetworks", "runtime [MB]", "largest [MB]", "all [MB]", "all / largest",
-                    "growth by switching [MB]"):
+    for heading in (
+        "bundle",
+        "subnetworks",
+        "runtime [MB]",
+        "largest [MB]",
+        "all [MB]",
+        "all / largest",
+        "growth by switching [MB]",
+    ):
         table.add_column(heading, justify="left" if heading == "bundle" else "right")
     ratios, growths = [], []
     with progress_bar() as bar:
@@ -62,13 +69,18 @@ def main() -> None:
                 read_graph(bundle, subnetwork.name)  # made now, so that no process below loads what it takes to make it
             runtime = in_fresh_process(partial(resident_with, name, arguments.engine, 0))
             largest = in_fresh_process(partial(resident_with, name, arguments.engine, 1)) - runtime
-            everything = in_fresh_process(
-                partial(resident_with, name, arguments.engine, len(bundle.subnetworks))) - runtime
+            everything = (
+                in_fresh_process(partial(resident_with, name, arguments.engine, len(bundle.subnetworks))) - runtime
+            )
             ratios.append(everything / largest)
             growths.append(in_fresh_process(partial(growth, name, arguments.engine, arguments.switches)))
-            table.add_row(name, str(len(bundle.subnetworks)),
-                          *(f"{value / MEGABYTE:.1f}" for value in (runtime, largest, everything)), f"{ratios[-1]:.2f}",
-                          f"{growths[-1] / MEGABYTE:.2f}")
+            table.add_row(
+                name,
+                str(len(bundle.subnetworks)),
+                *(f"{value / MEGABYTE:.1f}" for value in (runtime, largest, everything)),
+                f"{ratios[-1]:.2f}",
+                f"{growths[-1] / MEGABYTE:.2f}",
+            )
     Console(width=110).print(table)
     print(json.dumps({"all_over_largest": max(ratios), "rss_growth_after_10000_switches_bytes": max(growths)}))
 

@@ -62,8 +62,9 @@ def main() -> None:
     space = OFAMobileNetV3Space(classes=1000, resolutions=(RESOLUTION,))
     network = OFAMobileNetV3(space, torch.Generator().manual_seed(1))
     points = {"min": space.smallest(), "mid": space.middle(), "max": space.largest()}
-    calibration = [torch.randn(4, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().manual_seed(seed))
-                   for seed in (2, 3)]
+    calibration = [
+        torch.randn(4, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().manual_seed(seed)) for seed in (2, 3)
+    ]
     statistics, others, static, copying = {}, {}, {}, {}
     for name, subnet in points.items():
         statistics[name], others[name] = (network.calibrate(subnet, [batch]) for batch in calibration)
@@ -80,8 +81,9 @@ def main() -> None:
                 if network.active == points[name]:  # last of the round before: activating it again would be no switch
                     continue
                 _, activation = timed(lambda: network.activate(points[name], statistics[name]))
-                pairs = [in_turn(lambda: network(image), lambda: static[name](image), first=run % 2)
-                         for run in range(RUNS)]
+                pairs = [
+                    in_turn(lambda: network(image), lambda: static[name](image), first=run % 2) for run in range(RUNS)
+                ]
                 _, binding = timed(lambda: network.activate(points[name], others[name]))
                 network(image)  # so that the next switch comes after an inference too, as it does on a robot
                 if turn >= WARM_UP_ROUNDS:
@@ -90,27 +92,35 @@ def main() -> None:
                     dynamic_runs[name] += [dynamic for dynamic, _ in pairs]
                     static_runs[name] += [copied for _, copied in pairs]
 
-    table = Table(title=f"OFA MobileNetV3 1.0, {RESOLUTION} px, PyTorch {torch.__version__}, "
-                        f"{torch.get_num_threads()} threads, {arguments.rounds} rounds")
+    table = Table(
+        title=f"OFA MobileNetV3 1.0, {RESOLUTION} px, PyTorch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {arguments.rounds} rounds"
+    )
     for heading in ("subnetwork", "MACs", "static copy \\[ms]", "dynamic p50 \\[ms]", "static p50 \\[ms]", "ratio"):
         table.add_column(heading, justify="left" if heading == "subnetwork" else "right")
     ratios = {name: float(np.median(np.divide(dynamic_runs[name], static_runs[name]))) for name in points}
     for name, subnet in points.items():
-        milliseconds = [1e3 * value for value in (copying[name], np.median(dynamic_runs[name]),
-                                                  np.median(static_runs[name]))]
-        table.add_row(name, f"{space.macs(subnet):,}", *(f"{value:.2f}" for value in milliseconds),
-                      f"{ratios[name]:.3f}")
+        milliseconds = [
+            1e3 * value for value in (copying[name], np.median(dynamic_runs[name]), np.median(static_runs[name]))
+        ]
+        table.add_row(
+            name, f"{space.macs(subnet):,}", *(f"{value:.2f}" for value in milliseconds), f"{ratios[name]:.3f}"
+        )
     Console().print(table)
     shared_bytes, six_static_bytes = memory(space)
-    print(json.dumps({
-        "ofa_activate_p50_ms": 1e3 * float(np.quantile(activations, 0.5)),
-        "ofa_activate_p99_ms": 1e3 * float(np.quantile(activations, 0.99)),
-        "bn_bind_p50_ms": 1e3 * float(np.quantile(bindings, 0.5)),
-        "dynamic_over_static_min": min(ratios.values()),
-        "dynamic_over_static_max": max(ratios.values()),
-        "shared_bytes": shared_bytes,
-        "six_static_bytes": six_static_bytes,
-    }))
+    print(
+        json.dumps(
+            {
+                "ofa_activate_p50_ms": 1e3 * float(np.quantile(activations, 0.5)),
+                "ofa_activate_p99_ms": 1e3 * float(np.quantile(activations, 0.99)),
+                "bn_bind_p50_ms": 1e3 * float(np.quantile(bindings, 0.5)),
+                "dynamic_over_static_min": min(ratios.values()),
+                "dynamic_over_static_max": max(ratios.values()),
+                "shared_bytes": shared_bytes,
+                "six_static_bytes": six_static_bytes,
+            }
+        )
+    )
 
 
 def timed(call: Callable):
@@ -131,8 +141,12 @@ def in_turn(dynamic: Callable, static: Callable, first: int) -> tuple[float, flo
 def memory(space: OFAMobileNetV3Space) -> tuple[int, int]:
     """Bytes of one supernet with six prepared subnetworks, and of six static copies of these."""
     network = OFAMobileNetV3(space)
-    subnets = [space.smallest(), space.middle(), space.largest(),
-               *(space.uniform(RESOLUTION, *choices) for choices in OTHERS)]
+    subnets = [
+        space.smallest(),
+        space.middle(),
+        space.largest(),
+        *(space.uniform(RESOLUTION, *choices) for choices in OTHERS),
+    ]
     shared = sum(tensor.nbytes for tensor in network.tensors().values())
     copied = 0
     for subnet in subnets:

@@ -53,7 +53,12 @@ from dynamic_perception.demo.session import isolate
 from dynamic_perception.hardware.compute_element import discover_elements
 from dynamic_perception.installation import share_folder
 from dynamic_perception.msg import (
-    Classification, InferenceReport, OperatingPoint, OperatingPointCommand, OperatingPointState)
+    Classification,
+    InferenceReport,
+    OperatingPoint,
+    OperatingPointCommand,
+    OperatingPointState,
+)
 from dynamic_perception.networks.bundle import ModelBundle, Subnetwork, find_bundle, read_bundle, write_bundle
 from dynamic_perception.networks.families import make_graph
 from dynamic_perception.networks.graph_files import read_graph
@@ -81,8 +86,11 @@ class Observed:
 
     def overheads(self) -> list[float]:
         """[s] of every frame of which both messages came."""
-        return [1e-9 * (self.received[stamp] - stamp) - report.inference_duration
-                for stamp, report in self.reports.items() if stamp in self.received]
+        return [
+            1e-9 * (self.received[stamp] - stamp) - report.inference_duration
+            for stamp, report in self.reports.items()
+            if stamp in self.received
+        ]
 
 
 def main() -> None:
@@ -104,9 +112,22 @@ def main() -> None:
         (Path(folder) / "labels.json").write_text(json.dumps(bundle.labels))
         rclpy.init()
         ours, peer = Observed(), Observed()
-        programs = [(ours, [node_program("perception"), "--ros-args", "--log-level", "warn", "-p",
-                            f"model:={bundle.folder}", "-p", "command_timeout:=0.0"]),
-                    (peer, [sys.executable, __file__, "--peer", folder])]
+        programs = [
+            (
+                ours,
+                [
+                    node_program("perception"),
+                    "--ros-args",
+                    "--log-level",
+                    "warn",
+                    "-p",
+                    f"model:={bundle.folder}",
+                    "-p",
+                    "command_timeout:=0.0",
+                ],
+            ),
+            (peer, [sys.executable, __file__, "--peer", folder]),
+        ]
         with progress_bar() as bar:
             progress = bar.add_task("frames", total=2 * TURNS)
             for _ in range(TURNS):
@@ -125,23 +146,31 @@ def main() -> None:
     for name, observed in (("perception node", ours), ("plain node", peer)):
         overheads = observed.overheads()
         inference = np.median([report.inference_duration for report in observed.reports.values()])
-        table.add_row(name, str(len(overheads)), f"{1e3 * inference:.2f}",
-                      *(f"{1e3 * np.quantile(overheads, q):.2f}" for q in (0.5, 0.95, 0.99)))
+        table.add_row(
+            name,
+            str(len(overheads)),
+            f"{1e3 * inference:.2f}",
+            *(f"{1e3 * np.quantile(overheads, q):.2f}" for q in (0.5, 0.95, 0.99)),
+        )
     Console().print(table)
     reports = list(ours.reports.values())
     threads = max(element.threads for element in discover_elements())
     busy = threads * sum(report.inference_duration for report in reports)
     overheads = ours.overheads()
-    print(json.dumps({
-        "inference_p50_ms": 1e3 * float(np.median([report.inference_duration for report in reports])),
-        "overhead_p50_ms": 1e3 * float(np.quantile(overheads, 0.5)),
-        "overhead_p99_ms": 1e3 * float(np.quantile(overheads, 0.99)),
-        "age_p95_ms": 1e3 * float(np.quantile([report.age_at_start for report in reports], 0.95)),
-        "lost_commands": lost,
-        "cpu_percent_overhead": 100 * (ours.cpu_time - busy) / ours.wall_time,
-        "peer_overhead_p50_ms": 1e3 * float(np.quantile(peer.overheads(), 0.5)),
-        "start_to_first_result_s": first,
-    }))
+    print(
+        json.dumps(
+            {
+                "inference_p50_ms": 1e3 * float(np.median([report.inference_duration for report in reports])),
+                "overhead_p50_ms": 1e3 * float(np.quantile(overheads, 0.5)),
+                "overhead_p99_ms": 1e3 * float(np.quantile(overheads, 0.99)),
+                "age_p95_ms": 1e3 * float(np.quantile([report.age_at_start for report in reports], 0.95)),
+                "lost_commands": lost,
+                "cpu_percent_overhead": 100 * (ours.cpu_time - busy) / ours.wall_time,
+                "peer_overhead_p50_ms": 1e3 * float(np.quantile(peer.overheads(), 0.5)),
+                "start_to_first_result_s": first,
+            }
+        )
+    )
 
 
 def watch(program: list[str], observed: Observed, duration: float, rate: float) -> None:
@@ -179,8 +208,22 @@ def watch(program: list[str], observed: Observed, duration: float, rate: float) 
 
 def camera(rate: float) -> list[str]:
     """Command of the camera node."""
-    return [node_program("camera"), "--ros-args", "--log-level", "warn", "-p", "source:=synthetic", "-p",
-            f"width:={WIDTH}", "-p", f"height:={HEIGHT}", "-p", f"frame_rate:={rate}", "-p", "scene:=objects"]
+    return [
+        node_program("camera"),
+        "--ros-args",
+        "--log-level",
+        "warn",
+        "-p",
+        "source:=synthetic",
+        "-p",
+        f"width:={WIDTH}",
+        "-p",
+        f"height:={HEIGHT}",
+        "-p",
+        f"frame_rate:={rate}",
+        "-p",
+        "scene:=objects",
+    ]
 
 
 def start_to_first_result(program: list[str], rate: float) -> float:
@@ -212,14 +255,25 @@ def answered_commands(folder: Path) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     states, reports = set(), []
-    node.create_subscription(OperatingPointState, "operating_point/state", lambda m: states.add(m.sequence),
-                             qos.LATCHED_STATE)
+    node.create_subscription(
+        OperatingPointState, "operating_point/state", lambda m: states.add(m.sequence), qos.LATCHED_STATE
+    )
     node.create_subscription(InferenceReport, "inference_report", reports.append, qos.RESULTS)
     commands = node.create_publisher(OperatingPointCommand, "operating_point/command", qos.LATCHED_COMMAND)
     images = node.create_publisher(Image, "image", qos.IMAGE)
-    frame = Image(width=WIDTH, height=HEIGHT, step=3 * WIDTH, encoding="bgr8", data=array("B", bytes(3 * WIDTH * HEIGHT)))
-    program = [node_program("perception"), "--ros-args", "--log-level", "warn", "-p", f"model:={bundle.folder}", "-p",
-               "command_timeout:=0.0"]
+    frame = Image(
+        width=WIDTH, height=HEIGHT, step=3 * WIDTH, encoding="bgr8", data=array("B", bytes(3 * WIDTH * HEIGHT))
+    )
+    program = [
+        node_program("perception"),
+        "--ros-args",
+        "--log-level",
+        "warn",
+        "-p",
+        f"model:={bundle.folder}",
+        "-p",
+        "command_timeout:=0.0",
+    ]
     processes = [subprocess.Popen(program, stdout=subprocess.DEVNULL)]
     try:
         spin_until(executor, lambda: states and images.get_subscription_count(), START_TIMEOUT, "the slow node")
@@ -241,8 +295,9 @@ def answered_commands(folder: Path) -> int:
         node.destroy_node()
     duration = np.median([report.inference_duration for report in reports])
     if duration < SLOW:
-        raise SystemExit(f"error: inference took {duration:.3f} s: expected at least {SLOW} s, to show that no command is "
-                         "lost")
+        raise SystemExit(
+            f"error: inference took {duration:.3f} s: expected at least {SLOW} s, to show that no command is lost"
+        )
     return len(states & set(range(1, COMMANDS + 1)))
 
 
@@ -251,14 +306,31 @@ def slow_bundle(folder: Path) -> ModelBundle:
     space = SegmenterSpace(classes=11, resolutions=((900, 1200),), smallest_width=7)
     random = np.random.default_rng(1)
     configs = {"narrow": space.smallest(), "wide": space.largest()}
-    tensors = {name: (0.02 * random.standard_normal(shape)).astype(np.float32)
-               for name, shape in space.tensor_shapes().items()}
-    statistics = {name: {key: np.full(shape, float(key.endswith("var")), np.float32)
-                         for key, shape in space.statistics_shapes(config).items()} for name, config in configs.items()}
-    return write_bundle(ModelBundle(
-        folder, "slow", space, (0.5,) * 3, (0.25,) * 3, tuple(map(str, range(11))),
-        tuple(Subnetwork.of(space, *item) for item in configs.items()), "", {"method": "random weights"}),
-        tensors, statistics)
+    tensors = {
+        name: (0.02 * random.standard_normal(shape)).astype(np.float32) for name, shape in space.tensor_shapes().items()
+    }
+    statistics = {
+        name: {
+            key: np.full(shape, float(key.endswith("var")), np.float32)
+            for key, shape in space.statistics_shapes(config).items()
+        }
+        for name, config in configs.items()
+    }
+    return write_bundle(
+        ModelBundle(
+            folder,
+            "slow",
+            space,
+            (0.5,) * 3,
+            (0.25,) * 3,
+            tuple(map(str, range(11))),
+            tuple(Subnetwork.of(space, *item) for item in configs.items()),
+            "",
+            {"method": "random weights"},
+        ),
+        tensors,
+        statistics,
+    )
 
 
 class PlainNode(Node):
@@ -281,8 +353,11 @@ class PlainNode(Node):
         started = time.monotonic()
         classes, scores = self._session.run(["classes", "scores"], {"image": image})
         duration = time.monotonic() - started
-        self._answers.publish(Classification(header=message.header, labels=[self._labels[i] for i in classes[:3]],
-                                             scores=scores[:3].tolist()))
+        self._answers.publish(
+            Classification(
+                header=message.header, labels=[self._labels[i] for i in classes[:3]], scores=scores[:3].tolist()
+            )
+        )
         self._reports.publish(InferenceReport(header=message.header, inference_duration=duration))
 
 

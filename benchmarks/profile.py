@@ -40,12 +40,14 @@ def main() -> None:
     parser.add_argument("--most-runs", type=int, default=ProfileSettings.most_runs, metavar="N")
     arguments = parser.parse_args()
     bundle = read_bundle(find_bundle(arguments.bundle))
-    request = ProfileRequest(ProfileSettings(most_runs=arguments.most_runs), arguments.engine,
-                             tuple(arguments.elements), power_sensor=NONE)
+    request = ProfileRequest(
+        ProfileSettings(most_runs=arguments.most_runs), arguments.engine, tuple(arguments.elements), power_sensor=NONE
+    )
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        first, second = (profile_to(Path(folder) / f"{name}.yaml", bundle, request).table
-                         for name in ("first", "second"))
+        first, second = (
+            profile_to(Path(folder) / f"{name}.yaml", bundle, request).table for name in ("first", "second")
+        )
     seconds = time.perf_counter() - started
     pairs = matched(first, second)
     errors = np.array([abs(second.latency[b] / first.latency[a] - 1) for a, b in pairs])
@@ -54,11 +56,23 @@ def main() -> None:
     for heading in ("subnetwork", "element", "first \\[ms]", "second \\[ms]", "error [%]"):
         table.add_column(heading, justify="right" if "[" in heading else "left")
     for (a, b), error in zip(pairs, errors):
-        table.add_row(first.subnetwork[a], first.compute_element[a], f"{1e3 * first.latency[a]:.4g}",
-                      f"{1e3 * second.latency[b]:.4g}", f"{100 * error:.2f}")
+        table.add_row(
+            first.subnetwork[a],
+            first.compute_element[a],
+            f"{1e3 * first.latency[a]:.4g}",
+            f"{1e3 * second.latency[b]:.4g}",
+            f"{100 * error:.2f}",
+        )
     Console().print(table)
-    print(json.dumps({"median_repeat_error_p95": round(float(np.quantile(errors, 0.95)), 4), "points": len(pairs),
-                      "seconds": round(seconds, 1)}))
+    print(
+        json.dumps(
+            {
+                "median_repeat_error_p95": round(float(np.quantile(errors, 0.95)), 4),
+                "points": len(pairs),
+                "seconds": round(seconds, 1),
+            }
+        )
+    )
 
 
 def matched(first: OperatingPointTable, second: OperatingPointTable) -> list[tuple[int, int]]:

@@ -51,8 +51,9 @@ COMMAND = "import sys; from dynamic_perception.cli import main; sys.exit(main(sy
 def main() -> None:
     """Measure, print a table for people, and one JSON object as the last line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--duration", type=float, default=60.0, metavar="S",
-                        help="with the recorder, and without (default: 60)")
+    parser.add_argument(
+        "--duration", type=float, default=60.0, metavar="S", help="with the recorder, and without (default: 60)"
+    )
     parser.add_argument("--bundle", default="segmenter_camvid", help="(default: %(default)s)")
     arguments = parser.parse_args()
     bundle = read_bundle(find_bundle(arguments.bundle))
@@ -75,14 +76,21 @@ def main() -> None:
     for heading in ("", "reports", "latency p50 [ms]", "p95", "p99"):
         table.add_column(heading, justify="right" if heading else "left")
     for recorded, name in ((False, "without recorder"), (True, "with recorder")):
-        table.add_row(name, str(len(latencies[recorded])),
-                      *(f"{1e3 * np.quantile(latencies[recorded], q):.2f}" for q in (0.5, 0.95, 0.99)))
+        table.add_row(
+            name,
+            str(len(latencies[recorded])),
+            *(f"{1e3 * np.quantile(latencies[recorded], q):.2f}" for q in (0.5, 0.95, 0.99)),
+        )
     Console().print(table)
     print(f"{frames} frames recorded, {1e-6 * size:.0f} MB")
-    print(json.dumps({
-        "lost_messages": lost,
-        "perception_latency_over_without": float(np.median(latencies[True]) / np.median(latencies[False])),
-    }))
+    print(
+        json.dumps(
+            {
+                "lost_messages": lost,
+                "perception_latency_over_without": float(np.median(latencies[True]) / np.median(latencies[False])),
+            }
+        )
+    )
 
 
 def watch(bundle: ModelBundle, duration: float, path: Path | None) -> list[float]:
@@ -94,15 +102,29 @@ def watch(bundle: ModelBundle, duration: float, path: Path | None) -> list[float
     executor.add_node(node)
     reports: list[InferenceReport] = []
     node.create_subscription(InferenceReport, "inference_report", reports.append, qos.RESULTS)
-    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in (
-        node_command("camera", source="synthetic", scene="objects", width=WIDTH, height=HEIGHT, frame_rate=RATE),
-        node_command("perception", model=bundle.folder, start_element=element,
-                     start_subnetwork=subnetwork, command_timeout=0.0))]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        for command in (
+            node_command("camera", source="synthetic", scene="objects", width=WIDTH, height=HEIGHT, frame_rate=RATE),
+            node_command(
+                "perception",
+                model=bundle.folder,
+                start_element=element,
+                start_subnetwork=subnetwork,
+                command_timeout=0.0,
+            ),
+        )
+    ]
     recorder = None
     try:
         if path is not None:
-            recorder = subprocess.Popen([sys.executable, "-c", COMMAND, "record", "--out", str(path)], cwd=path.parent,
-                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            recorder = subprocess.Popen(
+                [sys.executable, "-c", COMMAND, "record", "--out", str(path)],
+                cwd=path.parent,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
             spin_until(executor, lambda: path.exists() and path.stat().st_size > 2**20, START_TIMEOUT, "the recorder")
         spin_until(executor, lambda: len(reports) > WARM_UP_REPORTS, START_TIMEOUT, "reports")
         reports.clear()

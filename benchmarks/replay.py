@@ -76,16 +76,26 @@ def main() -> None:
     table = Table(title=f"{bundle.name}, {subnetwork}, {WIDTH}x{HEIGHT} bgr8, one thread")
     for heading in ("frames", "engine alone [1/s]", "replay [1/s]", "of engine rate", "commands"):
         table.add_column(heading, justify="right")
-    table.add_row(str(len(run.frames)), f"{before:.1f}, {after:.1f}", f"{rate:.1f}", f"{rate / alone:.3f}",
-                  str(len(replays[0].commands)))
+    table.add_row(
+        str(len(run.frames)),
+        f"{before:.1f}, {after:.1f}",
+        f"{rate:.1f}",
+        f"{rate / alone:.3f}",
+        str(len(replays[0].commands)),
+    )
     Console().print(table)
-    print(json.dumps({
-        "frames_per_second": rate,
-        "realtime_factor": run.duration / run.wall_time,
-        "identical_over_10_runs": len({repr(replay.commands) for replay in replays}) == 1,  # NaN is not equal to itself
-        "of_engine_rate": rate / alone,
-        "inference_share": sum(frame.inference_duration for frame in run.frames) / run.wall_time,
-    }))
+    print(
+        json.dumps(
+            {
+                "frames_per_second": rate,
+                "realtime_factor": run.duration / run.wall_time,
+                "identical_over_10_runs": len({repr(replay.commands) for replay in replays})
+                == 1,  # NaN is not equal to itself
+                "of_engine_rate": rate / alone,
+                "inference_share": sum(frame.inference_duration for frame in run.frames) / run.wall_time,
+            }
+        )
+    )
 
 
 def engine_rate(bundle: ModelBundle, subnetwork: str) -> float:
@@ -107,11 +117,25 @@ def engine_rate(bundle: ModelBundle, subnetwork: str) -> float:
 def make_profile(path: Path, bundle: ModelBundle) -> Path:
     """A table with made-up latencies in rising size: what is decided does not matter here, only that it repeats."""
     element = discover_elements()[0].name
-    points = [OperatingPoint(s.name, element, 0.0, float("nan"), 0.010 * rank, 0.011 * rank, 0.012 * rank, 3.0,
-                             0.03 * rank, s.accuracy) for rank, s in enumerate(bundle.subnetworks, start=1)]
+    points = [
+        OperatingPoint(
+            s.name, element, 0.0, float("nan"), 0.010 * rank, 0.011 * rank, 0.012 * rank, 3.0, 0.03 * rank, s.accuracy
+        )
+        for rank, s in enumerate(bundle.subnetworks, start=1)
+    ]
     provenance = dict.fromkeys(("latency", "power", "energy", "accuracy"), "modelled")
-    write_table(path, ProfileFile(OperatingPointTable.from_points(points, provenance), bundle.name,
-                                  bundle.weights_sha256, "onnxruntime", "1", platform_fingerprint(), {}))
+    write_table(
+        path,
+        ProfileFile(
+            OperatingPointTable.from_points(points, provenance),
+            bundle.name,
+            bundle.weights_sha256,
+            "onnxruntime",
+            "1",
+            platform_fingerprint(),
+            {},
+        ),
+    )
     return path
 
 
@@ -133,9 +157,18 @@ def make_bag(path: Path, frames: int, bundle: ModelBundle) -> Path:
             header = Header(stamp=Time(sec=moment // 10**9, nanosec=moment % 10**9), frame_id="camera")
             add("image", to_message(pictures[number % PICTURES], "bgr8", header), moment)
             inference = 0.012 * (1.0 + 0.1 * random.standard_normal())
-            add("inference_report", InferenceReport(
-                header=header, subnetwork=bundle.subnetworks[0].name, compute_element=element,
-                inference_duration=inference, end_to_end_duration=inference + 0.003, deadline_met=True), moment + 10**7)
+            add(
+                "inference_report",
+                InferenceReport(
+                    header=header,
+                    subnetwork=bundle.subnetworks[0].name,
+                    compute_element=element,
+                    inference_duration=inference,
+                    end_to_end_duration=inference + 0.003,
+                    deadline_met=True,
+                ),
+                moment + 10**7,
+            )
             if number % 150 == 75:
                 add("deadline", Duration(nanosec=int(1e6 * random.integers(15, 80))), moment)
             if number % 30 == 0:

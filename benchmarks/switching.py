@@ -46,8 +46,21 @@ UNLIMITED = 2**62  # [byte] every point is ready
 class HeapUse(ctypes.Structure):
     """`struct mallinfo2` of glibc; `in_use` is `uordblks`, bytes handed out by malloc."""
 
-    _fields_ = [(name, ctypes.c_size_t) for name in (
-        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "in_use", "fordblks", "keepcost")]
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "in_use",
+            "fordblks",
+            "keepcost",
+        )
+    ]
 
 
 def c_heap_bytes() -> int:
@@ -70,17 +83,30 @@ def main() -> None:
         parser.error(f"--switches is {arguments.switches}: expected at least 1")
 
     table = Table(title=f"{arguments.switches} switches in random order between all subnetworks and thread counts")
-    for heading in ("bundle", "engine", "switch p50 \\[ms]", "switch p99 \\[ms]", "first / steady, p95",
-                    "worst point's", "bytes per switch"):
+    for heading in (
+        "bundle",
+        "engine",
+        "switch p50 \\[ms]",
+        "switch p99 \\[ms]",
+        "first / steady, p95",
+        "worst point's",
+        "bytes per switch",
+    ):
         table.add_column(heading, justify="left" if heading in ("bundle", "engine") else "right")
     results = []
     for bundle in map(read_bundle, map(find_bundle, arguments.bundles)):
         for name in arguments.engines:
             results.append(measure(open_engine(name, bundle, UNLIMITED), arguments.switches))
             result = results[-1]
-            table.add_row(bundle.name, name, f"{result['switch_p50_ms']:.3f}", f"{result['switch_p99_ms']:.3f}",
-                          f"{result['first_inference_over_steady_p95']:.2f}", f"{result['worst_point']:.2f}",
-                          f"{result['bytes_allocated_per_switch']:.0f}")
+            table.add_row(
+                bundle.name,
+                name,
+                f"{result['switch_p50_ms']:.3f}",
+                f"{result['switch_p99_ms']:.3f}",
+                f"{result['first_inference_over_steady_p95']:.2f}",
+                f"{result['worst_point']:.2f}",
+                f"{result['bytes_allocated_per_switch']:.0f}",
+            )
     Console(width=120).print(table)
     keys = ("switch_p50_ms", "switch_p99_ms", "first_inference_over_steady_p95", "bytes_allocated_per_switch")
     print(json.dumps({key: max(result[key] for result in results) for key in keys}))

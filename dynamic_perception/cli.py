@@ -47,7 +47,8 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; what it gives has the function that runs the chosen one as `run_command`."""
     parser = argparse.ArgumentParser(
         prog="dynamic-perception",
-        description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.")
+        description="Keeps a robot's perception inside its deadline, power and temperature limits while it runs.",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in COMMANDS:
         add(commands)

@@ -13,8 +13,9 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any, Iterable
 
-ENGINES, FAMILIES, MANAGERS, BOARDS = (f"dynamic_perception.{kind}" for kind in (
-    "engines", "families", "managers", "boards"))
+ENGINES, FAMILIES, MANAGERS, BOARDS = (
+    f"dynamic_perception.{kind}" for kind in ("engines", "families", "managers", "boards")
+)
 
 
 def find_extension(group: str, name: str) -> Any | None:

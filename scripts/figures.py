@@ -42,9 +42,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LIST = Path("docs") / "figures.md"
 COMMAND = "dynamic-perception"
 BENCHMARKS = Path("docs") / "results" / "benchmarks"
-NUMBER = re.compile(r"(?P<number>-?\d[\d,]*(?:\.\d+)?)(?P<unit>[^<>\d\n]{0,12})<!--\s*"
-                    r"(?P<file>\S+\.(?:json|yaml|txt)):\s*(?P<place>\w+ \"[^\"]+\" of \"[^\"]+\"(?:\[\d+\])?|[^\s*]+)\s*"
-                    r"(?:\*\s*(?P<factor>[\d.e+-]+)\s*)?(?:(?P<sign>[+-])\s*(?P<summand>[\d.]+)\s*)?-->")
+NUMBER = re.compile(
+    r"(?P<number>-?\d[\d,]*(?:\.\d+)?)(?P<unit>[^<>\d\n]{0,12})<!--\s*"
+    r"(?P<file>\S+\.(?:json|yaml|txt)):\s*(?P<place>\w+ \"[^\"]+\" of \"[^\"]+\"(?:\[\d+\])?|[^\s*]+)\s*"
+    r"(?:\*\s*(?P<factor>[\d.e+-]+)\s*)?(?:(?P<sign>[+-])\s*(?P<summand>[\d.]+)\s*)?-->"
+)
 COMMENT = re.compile(r"<!--\s*(?P<file>\S+\.(?:json|yaml|txt)).*?-->")
 CELL = re.compile(r"(?P<which>\w+) \"(?P<column>[^\"]+)\" of \"(?P<row>[^\"]+)\"(?:\[(?P<position>\d+)\])?")
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
@@ -67,14 +69,27 @@ class Figure:
 
 
 FIGURES = (
-    Figure("docs/timeline.png", "docs/results/demo/results.json",
-           ("demo", "--headless", "--out", "docs/results/demo"),
-           ("report", "{results}", "--out", "{folder}"), "timeline.png"),
-    Figure("docs/latency.png", "docs/results/demo/results.json", (),
-           ("report", "{results}", "--out", "{folder}"), "latency.png"),
-    Figure("docs/trade_off.png", "config/profiles/odroid_xu3/group_cnn_cifar10.yaml", (),
-           ("plan", "{results}", "--deadline", "200", "--energy", "150", "--out", "{folder}/trade_off.png"),
-           "trade_off.png"),
+    Figure(
+        "docs/timeline.png",
+        "docs/results/demo/results.json",
+        ("demo", "--headless", "--out", "docs/results/demo"),
+        ("report", "{results}", "--out", "{folder}"),
+        "timeline.png",
+    ),
+    Figure(
+        "docs/latency.png",
+        "docs/results/demo/results.json",
+        (),
+        ("report", "{results}", "--out", "{folder}"),
+        "latency.png",
+    ),
+    Figure(
+        "docs/trade_off.png",
+        "config/profiles/odroid_xu3/group_cnn_cifar10.yaml",
+        (),
+        ("plan", "{results}", "--deadline", "200", "--energy", "150", "--out", "{folder}/trade_off.png"),
+        "trade_off.png",
+    ),
 )
 
 
@@ -124,17 +139,23 @@ def make_figure(figure: Figure, root: Path, again: bool) -> None:
 
 def _run(command: tuple[str, ...], root: Path, accepted: tuple[int, ...] = (0,)) -> None:
     program = Path(sys.prefix) / "bin" / COMMAND
-    done = subprocess.run([str(program) if program.exists() else COMMAND, *command], cwd=root, stdout=subprocess.PIPE,
-                          text=True)
+    done = subprocess.run(
+        [str(program) if program.exists() else COMMAND, *command], cwd=root, stdout=subprocess.PIPE, text=True
+    )
     if done.returncode not in accepted:
         raise subprocess.CalledProcessError(done.returncode, [COMMAND, *command], done.stdout)
 
 
 def write_list(root: Path) -> None:
     """Write `docs/figures.md`: every figure, its file, its command, and the machine that the file names."""
-    rows = ["# Where the figures come from", "",
-            "Written by `scripts/figures.py`; where the numbers come from is said in [benchmarks.md](benchmarks.md).", "",
-            "| figure | drawn from | SHA-256 of it | measured by | on |", "|---|---|---|---|---|"]
+    rows = [
+        "# Where the figures come from",
+        "",
+        "Written by `scripts/figures.py`; where the numbers come from is said in [benchmarks.md](benchmarks.md).",
+        "",
+        "| figure | drawn from | SHA-256 of it | measured by | on |",
+        "|---|---|---|---|---|",
+    ]
     for figure in FIGURES:
         results = root / figure.results
         if (root / figure.path).exists() and results.exists():
@@ -195,23 +216,38 @@ def find_numbers(text: Path, root: Path) -> Iterator[Number]:
     for comment in COMMENT.finditer(content):
         match, line = understood.get(comment.end()), content.count("\n", 0, comment.start()) + 1
         if match is None:
-            yield Number(line, comment.span(), "", "", f"{comment[0]} is not understood: expected a number before it, "
-                                                       "and in it a file, a colon and a place")
+            yield Number(
+                line,
+                comment.span(),
+                "",
+                "",
+                f"{comment[0]} is not understood: expected a number before it, and in it a file, a colon and a place",
+            )
             continue
         written = match["number"]
         try:
             value = read_number(match, root)
         except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
-            yield Number(line, match.span("number"), written, "",
-                         f"{written}: {match['file']}: {match['place']} cannot be read: {error!r}")
+            yield Number(
+                line,
+                match.span("number"),
+                written,
+                "",
+                f"{written}: {match['file']}: {match['place']} cannot be read: {error!r}",
+            )
             continue
         decimals = len(written.partition(".")[2])
         held = f"{value:,.{decimals}f}"
         if set(held) <= set("-0.,"):
             held = held.lstrip("-")
         right = held.replace(",", "") == written.replace(",", "")
-        yield Number(line, match.span("number"), written, held,
-                     "" if right else f"{written}{match['unit']}: {match['file']} holds {value:.6g}")
+        yield Number(
+            line,
+            match.span("number"),
+            written,
+            held,
+            "" if right else f"{written}{match['unit']}: {match['file']} holds {value:.6g}",
+        )
 
 
 def read_number(match: re.Match, root: Path) -> float:

@@ -47,8 +47,9 @@ class BagMaker:
         if stamp is not None:
             values["header"] = self.header(stamp, frame_id)
         fields = dict(self.store.fielddefs[kind][1])
-        return self.store.types[kind](**{
-            name: values[name] if name in values else self._empty(*field) for name, field in fields.items()})
+        return self.store.types[kind](
+            **{name: values[name] if name in values else self._empty(*field) for name, field in fields.items()}
+        )
 
     def header(self, time: float, frame_id: str = "") -> Any:
         """A header with a stamp `time` [s] after the start."""
@@ -65,17 +66,47 @@ class BagMaker:
     def add_frame(self, time: float, pixels: np.ndarray, topic: str = "/image", encoding: str = "bgr8") -> None:
         """Add an image, uint8 [H, W] or [H, W, C]."""
         height, width = pixels.shape[:2]
-        self.add(time, topic, self.new(
-            "sensor_msgs/msg/Image", stamp=time, frame_id="camera", height=height, width=width, encoding=encoding,
-            step=pixels.size // height, data=np.ascontiguousarray(pixels).reshape(-1)))
+        self.add(
+            time,
+            topic,
+            self.new(
+                "sensor_msgs/msg/Image",
+                stamp=time,
+                frame_id="camera",
+                height=height,
+                width=width,
+                encoding=encoding,
+                step=pixels.size // height,
+                data=np.ascontiguousarray(pixels).reshape(-1),
+            ),
+        )
 
-    def add_report(self, time: float, subnetwork: str, element: str, inference: float, overhead: float = 2e-3,
-                   met: bool = True, topic: str = "/inference_report", **more: Any) -> None:
+    def add_report(
+        self,
+        time: float,
+        subnetwork: str,
+        element: str,
+        inference: float,
+        overhead: float = 2e-3,
+        met: bool = True,
+        topic: str = "/inference_report",
+        **more: Any,
+    ) -> None:
         """Add an inference report."""
-        self.add(time, topic, self.new(
-            f"{OWN}InferenceReport", stamp=time, subnetwork=subnetwork,
-            compute_element=element, inference_duration=inference, end_to_end_duration=inference + overhead,
-            deadline_met=met, **more))
+        self.add(
+            time,
+            topic,
+            self.new(
+                f"{OWN}InferenceReport",
+                stamp=time,
+                subnetwork=subnetwork,
+                compute_element=element,
+                inference_duration=inference,
+                end_to_end_duration=inference + overhead,
+                deadline_met=met,
+                **more,
+            ),
+        )
 
     def add_deadline(self, time: float, seconds: float) -> None:
         """Add a deadline."""
@@ -87,21 +118,30 @@ class BagMaker:
 
     def add_temperature(self, time: float, celsius: float, zone: str = "soc") -> None:
         """Add a temperature."""
-        self.add(time, "/temperature", self.new("sensor_msgs/msg/Temperature", stamp=time, frame_id=zone,
-                                                temperature=celsius))
+        self.add(
+            time,
+            "/temperature",
+            self.new("sensor_msgs/msg/Temperature", stamp=time, frame_id=zone, temperature=celsius),
+        )
 
     def add_command(self, time: float, sequence: int, subnetwork: str, element: str) -> None:
         """Add a recorded command."""
-        point = self.new(f"{OWN}OperatingPoint", subnetwork=subnetwork, compute_element=element,
-                         cpu_frequency=0.0)
-        self.add(time, "/operating_point/command", self.new(
-            f"{OWN}OperatingPointCommand", stamp=time, sequence=sequence,
-            operating_point=point, feasible=True))
+        point = self.new(f"{OWN}OperatingPoint", subnetwork=subnetwork, compute_element=element, cpu_frequency=0.0)
+        self.add(
+            time,
+            "/operating_point/command",
+            self.new(
+                f"{OWN}OperatingPointCommand", stamp=time, sequence=sequence, operating_point=point, feasible=True
+            ),
+        )
 
     def add_state(self, time: float, sequence: int, result: int, **more: Any) -> None:
         """Add a recorded answer to a command."""
-        self.add(time, "/operating_point/state", self.new(
-            f"{OWN}OperatingPointState", stamp=time, sequence=sequence, result=result, **more))
+        self.add(
+            time,
+            "/operating_point/state",
+            self.new(f"{OWN}OperatingPointState", stamp=time, sequence=sequence, result=result, **more),
+        )
 
     def write(self, folder: Path, plugin: StoragePlugin = StoragePlugin.MCAP, **options: Any) -> Path:
         """Write a folder with metadata.yaml."""
@@ -138,9 +178,12 @@ def noise(seed: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
 
 
-def make_drive(frames: int = 60, rate: float = 30.0,
-               deadlines: Iterable[tuple[float, float]] = ((0.51, 0.020), (1.2, 0.0)),
-               changed: Mapping[str, str] | None = None) -> BagMaker:
+def make_drive(
+    frames: int = 60,
+    rate: float = 30.0,
+    deadlines: Iterable[tuple[float, float]] = ((0.51, 0.020), (1.2, 0.0)),
+    changed: Mapping[str, str] | None = None,
+) -> BagMaker:
     """Frames with reports, a deadline that gets tight and is lifted again, a falling battery, an even temperature."""
     bag = BagMaker(changed)
     for number in range(frames):
@@ -155,8 +198,13 @@ def make_drive(frames: int = 60, rate: float = 30.0,
     return bag
 
 
-def write_run(folder: Path, prefix: str = "/", frames: int = 60, with_images: bool = False,
-              more: Callable[[BagMaker], None] = lambda bag: None) -> Path:
+def write_run(
+    folder: Path,
+    prefix: str = "/",
+    frames: int = 60,
+    with_images: bool = False,
+    more: Callable[[BagMaker], None] = lambda bag: None,
+) -> Path:
     """Six seconds: 10 frames a second, of which every tenth is late; the subnetwork changes at 3 s; a bag's folder."""
     bag = BagMaker()
     bag.add_deadline(0.0, 0.020)
@@ -166,12 +214,29 @@ def write_run(folder: Path, prefix: str = "/", frames: int = 60, with_images: bo
         latency = 0.03 if late else 0.01
         if with_images:
             bag.add_frame(stamp, np.full((6, 8, 3), number, np.uint8), "/camera/image_raw", "rgb8")
-            bag.add(stamp + latency, f"{prefix}classification", bag.new(
-                f"{OWN}Classification", stamp, labels=["ship"], scores=np.array([0.5], np.float32)))
-        bag.add(stamp + latency, f"{prefix}inference_report", bag.new(
-            f"{OWN}InferenceReport", stamp, sequence=1 + (stamp >= 3.0), subnetwork="100%" if stamp < 3.0 else "25%",
-            compute_element="cpu:2", age_at_start=0.001, preprocess_duration=0.001, inference_duration=latency / 2,
-            postprocess_duration=0.001, end_to_end_duration=latency, deadline_met=not late, skipped_frames=int(late)))
+            bag.add(
+                stamp + latency,
+                f"{prefix}classification",
+                bag.new(f"{OWN}Classification", stamp, labels=["ship"], scores=np.array([0.5], np.float32)),
+            )
+        bag.add(
+            stamp + latency,
+            f"{prefix}inference_report",
+            bag.new(
+                f"{OWN}InferenceReport",
+                stamp,
+                sequence=1 + (stamp >= 3.0),
+                subnetwork="100%" if stamp < 3.0 else "25%",
+                compute_element="cpu:2",
+                age_at_start=0.001,
+                preprocess_duration=0.001,
+                inference_duration=latency / 2,
+                postprocess_duration=0.001,
+                end_to_end_duration=latency,
+                deadline_met=not late,
+                skipped_frames=int(late),
+            ),
+        )
         bag.add_temperature(stamp, 50.0 + number, "modelled_soc")
         bag.add(stamp, "/power", bag.new(f"{OWN}Power", stamp, "VDD_CPU", power=2.5))
     more(bag)
@@ -180,15 +245,38 @@ def write_run(folder: Path, prefix: str = "/", frames: int = 60, with_images: bo
 
 def _add_commands(bag: BagMaker, prefix: str) -> None:
     """100% from the start, 25% from 3 s on; each command is repeated, and answered once."""
-    points = [bag.new(f"{OWN}OperatingPoint", subnetwork=name, compute_element="cpu:2", cpu_frequency=clock,
-                      expected_accuracy=accuracy)
-              for name, clock, accuracy in (("100%", 1.4e9, 0.85), ("25%", 8e8, 0.78))]
+    points = [
+        bag.new(
+            f"{OWN}OperatingPoint",
+            subnetwork=name,
+            compute_element="cpu:2",
+            cpu_frequency=clock,
+            expected_accuracy=accuracy,
+        )
+        for name, clock, accuracy in (("100%", 1.4e9, 0.85), ("25%", 8e8, 0.78))
+    ]
     for number, (time, reason) in enumerate([(0.0, 0), (3.0, 3)], start=1):
         point = points[number - 1]
-        command = bag.new(f"{OWN}OperatingPointCommand", time, sequence=number, operating_point=point, reason=reason,
-                          feasible=number == 1, detail="hot" if number == 2 else "start")
+        command = bag.new(
+            f"{OWN}OperatingPointCommand",
+            time,
+            sequence=number,
+            operating_point=point,
+            reason=reason,
+            feasible=number == 1,
+            detail="hot" if number == 2 else "start",
+        )
         for repeated in (0.0, 1.0):
             bag.add(time + repeated, f"{prefix}operating_point/command", command)
-        bag.add(time + 0.002, f"{prefix}operating_point/state", bag.new(
-            f"{OWN}OperatingPointState", time + 0.001, sequence=number, requested=point, actual=point,
-            switch_duration=1e-3))
+        bag.add(
+            time + 0.002,
+            f"{prefix}operating_point/state",
+            bag.new(
+                f"{OWN}OperatingPointState",
+                time + 0.001,
+                sequence=number,
+                requested=point,
+                actual=point,
+                switch_duration=1e-3,
+            ),
+        )

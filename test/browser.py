@@ -43,10 +43,23 @@ class Browser:
         self._received = b""
         self._events: list[dict[str, Any]] = []
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        command = [find_browser(), "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={self._profile.name}",
-                   "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-sync",
-                   "--disable-component-update", "--disable-background-networking", "--hide-scrollbars",
-                   "--host-resolver-rules=MAP * ~NOTFOUND", f"--window-size={size[0]},{size[1]}", "about:blank"]
+        command = [
+            find_browser(),
+            "--headless=new",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={self._profile.name}",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-sync",
+            "--disable-component-update",
+            "--disable-background-networking",
+            "--hide-scrollbars",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--window-size={size[0]},{size[1]}",
+            "about:blank",
+        ]
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
 
@@ -57,8 +70,14 @@ class Browser:
             os.set_inheritable(3, True)
             os.set_inheritable(4, True)
 
-        self._process = subprocess.Popen(command, preexec_fn=connect, close_fds=False, start_new_session=True,
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command,
+            preexec_fn=connect,
+            close_fds=False,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(to_read)
         os.close(to_write)
         target = next(t for t in self._call("Target.getTargets")["targetInfos"] if t["type"] == "page")
@@ -108,8 +127,12 @@ class Browser:
 
     def screenshot(self, path: Path, whole: bool = False) -> None:
         """A PNG of the window, or of the whole page."""
-        answer = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **(
-            {"clip": {**self._call("Page.getLayoutMetrics")["cssContentSize"], "scale": 1}} if whole else {}))
+        answer = self._call(
+            "Page.captureScreenshot",
+            format="png",
+            captureBeyondViewport=whole,
+            **({"clip": {**self._call("Page.getLayoutMetrics")["cssContentSize"], "scale": 1}} if whole else {}),
+        )
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def _call(self, method: str, **parameters: Any) -> dict[str, Any]:

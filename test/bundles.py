@@ -99,6 +99,7 @@ def make_profile(path: Path, bundle: ModelBundle, elements: tuple[str, ...] = ("
                 )
             )
     table = OperatingPointTable.from_points(points, PROVENANCE)
-    write_table(path, ProfileFile(table, bundle.name, bundle.weights_sha256, "onnxruntime", "1", platform_fingerprint(),
-                                  {}))
+    write_table(
+        path, ProfileFile(table, bundle.name, bundle.weights_sha256, "onnxruntime", "1", platform_fingerprint(), {})
+    )
     return path

@@ -20,9 +20,22 @@ class HelperProcess:
         self.socket, self.state = folder / "run" / "clocks.sock", folder / "helper_state"
         self._log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [*PROGRAM, "clock-helper", "--socket", self.socket, "--state", self.state, "--sysfs-root", folder / "sys",
-             "--group", grp.getgrgid(os.getgid() if group is None else group).gr_name, *options],
-            stdout=self._log, stderr=subprocess.STDOUT)
+            [
+                *PROGRAM,
+                "clock-helper",
+                "--socket",
+                self.socket,
+                "--state",
+                self.state,
+                "--sysfs-root",
+                folder / "sys",
+                "--group",
+                grp.getgrgid(os.getgid() if group is None else group).gr_name,
+                *options,
+            ],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
         wait_for(lambda: "serves" in self.output() or self.process.poll() is not None, "the clock helper")
 
     def output(self):

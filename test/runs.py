@@ -10,7 +10,17 @@ import numpy as np
 from tables import board
 
 from dynamic_perception.report.recorded_run import (
-    Answer, Command, DeadlineChange, Frame, Limits, PhaseSpan, Picture, Reading, RecordedRun, Score)
+    Answer,
+    Command,
+    DeadlineChange,
+    Frame,
+    Limits,
+    PhaseSpan,
+    Picture,
+    Reading,
+    RecordedRun,
+    Score,
+)
 from dynamic_perception.report.results_file import Results
 from dynamic_perception.report.shown_run import ShownRun, show_runs
 
@@ -28,9 +38,15 @@ def make_run(managed: bool = True, commands: list[Command] | None = None) -> Rec
     run = RecordedRun(title, managed, PHASES, "modelled", "measured")
     run.frames = [make_frame(0.1 * i, latency=0.003 + 0.001 * (i % 4), met=i % 4 < 3) for i in range(100)]
     run.deadlines = [DeadlineChange(0.0, 0.0333), DeadlineChange(5.0, 0.005)]
-    run.commands = [] if not managed else commands or [
-        Command(0.0, 1, "100%", "cpu:2", "startup", True, "start"),
-        Command(6.0, 2, "25%", "cpu:1", "thermal", False, "soc <b>80 C</b>, 75 C wanted")]
+    run.commands = (
+        []
+        if not managed
+        else commands
+        or [
+            Command(0.0, 1, "100%", "cpu:2", "startup", True, "start"),
+            Command(6.0, 2, "25%", "cpu:1", "thermal", False, "soc <b>80 C</b>, 75 C wanted"),
+        ]
+    )
     run.answers = [Answer(c.time, c.sequence, "applied", "", 1e-4) for c in run.commands]
     run.temperatures = [Reading(0.2 * i, "soc", 50.0 + 0.7 * i) for i in range(50)]
     run.charges = [Reading(0.2 * i, "BAT0", 0.5 - 0.005 * i) for i in range(50)]
@@ -67,9 +83,16 @@ def make_emulated_run(managed: bool = True) -> RecordedRun:
 
 def make_results(*runs: RecordedRun, name: str = "demo") -> Results:
     """Of these runs, or of one with and one without the manager."""
-    return Results(name, runs or (make_run(), make_run(managed=False)), table=board(), limits=LIMITS, metric="top-1",
-                   sources={"latency": "measured", "energy": "modelled"}, machine={"CPU": "a <fast> one"},
-                   deadlines=[("tight", 0.005, "measured & computed")])
+    return Results(
+        name,
+        runs or (make_run(), make_run(managed=False)),
+        table=board(),
+        limits=LIMITS,
+        metric="top-1",
+        sources={"latency": "measured", "energy": "modelled"},
+        machine={"CPU": "a <fast> one"},
+        deadlines=[("tight", 0.005, "measured & computed")],
+    )
 
 
 def as_shown(*runs: RecordedRun) -> Sequence[ShownRun]:

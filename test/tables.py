@@ -12,12 +12,29 @@ SUBNETWORKS = (("25%", 2e-3, 0.78), ("50%", 4e-3, 0.81), ("75%", 7e-3, 0.835), (
 ELEMENTS = (("cpu:1", 2.0, 1.5), ("cpu:2", 1.0, 2.5))  # name, latency factor, power [W]
 
 
-def point(subnetwork: str = "25%", compute_element: str = "cpu:2", latency: float = 2e-3, power: float = 2.5,
-          accuracy: float = 0.78, cpu_frequency: float = math.nan, gpu_frequency: float = math.nan,
-          latency_p95: float = math.nan) -> OperatingPoint:
+def point(
+    subnetwork: str = "25%",
+    compute_element: str = "cpu:2",
+    latency: float = 2e-3,
+    power: float = 2.5,
+    accuracy: float = 0.78,
+    cpu_frequency: float = math.nan,
+    gpu_frequency: float = math.nan,
+    latency_p95: float = math.nan,
+) -> OperatingPoint:
     """A point whose energy is its power times its latency."""
-    return OperatingPoint(subnetwork, compute_element, cpu_frequency, gpu_frequency, latency, latency_p95, math.nan,
-                          power, power * latency, accuracy)
+    return OperatingPoint(
+        subnetwork,
+        compute_element,
+        cpu_frequency,
+        gpu_frequency,
+        latency,
+        latency_p95,
+        math.nan,
+        power,
+        power * latency,
+        accuracy,
+    )
 
 
 def table(points: Sequence[OperatingPoint]) -> OperatingPointTable:
@@ -27,5 +44,10 @@ def table(points: Sequence[OperatingPoint]) -> OperatingPointTable:
 
 def board() -> OperatingPointTable:
     """Eight points: rows 0 to 3 are 25 to 100 % on cpu:1 (1.5 W), rows 4 to 7 on cpu:2 (2.5 W, twice as fast)."""
-    return table([point(subnetwork, element, latency * factor, power, accuracy)
-                  for element, factor, power in ELEMENTS for subnetwork, latency, accuracy in SUBNETWORKS])
+    return table(
+        [
+            point(subnetwork, element, latency * factor, power, accuracy)
+            for element, factor, power in ELEMENTS
+            for subnetwork, latency, accuracy in SUBNETWORKS
+        ]
+    )

@@ -11,9 +11,14 @@ from dynamic_perception.management.manager import Decision, ManagerSettings, Res
 from tables import point, table
 
 PERIOD = 33e-3  # [s] between two frames
-AROUND = 2e-3   # [s] overhead of a frame that has not waited
-POINTS = table([point("small", latency=12e-3, accuracy=0.7), point("middle", latency=18e-3, accuracy=0.8),
-                point("large", latency=25e-3, accuracy=0.9)])
+AROUND = 2e-3  # [s] overhead of a frame that has not waited
+POINTS = table(
+    [
+        point("small", latency=12e-3, accuracy=0.7),
+        point("middle", latency=18e-3, accuracy=0.8),
+        point("large", latency=25e-3, accuracy=0.9),
+    ]
+)
 
 
 class Perception:
@@ -26,7 +31,7 @@ class Perception:
         self.free_at = 0.0
         self.frame = 0
         self.waited = 0.0  # [s] of the last frame
-        self.age = 0.0     # [s] at which the last one was answered
+        self.age = 0.0  # [s] at which the last one was answered
 
     def run(self, frames: int = 1) -> Decision:
         for _ in range(frames):
@@ -38,8 +43,9 @@ class Perception:
             inference = self.slow_down * running.latency
             self.free_at, self.waited = start + inference + AROUND, start - stamp
             self.age = self.free_at - stamp
-            self.manager.observe_report(self.free_at, running.subnetwork, running.compute_element, inference,
-                                        self.waited + AROUND)
+            self.manager.observe_report(
+                self.free_at, running.subnetwork, running.compute_element, inference, self.waited + AROUND
+            )
         return self.decision
 
     def overhead(self) -> float:

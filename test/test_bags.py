@@ -44,20 +44,37 @@ def drive() -> BagMaker:
     return make_drive(FRAMES)
 
 
-@pytest.mark.parametrize("write", [
-    lambda maker, folder: maker.write(folder),
-    lambda maker, folder: maker.write_file(folder),
-    lambda maker, folder: maker.write(folder, StoragePlugin.SQLITE3),
-    lambda maker, folder: maker.write_file(folder, StoragePlugin.SQLITE3),
-    lambda maker, folder: maker.write(folder, compression=(CompressionMode.FILE, CompressionFormat.ZSTD)),
-    lambda maker, folder: maker.write(folder, StoragePlugin.SQLITE3,
-                                      compression=(CompressionMode.MESSAGE, CompressionFormat.ZSTD)),
-    lambda maker, folder: write_mcap(folder.with_suffix(".mcap"), maker),
-    lambda maker, folder: write_mcap(folder.with_suffix(".mcap"), maker, compression=CompressionType.LZ4),
-    lambda maker, folder: write_mcap(folder.with_suffix(".mcap"), maker, use_chunking=False),
-    lambda maker, folder: write_mcap(folder.with_suffix(".mcap"), maker, order=lambda messages, key: messages[::-1]),
-], ids=["mcap folder", "mcap file", "sqlite folder", "sqlite file", "compressed file", "compressed messages",
-        "zstd chunks", "lz4 chunks", "without chunks", "written backwards"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda maker, folder: maker.write(folder),
+        lambda maker, folder: maker.write_file(folder),
+        lambda maker, folder: maker.write(folder, StoragePlugin.SQLITE3),
+        lambda maker, folder: maker.write_file(folder, StoragePlugin.SQLITE3),
+        lambda maker, folder: maker.write(folder, compression=(CompressionMode.FILE, CompressionFormat.ZSTD)),
+        lambda maker, folder: maker.write(
+            folder, StoragePlugin.SQLITE3, compression=(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+        ),
+        lambda maker, folder: write_mcap(folder.with_suffix(".mcap"), maker),
+        lambda maker, folder: write_mcap(folder.with_suffix(".mcap"), maker, compression=CompressionType.LZ4),
+        lambda maker, folder: write_mcap(folder.with_suffix(".mcap"), maker, use_chunking=False),
+        lambda maker, folder: write_mcap(
+            folder.with_suffix(".mcap"), maker, order=lambda messages, key: messages[::-1]
+        ),
+    ],
+    ids=[
+        "mcap folder",
+        "mcap file",
+        "sqlite folder",
+        "sqlite file",
+        "compressed file",
+        "compressed messages",
+        "zstd chunks",
+        "lz4 chunks",
+        "without chunks",
+        "written backwards",
+    ],
+)
 def test_every_kind_of_bag_gives_the_same_messages_in_the_order_of_time(drive, tmp_path, write):
     messages, lost = read_all(write(drive, tmp_path / "bag"))
     expected = sorted((time, topic, data) for time, topic, _, data in drive.messages)
@@ -94,9 +111,9 @@ def test_of_a_truncated_mcap_file_every_whole_chunk_is_read_and_the_loss_is_stat
     path = write_mcap(tmp_path / "bag.mcap", drive, chunk_size=2**14)
     whole, _ = read_all(path)
     content = path.read_bytes()
-    path.write_bytes(content[:int(share * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     messages, lost = read_all(path)
-    assert messages == whole[:len(messages)]
+    assert messages == whole[: len(messages)]
     assert len(messages) >= share * len(whole) - 6  # a chunk holds two frames and what is between them
     assert len(lost) == 1 and "was not closed or is damaged" in lost[0]
 
@@ -136,7 +153,7 @@ def test_damage_in_the_index_is_walked_around(drive, tmp_path):
 def test_of_a_truncated_database_what_can_be_reached_is_read_and_the_loss_is_stated(drive, tmp_path, share):
     path = drive.write_file(tmp_path / "bag", StoragePlugin.SQLITE3)
     content = path.read_bytes()
-    path.write_bytes(content[:int(share * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     messages, lost = read_all(path)
     assert 0.5 * share * len(drive.messages) < len(messages) < len(drive.messages)
     assert lost and "cannot be read" in lost[0]
@@ -187,7 +204,8 @@ def test_fields_that_an_older_version_did_not_have_are_not_known(tmp_path):
 
 def test_fields_that_this_version_does_not_know_are_left_out(tmp_path):
     definition = definition_text("dynamic_perception/msg/OperatingPoint").replace(
-        "string compute_element", "string accelerator\nstring compute_element")
+        "string compute_element", "string accelerator\nstring compute_element"
+    )
     maker = BagMaker({"OperatingPoint": definition})
     maker.add_command(0.0, 1, "50%", "cpu:2")
     with Bag(maker.write_file(tmp_path / "bag")) as bag:

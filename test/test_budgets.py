@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamic_perception.management.budgets import (BatteryBudget, BatteryCondition, BatteryThreshold, MissionBudget,
-                                                   ThermalBudget, ThermalZone, possible_temperature, share_power)
+from dynamic_perception.management.budgets import (
+    BatteryBudget,
+    BatteryCondition,
+    BatteryThreshold,
+    MissionBudget,
+    ThermalBudget,
+    ThermalZone,
+    possible_temperature,
+    share_power,
+)
 
 THRESHOLDS = (BatteryThreshold(0.5, max_power_fraction=0.8), BatteryThreshold(0.2, max_power=2.1))
 ZONE = ThermalZone("cpu", sustainable_power=2.5, switch_on=60.0, control=75.0, critical=100.0)  # Linux's worked example
@@ -23,8 +31,10 @@ def battery() -> BatteryBudget:
 
 # ---- battery
 
-@pytest.mark.parametrize("percentage, watts", [(1.0, None), (0.5, None), (0.49, 4.0), (0.2, 4.0), (0.19, 2.1),
-                                               (0.0, 2.1)])
+
+@pytest.mark.parametrize(
+    "percentage, watts", [(1.0, None), (0.5, None), (0.49, 4.0), (0.2, 4.0), (0.19, 2.1), (0.0, 2.1)]
+)
 def test_the_tightest_threshold_above_the_charge_caps_the_power(percentage, watts):
     budget = battery()
     assert budget.observe(percentage, present=True)
@@ -73,8 +83,9 @@ def test_a_battery_that_nobody_has_heard_of_is_no_cap():
     assert battery().cap is None
 
 
-impossible_charges = st.one_of(st.floats(max_value=0.0, exclude_max=True), st.floats(min_value=1.0, exclude_min=True),
-                               st.just(math.nan))
+impossible_charges = st.one_of(
+    st.floats(max_value=0.0, exclude_max=True), st.floats(min_value=1.0, exclude_min=True), st.just(math.nan)
+)
 
 
 @settings(deadline=None)
@@ -116,12 +127,18 @@ def test_a_known_charge_ends_being_unknown(unknown, known):
     assert budget.cap == fresh.cap and not budget.fault
 
 
-@pytest.mark.parametrize("settings, named", [
-    ({"below": 0.0, "max_power": 1.0}, "below is 0"), ({"below": 20.0, "max_power": 1.0}, "below is 20"),
-    ({"below": math.nan, "max_power": 1.0}, "below is nan"), ({"below": 0.2}, "exactly one"),
-    ({"below": 0.2, "max_power": 1.0, "max_power_fraction": 0.5}, "exactly one"),
-    ({"below": 0.2, "max_power": 0.0}, "max_power is 0"),
-    ({"below": 0.2, "max_power_fraction": -1.0}, "max_power_fraction is -1")])
+@pytest.mark.parametrize(
+    "settings, named",
+    [
+        ({"below": 0.0, "max_power": 1.0}, "below is 0"),
+        ({"below": 20.0, "max_power": 1.0}, "below is 20"),
+        ({"below": math.nan, "max_power": 1.0}, "below is nan"),
+        ({"below": 0.2}, "exactly one"),
+        ({"below": 0.2, "max_power": 1.0, "max_power_fraction": 0.5}, "exactly one"),
+        ({"below": 0.2, "max_power": 0.0}, "max_power is 0"),
+        ({"below": 0.2, "max_power_fraction": -1.0}, "max_power_fraction is -1"),
+    ],
+)
 def test_a_threshold_that_makes_no_sense_is_refused(settings, named):
     with pytest.raises(ValueError, match=named):
         BatteryThreshold(**settings)
@@ -133,6 +150,7 @@ def test_a_fraction_of_an_unknown_power_is_refused():
 
 
 # ---- a mission
+
 
 def mission(percentage: float = 0.5, seconds: float = 3600.0) -> MissionBudget:
     """10 Wh of battery, of which 10 % are to be left, and 1 W for everything else."""
@@ -158,8 +176,15 @@ def test_a_battery_at_its_reserve_leaves_nothing():
     assert mission(percentage=0.05).watts == 0.0
 
 
-@pytest.mark.parametrize("end", [lambda b: b.set_end(0.0, 0.0), lambda b: b.set_end(0.0, math.nan),
-                                 lambda b: b.observe(4000.0, 0.5, True), lambda b: b.observe(0.0, 0.5, False)])
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda b: b.set_end(0.0, 0.0),
+        lambda b: b.set_end(0.0, math.nan),
+        lambda b: b.observe(4000.0, 0.5, True),
+        lambda b: b.observe(0.0, 0.5, False),
+    ],
+)
 def test_without_a_mission_or_after_it_or_on_mains_power_there_is_no_cap(end):
     budget = mission()
     end(budget)
@@ -172,17 +197,23 @@ def test_an_unknown_charge_keeps_the_last_one():
     assert budget.watts == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize("call, named", [
-    (lambda: MissionBudget(capacity=0.0), "capacity is 0"), (lambda: MissionBudget(reserve=1.0), "reserve is 1"),
-    (lambda: MissionBudget(other_load=-1.0), "other_load is -1"),
-    (lambda: mission().set_end(0.0, -1.0), "mission is -1"),
-    (lambda: MissionBudget().set_end(0.0, 60.0), "set battery_capacity")])
+@pytest.mark.parametrize(
+    "call, named",
+    [
+        (lambda: MissionBudget(capacity=0.0), "capacity is 0"),
+        (lambda: MissionBudget(reserve=1.0), "reserve is 1"),
+        (lambda: MissionBudget(other_load=-1.0), "other_load is -1"),
+        (lambda: mission().set_end(0.0, -1.0), "mission is -1"),
+        (lambda: MissionBudget().set_end(0.0, 60.0), "set battery_capacity"),
+    ],
+)
 def test_a_mission_that_makes_no_sense_is_refused(call, named):
     with pytest.raises(ValueError, match=named):
         call()
 
 
 # ---- temperature
+
 
 def test_linux_worked_example():
     budget = ThermalBudget(ZONE)
@@ -305,16 +336,25 @@ def test_frost_and_heat_are_possible(celsius):
     assert possible_temperature(celsius)
 
 
-@pytest.mark.parametrize("changes, named", [
-    ({"name": ""}, "name is empty"), ({"switch_on": 80.0}, "switch_on 80"), ({"critical": 75.0}, "critical 75"),
-    ({"critical": 200.0}, "critical 200"), ({"sustainable_power": 0.0}, "sustainable_power is 0"),
-    ({"period": math.nan}, "period is nan"), ({"integral_gain": -1.0}, "integral_gain is -1")])
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"name": ""}, "name is empty"),
+        ({"switch_on": 80.0}, "switch_on 80"),
+        ({"critical": 75.0}, "critical 75"),
+        ({"critical": 200.0}, "critical 200"),
+        ({"sustainable_power": 0.0}, "sustainable_power is 0"),
+        ({"period": math.nan}, "period is nan"),
+        ({"integral_gain": -1.0}, "integral_gain is -1"),
+    ],
+)
 def test_a_zone_that_makes_no_sense_is_refused(changes, named):
     with pytest.raises(ValueError, match=named):
         dataclasses.replace(ZONE, **changes)
 
 
 # ---- sharing
+
 
 def test_linux_worked_sharing():
     shares = share_power([2000, 2000, 1000], [800, 2000, 1000], 3000)
@@ -348,11 +388,13 @@ def test_the_order_of_the_users_does_not_matter(users, total, random):
     random.shuffle(order)
     requests, maxima = np.array(users).T
     assert share_power(requests[order], maxima[order], total) == pytest.approx(
-        share_power(requests, maxima, total)[order], rel=1e-6, abs=1e-9)
+        share_power(requests, maxima, total)[order], rel=1e-6, abs=1e-9
+    )
 
 
-@pytest.mark.parametrize("requests, maxima, total", [([-1], [1], 1), ([1], [-1], 1), ([1], [1], -1),
-                                                     ([math.nan], [1], 1), ([1, 2], [1], 1)])
+@pytest.mark.parametrize(
+    "requests, maxima, total", [([-1], [1], 1), ([1], [-1], 1), ([1], [1], -1), ([math.nan], [1], 1), ([1, 2], [1], 1)]
+)
 def test_impossible_shares_are_refused(requests, maxima, total):
     with pytest.raises(ValueError, match="share_power"):
         share_power(requests, maxima, total)

@@ -184,13 +184,16 @@ def test_a_video_is_sent_frame_by_frame(tmp_path, start_node, ros_node, spin_unt
     assert np.allclose(viewer.levels(), 20 * np.arange(8), atol=6)  # the video is compressed
 
 
-@pytest.mark.parametrize("source, text", [
-    ("/nowhere/to/be/found", "source '/nowhere/to/be/found' does not exist: expected auto, synthetic"),
-    ("", "source '' does not exist"),
-    ("{folder}", "holds no images: known endings are .bmp"),
-    ("{folder}/text.txt", "is not a video that OpenCV can read"),
-    ("/dev/null", "/dev/null gives no frames: expected a V4L2 camera"),
-])
+@pytest.mark.parametrize(
+    "source, text",
+    [
+        ("/nowhere/to/be/found", "source '/nowhere/to/be/found' does not exist: expected auto, synthetic"),
+        ("", "source '' does not exist"),
+        ("{folder}", "holds no images: known endings are .bmp"),
+        ("{folder}/text.txt", "is not a video that OpenCV can read"),
+        ("/dev/null", "/dev/null gives no frames: expected a V4L2 camera"),
+    ],
+)
 def test_a_wrong_source_ends_the_node_with_one_clear_sentence(tmp_path, start_node, source, text):
     (tmp_path / "text.txt").write_text("no video")
     node = start_node("camera", {"source": source.format(folder=tmp_path)})
@@ -210,8 +213,9 @@ def test_signals_end_it_while_frames_flow(start_node, ros_node, spin_until, numb
 
 def test_the_truth_of_a_road_has_the_stamp_and_the_pixels_of_its_frame(start_node, ros_node, spin_until):
     viewer, truths = Viewer(ros_node, answers=True), {}
-    ros_node.create_subscription(Image, "truth", lambda message: truths.update({
-        Time.from_msg(message.header.stamp).nanoseconds: message}), 1000)
+    ros_node.create_subscription(
+        Image, "truth", lambda message: truths.update({Time.from_msg(message.header.stamp).nanoseconds: message}), 1000
+    )
     start_node("camera", {"source": "synthetic", "width": 96, "height": 72, "lossless": True, "seed": 4})
     spin_until(lambda: len(truths) >= 3, "3 labelled frames")
     scene = RoadScene(96, 72, seed=4)
@@ -276,8 +280,10 @@ def test_a_device_that_stops_is_opened_again(monkeypatch, namespace, ros_node, s
     monkeypatch.setattr(camera, "open_source", lambda *_: Camera())
     monkeypatch.setattr(camera, "REOPEN_PERIOD", 0.05)
     viewer = Viewer(ros_node)
-    rclpy.init(args=["--ros-args", "-r", f"__ns:={namespace}", "-p", "frame_rate:=0.0"],
-               signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(
+        args=["--ros-args", "-r", f"__ns:={namespace}", "-p", "frame_rate:=0.0"],
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
     node = camera.CameraNode()
     try:
         node.trigger_configure()
@@ -295,8 +301,12 @@ def test_after_the_end_it_begins_again_when_it_is_activated_again(tmp_path, star
     write_images(tmp_path, 3)
     node = start_node("camera", {"source": str(tmp_path), "loop": False, "frame_rate": 0.0})
     again = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE)
-    anew = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP, Transition.TRANSITION_CONFIGURE,
-            Transition.TRANSITION_ACTIVATE)
+    anew = (
+        Transition.TRANSITION_DEACTIVATE,
+        Transition.TRANSITION_CLEANUP,
+        Transition.TRANSITION_CONFIGURE,
+        Transition.TRANSITION_ACTIVATE,
+    )
     for rounds, transitions in enumerate(((), again, anew), start=1):
         for number in transitions:
             assert change_state("camera", number)

@@ -18,7 +18,13 @@ from sysfs_trees import CPUFREQ, laptop, odroid_xu3, policy_files, write_files
 
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.helper_protocol import (
-    HIGHEST_FREQUENCY, LINE_LIMIT, Refused, Request, parse_answer, parse_request)
+    HIGHEST_FREQUENCY,
+    LINE_LIMIT,
+    Refused,
+    Request,
+    parse_answer,
+    parse_request,
+)
 
 MALFORMED = 100_000
 OVER_THE_SOCKET = 5_000
@@ -63,6 +69,7 @@ def maximum(root, policy="policy4"):
 
 # Requests ------------------------------------------------------------------------------------------------------------
 
+
 def test_a_clock_is_set_and_read_back(start_helper, talk, board):
     client = talk(start_helper())
     assert client.ask(policy="policy4", frequency=1.5e9) == {"ok": True, "actual": 1.5e9, "message": ""}
@@ -76,9 +83,15 @@ def test_an_element_stands_for_the_clocks_of_its_cpus(start_helper, talk, board)
 
 
 def test_a_gpu_is_set_where_it_is_in_the_list(start_helper, talk, board):
-    gpu = write_files(board / "class/devfreq/11800000.gpu", {
-        "governor": "simple_ondemand", "min_freq": 177_000_000, "max_freq": 600_000_000,
-        "available_frequencies": "177000000 420000000 600000000"})
+    gpu = write_files(
+        board / "class/devfreq/11800000.gpu",
+        {
+            "governor": "simple_ondemand",
+            "min_freq": 177_000_000,
+            "max_freq": 600_000_000,
+            "available_frequencies": "177000000 420000000 600000000",
+        },
+    )
     client = talk(start_helper("--allow", "policy4", "11800000.gpu"))
     assert client.ask(policy="11800000.gpu", frequency=420e6)["actual"] == 420e6
     client.close()
@@ -99,20 +112,23 @@ def test_zero_puts_back_and_lets_others_in(start_helper, talk, board):
     assert second.ask(policy="policy4", frequency=1e9)["actual"] == 1e9
 
 
-@pytest.mark.parametrize("request_, reason", [
-    ({"policy": "policy0", "frequency": 1e9}, "'policy0' is not allowed: expected one of policy4"),
-    ({"element": "cpu0:1", "frequency": 1e9}, "'policy0' is not allowed"),
-    ({"element": "gpu", "frequency": 1e9}, "compute element 'gpu' does not exist here"),
-    ({"policy": "policy4", "frequency": 1.9e9}, "expected 8e+08 to 1.2e+09 Hz"),
-    ({"policy": "policy4", "frequency": 1}, "expected 8e+08 to 1.2e+09 Hz"),
-    ({"policy": "policy4", "frequency": -1}, "frequency is -1"),
-    ({"policy": "policy4", "frequency": True}, "frequency is True"),
-    ({"policy": "policy4", "frequency": math.nan}, "frequency is nan"),
-    ({"policy": "../policy4", "frequency": 1e9}, "expected a name"),
-    ({"policy": "policy4", "element": "cpu4:1", "frequency": 1e9}, "expected just"),
-    ({"policy": "policy4", "frequency": 1e9, "governor": "performance"}, "expected just"),
-    ({"policy": "policy4"}, "expected just"),
-])
+@pytest.mark.parametrize(
+    "request_, reason",
+    [
+        ({"policy": "policy0", "frequency": 1e9}, "'policy0' is not allowed: expected one of policy4"),
+        ({"element": "cpu0:1", "frequency": 1e9}, "'policy0' is not allowed"),
+        ({"element": "gpu", "frequency": 1e9}, "compute element 'gpu' does not exist here"),
+        ({"policy": "policy4", "frequency": 1.9e9}, "expected 8e+08 to 1.2e+09 Hz"),
+        ({"policy": "policy4", "frequency": 1}, "expected 8e+08 to 1.2e+09 Hz"),
+        ({"policy": "policy4", "frequency": -1}, "frequency is -1"),
+        ({"policy": "policy4", "frequency": True}, "frequency is True"),
+        ({"policy": "policy4", "frequency": math.nan}, "frequency is nan"),
+        ({"policy": "../policy4", "frequency": 1e9}, "expected a name"),
+        ({"policy": "policy4", "element": "cpu4:1", "frequency": 1e9}, "expected just"),
+        ({"policy": "policy4", "frequency": 1e9, "governor": "performance"}, "expected just"),
+        ({"policy": "policy4"}, "expected just"),
+    ],
+)
 def test_everything_else_is_refused_with_the_reason_and_changes_nothing(start_helper, talk, board, request_, reason):
     before = policy_files(board)
     client = talk(start_helper("--allow", "policy4", "--min", "0.8e9", "--max", "1.2e9"))
@@ -185,13 +201,16 @@ def test_who_does_not_read_the_answers_is_hung_up_on(start_helper, talk, board):
 
 # Ends ----------------------------------------------------------------------------------------------------------------
 
+
 def test_what_a_client_set_is_put_back_when_it_goes(start_helper, talk, board):
     helper, before = start_helper(), policy_files(board)
     client, other = talk(helper), talk(helper)
     client.ask(policy="policy4", frequency=1.5e9)
     other.ask(policy="policy0", frequency=0.5e9)
     client.close()
-    wait_for(lambda: (board / CPUFREQ / "policy4/scaling_max_freq").read_text() == "2000000\n", "the clock to be put back")
+    wait_for(
+        lambda: (board / CPUFREQ / "policy4/scaling_max_freq").read_text() == "2000000\n", "the clock to be put back"
+    )
     assert (board / CPUFREQ / "policy0/scaling_setspeed").read_text() == "500000\n"
     other.close()
     wait_for(lambda: policy_files(board) == before, "the other clock to be put back")
@@ -229,18 +248,25 @@ def test_a_file_in_the_place_of_the_socket_is_not_removed(start_helper, tmp_path
     assert (tmp_path / "run" / "clocks.sock").read_text() == "mine"
 
 
-@pytest.mark.parametrize("options, words", [
-    (["--allow", "policy9"], "'policy9' is no clock here: expected some of 11800000.gpu, soc:bus-wcore, policy0, policy4"),
-    (["--group", "no such group"], "group 'no such group' does not exist"),
-    (["--min", "2e9", "--max", "1e9"], "lowest frequency is 2000000000"),
-    (["--rate", "0"], "0 is not a rate"),
-])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (
+            ["--allow", "policy9"],
+            "'policy9' is no clock here: expected some of 11800000.gpu, soc:bus-wcore, policy0, policy4",
+        ),
+        (["--group", "no such group"], "group 'no such group' does not exist"),
+        (["--min", "2e9", "--max", "1e9"], "lowest frequency is 2000000000"),
+        (["--rate", "0"], "0 is not a rate"),
+    ],
+)
 def test_wrong_options_end_it_with_code_2(start_helper, options, words):
     helper = start_helper(*options)
     assert helper.process.wait(10) == 2 and words in helper.output()
 
 
 # Who may -------------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def open_folder():
@@ -337,6 +363,7 @@ def test_a_process_that_may_write_does_not_ask_the_helper(start_helper, board, t
 
 # Nonsense ------------------------------------------------------------------------------------------------------------
 
+
 def nonsense(dice: random.Random) -> bytes:
     """A line that is hardly a request: noise, JSON of other shapes, or a request with something wrong in it."""
     kind = dice.randrange(6)
@@ -350,8 +377,24 @@ def nonsense(dice: random.Random) -> bytes:
     if kind == 3:
         request[dice.choice(["governor", "policy", "frequency", "x"])] = value(dice, 2)
     if kind == 4:
-        request = {"policy": dice.choice(["../policy4", "policy4/../policy0", "/etc/passwd", "policy4\0", "policy4\n",
-                                          "", "p" * 65, "policy99", "policy４", ".", "-rf"]), "frequency": 1e9}
+        request = {
+            "policy": dice.choice(
+                [
+                    "../policy4",
+                    "policy4/../policy0",
+                    "/etc/passwd",
+                    "policy4\0",
+                    "policy4\n",
+                    "",
+                    "p" * 65,
+                    "policy99",
+                    "policy４",
+                    ".",
+                    "-rf",
+                ]
+            ),
+            "frequency": 1e9,
+        }
     line = bytearray(json.dumps(request).encode()[:500])
     if kind == 5:
         for _ in range(dice.randrange(1, 4)):

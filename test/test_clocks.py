@@ -21,7 +21,12 @@ from sysfs_trees import CPUFREQ, XU3_BIG, XU3_LITTLE, container, laptop, odroid_
 
 from dynamic_perception.hardware import clock_files
 from dynamic_perception.hardware.clocks import (
-    ClockControl, ClocksInUse, FrequencyRange, default_state_folder, restore_saved)
+    ClockControl,
+    ClocksInUse,
+    FrequencyRange,
+    default_state_folder,
+    restore_saved,
+)
 
 LITTLE, BIG = range(4), range(4, 8)
 NOBODY = 65534
@@ -96,8 +101,14 @@ def strict_kernel():
         number = int(value) if value.isdecimal() else None
         low, high = (int((folder / name).read_text()) for name in ("scaling_min_freq", "scaling_max_freq"))
         userspace = (folder / "scaling_governor").read_text().strip() == "userspace"
-        if (path.name == "scaling_min_freq" and number > high or path.name == "scaling_max_freq" and number < low
-                or path.name == "scaling_setspeed" and not userspace):
+        if (
+            path.name == "scaling_min_freq"
+            and number > high
+            or path.name == "scaling_max_freq"
+            and number < low
+            or path.name == "scaling_setspeed"
+            and not userspace
+        ):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
         write_file(path, text)
         written.append((path, number))
@@ -108,6 +119,7 @@ def strict_kernel():
 
 
 # Setting -----------------------------------------------------------------------------------------------------------
+
 
 def test_the_userspace_governor_is_told_the_speed(xu3, clocks):
     result = clocks.set_cpu_frequency(LITTLE, 1.0e9)
@@ -133,7 +145,9 @@ def test_only_the_named_cluster_is_touched(xu3, clocks):
     before = policy_files(xu3)
     clocks.set_cpu_frequency(BIG, 1.5e9)
     assert {name for name, content in policy_files(xu3).items() if content != before[name]} == {
-        f"{CPUFREQ}/policy4/scaling_min_freq", f"{CPUFREQ}/policy4/scaling_max_freq"}
+        f"{CPUFREQ}/policy4/scaling_min_freq",
+        f"{CPUFREQ}/policy4/scaling_max_freq",
+    }
 
 
 @pytest.mark.parametrize("asked, taken", [(1.04e9, 1.0e9), (1.06e9, 1.1e9), (5e9, 2.0e9), (1.0, 0.2e9)])
@@ -229,6 +243,7 @@ def test_a_change_after_restore_is_refused(xu3, state_folder):
 
 # Refusals of the kernel ----------------------------------------------------------------------------------------------
 
+
 def test_a_machine_without_clock_control_gives_a_message(tmp_path, state_folder):
     clocks = ClockControl(container(tmp_path / "sys"), state_folder)
     assert clocks.open() == ()
@@ -319,12 +334,16 @@ def test_nothing_is_changed_when_what_was_found_cannot_be_saved(xu3, clocks, sta
 
 # Putting back ----------------------------------------------------------------------------------------------------
 
+
 def test_what_was_found_is_on_disk_before_the_first_change(xu3, state_file, clocks, monkeypatch):
     seen = []
     monkeypatch.setattr(clock_files, "write_once", lambda path, text: seen.append(json.loads(state_file.read_text())))
     clocks.set_cpu_frequency(BIG, 1.5e9)
     assert seen[0]["found"] == {
-        "scaling_governor": "ondemand\n", "scaling_min_freq": "200000\n", "scaling_max_freq": "2000000\n"}
+        "scaling_governor": "ondemand\n",
+        "scaling_min_freq": "200000\n",
+        "scaling_max_freq": "2000000\n",
+    }
     assert seen[0]["pid"] == os.getpid()
     assert seen[0]["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
@@ -378,9 +397,14 @@ def test_the_next_owner_keeps_what_could_not_be_put_back(xu3, clocks, hertz, sta
     assert following.restore() == () and policy_files(xu3) == before
 
 
-REQUESTS = st.tuples(st.sampled_from([LITTLE, BIG, range(8)]),
-                     st.one_of(st.sampled_from([0.0, math.nan, math.inf, -1.0]), st.floats(1.0, 5e9),
-                               st.sampled_from([1000.0 * step for step in XU3_BIG])))
+REQUESTS = st.tuples(
+    st.sampled_from([LITTLE, BIG, range(8)]),
+    st.one_of(
+        st.sampled_from([0.0, math.nan, math.inf, -1.0]),
+        st.floats(1.0, 5e9),
+        st.sampled_from([1000.0 * step for step in XU3_BIG]),
+    ),
+)
 
 
 @pytest.fixture(scope="module")
@@ -390,9 +414,13 @@ def shared_xu3(tmp_path_factory):
 
 
 @settings(max_examples=40, deadline=None)
-@given(requests=st.lists(REQUESTS, max_size=8), low=st.sampled_from([0.0, 0.45e9]), high=st.sampled_from([0.0, 1.6e9]),
-       found=st.tuples(st.sampled_from(XU3_LITTLE), st.sampled_from(XU3_LITTLE)),
-       governors=st.tuples(*[st.sampled_from(["userspace", "ondemand", "performance"])] * 2))
+@given(
+    requests=st.lists(REQUESTS, max_size=8),
+    low=st.sampled_from([0.0, 0.45e9]),
+    high=st.sampled_from([0.0, 1.6e9]),
+    found=st.tuples(st.sampled_from(XU3_LITTLE), st.sampled_from(XU3_LITTLE)),
+    governors=st.tuples(*[st.sampled_from(["userspace", "ondemand", "performance"])] * 2),
+)
 def test_any_requests_stay_inside_and_are_undone_to_the_byte(shared_xu3, requests, low, high, found, governors):
     root = shared_xu3
     with strict_kernel() as written:
@@ -419,6 +447,7 @@ def test_any_requests_stay_inside_and_are_undone_to_the_byte(shared_xu3, request
 
 
 # Owners ----------------------------------------------------------------------------------------------------------
+
 
 def test_clocks_of_a_killed_process_are_put_back(xu3, state_file, killed_owner, state_folder):
     process, kill = killed_owner
@@ -493,21 +522,29 @@ def test_nothing_saved_is_nothing_to_put_back(state_folder):
     assert not state_folder.exists()
 
 
-@pytest.mark.parametrize("change, complaint", [
-    ({"schema": 1}, "schema: expected 2"),
-    ({"pid": "7"}, "pid: expected int"),
-    ({"kind": "gpufreq"}, "kind is 'gpufreq': expected one of cpufreq, devfreq, nvml"),
-    ({"name": "../policy0"}, "'../policy0' is no name of a cpufreq clock"),
-    ({"kind": "devfreq", "name": ".."}, "'..' is no name of a devfreq clock"),
-    ({"kind": "nvml"}, "'policy4' is no name of a nvml clock"),
-    ({"found": {"scaling_governor": "a", "scaling_min_freq": "1"}}, "found: expected"),
-    ({"found": {"scaling_governor": "a b", "scaling_min_freq": "1", "scaling_max_freq": "2"}},
-     "scaling_governor is 'a b': expected a name"),
-    ({"found": {"scaling_governor": "a", "scaling_min_freq": "-1", "scaling_max_freq": "2"}},
-     "scaling_min_freq is '-1': expected a frequency"),
-])
-def test_a_saved_state_that_is_not_one_is_named_and_kept(xu3, state_folder, state_file, killed_owner, change,
-                                                         complaint):
+@pytest.mark.parametrize(
+    "change, complaint",
+    [
+        ({"schema": 1}, "schema: expected 2"),
+        ({"pid": "7"}, "pid: expected int"),
+        ({"kind": "gpufreq"}, "kind is 'gpufreq': expected one of cpufreq, devfreq, nvml"),
+        ({"name": "../policy0"}, "'../policy0' is no name of a cpufreq clock"),
+        ({"kind": "devfreq", "name": ".."}, "'..' is no name of a devfreq clock"),
+        ({"kind": "nvml"}, "'policy4' is no name of a nvml clock"),
+        ({"found": {"scaling_governor": "a", "scaling_min_freq": "1"}}, "found: expected"),
+        (
+            {"found": {"scaling_governor": "a b", "scaling_min_freq": "1", "scaling_max_freq": "2"}},
+            "scaling_governor is 'a b': expected a name",
+        ),
+        (
+            {"found": {"scaling_governor": "a", "scaling_min_freq": "-1", "scaling_max_freq": "2"}},
+            "scaling_min_freq is '-1': expected a frequency",
+        ),
+    ],
+)
+def test_a_saved_state_that_is_not_one_is_named_and_kept(
+    xu3, state_folder, state_file, killed_owner, change, complaint
+):
     killed_owner[1]()
     state_file.write_text(json.dumps({**json.loads(state_file.read_text()), **change}))
     before = policy_files(xu3)

@@ -93,22 +93,41 @@ def run(command: str, replaced: dict[str, str] | None = None, more: str = "") ->
     return cli.main([(replaced or {}).get(word, word) for word in words])
 
 
-@pytest.mark.parametrize("command, replaced, more, leaves", [
-    ("dynamic-perception profile", {}, "tiny --most-runs 8 --elements cpu:1 --power-sensor none --out p.yaml",
-     "p.yaml"),
-    ("dynamic-perception profile segmenter_camvid", {"segmenter_camvid": "tiny"},
-     "--most-runs 8 --elements cpu:1 --power-sensor none --engine onnxruntime", "data/dynamic_perception/profiles"),
-    ("dynamic-perception export group_cnn_cifar10", {"group_cnn_cifar10": "tiny"}, "--out graphs", "graphs"),
-    ("dynamic-perception hardware", {}, "", ""),
-    ("dynamic-perception plan odroid_xu3/group_cnn_cifar10 --deadline 400 --energy 100 --out plan.png", {}, "",
-     "plan.png"),
-    ("dynamic-perception simulate --platform odroid_xu3 --trace bursts --managers ours alert oracle --out pictures", {},
-     "--frames 40", "pictures/timeline.png"),
-    ("dynamic-perception simulate --managers alert ours oracle", {}, "--frames 40", ""),
-    ("dynamic-perception report RUN...", {"RUN...": "results"}, "--out report", "report/index.html"),
-    ("dynamic-perception explore odroid_xu3/group_cnn_cifar10", {}, "", "explore_group_cnn_cifar10.html"),
-    ("dynamic-perception restore", {}, "--sysfs-root sys", ""),
-])
+@pytest.mark.parametrize(
+    "command, replaced, more, leaves",
+    [
+        (
+            "dynamic-perception profile",
+            {},
+            "tiny --most-runs 8 --elements cpu:1 --power-sensor none --out p.yaml",
+            "p.yaml",
+        ),
+        (
+            "dynamic-perception profile segmenter_camvid",
+            {"segmenter_camvid": "tiny"},
+            "--most-runs 8 --elements cpu:1 --power-sensor none --engine onnxruntime",
+            "data/dynamic_perception/profiles",
+        ),
+        ("dynamic-perception export group_cnn_cifar10", {"group_cnn_cifar10": "tiny"}, "--out graphs", "graphs"),
+        ("dynamic-perception hardware", {}, "", ""),
+        (
+            "dynamic-perception plan odroid_xu3/group_cnn_cifar10 --deadline 400 --energy 100 --out plan.png",
+            {},
+            "",
+            "plan.png",
+        ),
+        (
+            "dynamic-perception simulate --platform odroid_xu3 --trace bursts --managers ours alert oracle --out pictures",
+            {},
+            "--frames 40",
+            "pictures/timeline.png",
+        ),
+        ("dynamic-perception simulate --managers alert ours oracle", {}, "--frames 40", ""),
+        ("dynamic-perception report RUN...", {"RUN...": "results"}, "--out report", "report/index.html"),
+        ("dynamic-perception explore odroid_xu3/group_cnn_cifar10", {}, "", "explore_group_cnn_cifar10.html"),
+        ("dynamic-perception restore", {}, "--sysfs-root sys", ""),
+    ],
+)
 def test_a_command_runs_and_leaves_what_it_says(here, capsys, command, replaced, more, leaves):
     assert command in TYPED, "no document tells to type it any more"
     assert run(command, replaced, more) == 0
@@ -117,7 +136,7 @@ def test_a_command_runs_and_leaves_what_it_says(here, capsys, command, replaced,
 
 OWN_NETWORK = {  # the commands of a section in their order, and what keeps them small
     "train": "--epochs 1 --batch-size 40 --resolutions 32 48 --width-multiplier 0.25 --random-subnetworks 0 "
-             "--subnetworks 2",
+    "--subnetworks 2",
     "search": "--evaluations 5 --images 8 --calibration-images 16 --frames 3",
     "evaluate": "",
     "quantise": "--images 4",
@@ -125,9 +144,13 @@ OWN_NETWORK = {  # the commands of a section in their order, and what keeps them
 }
 
 
-@pytest.mark.parametrize("document, heading, bundle", [
-    ("README.md", "## Your own network", "models/ofa_mobilenet_v3_DIR"),
-    pytest.param("docs/extending.md", "## A network", "models/mine", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "document, heading, bundle",
+    [
+        ("README.md", "## Your own network", "models/ofa_mobilenet_v3_DIR"),
+        pytest.param("docs/extending.md", "## A network", "models/mine", marks=pytest.mark.slow),
+    ],
+)
 def test_the_commands_for_a_network_of_ones_own_work_one_after_the_other(here, capsys, document, heading, bundle):
     block = BLOCK.search(documents()[document].split(f"{heading}\n", 1)[1])[0]
     typed = commands(block)
@@ -140,8 +163,9 @@ def test_the_commands_for_a_network_of_ones_own_work_one_after_the_other(here, c
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in SMALL_AND_SLOW)])
 def test_a_benchmark_runs_and_prints_every_key_that_a_document_takes_from_it(here, name):
     arguments = (SMALL | SMALL_AND_SLOW)[name]
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / f"{name}.py", *shlex.split(arguments)],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", *shlex.split(arguments)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     printed = json.loads(done.stdout.splitlines()[-1])
     text = "".join(documents().values())
@@ -169,8 +193,11 @@ def checks_make(command: str) -> None:
     """A target of the Makefile, and what it hands on to a command that has those options."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    done = subprocess.run(["make", "-C", ROOT, "--no-print-directory", "-n", "-o", ".venv/installed",
-                           *shlex.split(command)[1:]], capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "-C", ROOT, "--no-print-directory", "-n", "-o", ".venv/installed", *shlex.split(command)[1:]],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
         if ".venv/bin/dynamic-perception" in line:
@@ -192,8 +219,9 @@ def checks_node(command: str) -> None:
     node = executable.removesuffix("_node")
     assert f"scripts/{executable}" in (ROOT / "CMakeLists.txt").read_text()
     specs = {spec.name: spec for spec in NODE_PARAMETERS[node]}
-    topics = {row.split("|")[3].strip(" `") for row in documents()["README.md"].splitlines()
-              if row.startswith(f"| {node} | ")}
+    topics = {
+        row.split("|")[3].strip(" `") for row in documents()["README.md"].splitlines() if row.startswith(f"| {node} | ")
+    }
     for option, value in zip(words, words[1:]):
         name, _, given = value.partition(":=")
         if option == "-p":
@@ -283,66 +311,147 @@ class Rule:
 
 RULES = (
     # Run by the tests of this file.
-    *(Rule(re.escape(command), parses, tests=("test_commands.py::test_a_command_runs_and_leaves_what_it_says",))
-      for command in ("dynamic-perception profile", "dynamic-perception profile segmenter_camvid",
-                      "dynamic-perception export group_cnn_cifar10", "dynamic-perception hardware",
-                      "dynamic-perception report RUN...", "dynamic-perception explore odroid_xu3/group_cnn_cifar10",
-                      "dynamic-perception restore")),
-    Rule(r"dynamic-perception plan odroid_xu3/.*", parses,
-         tests=("test_commands.py::test_a_command_runs_and_leaves_what_it_says",)),
-    Rule(r"dynamic-perception simulate (--platform odroid_xu3|--managers) .*", parses,
-         tests=("test_commands.py::test_a_command_runs_and_leaves_what_it_says",)),
-    Rule(r"dynamic-perception (train .*--data DIR.*|(search|evaluate|quantise|profile) models/.*)", parses,
-         tests=("test_commands.py::test_the_commands_for_a_network_of_ones_own_work_one_after_the_other",)),
-    Rule(r"make help", checks_make,
-         tests=("test_commands.py::test_make_help_names_every_target_that_a_document_names",)),
-    Rule(BENCHMARK.pattern, checks_benchmark,
-         tests=("test_commands.py::test_a_benchmark_runs_and_prints_every_key_that_a_document_takes_from_it",)),
+    *(
+        Rule(re.escape(command), parses, tests=("test_commands.py::test_a_command_runs_and_leaves_what_it_says",))
+        for command in (
+            "dynamic-perception profile",
+            "dynamic-perception profile segmenter_camvid",
+            "dynamic-perception export group_cnn_cifar10",
+            "dynamic-perception hardware",
+            "dynamic-perception report RUN...",
+            "dynamic-perception explore odroid_xu3/group_cnn_cifar10",
+            "dynamic-perception restore",
+        )
+    ),
+    Rule(
+        r"dynamic-perception plan odroid_xu3/.*",
+        parses,
+        tests=("test_commands.py::test_a_command_runs_and_leaves_what_it_says",),
+    ),
+    Rule(
+        r"dynamic-perception simulate (--platform odroid_xu3|--managers) .*",
+        parses,
+        tests=("test_commands.py::test_a_command_runs_and_leaves_what_it_says",),
+    ),
+    Rule(
+        r"dynamic-perception (train .*--data DIR.*|(search|evaluate|quantise|profile) models/.*)",
+        parses,
+        tests=("test_commands.py::test_the_commands_for_a_network_of_ones_own_work_one_after_the_other",),
+    ),
+    Rule(
+        r"make help", checks_make, tests=("test_commands.py::test_make_help_names_every_target_that_a_document_names",)
+    ),
+    Rule(
+        BENCHMARK.pattern,
+        checks_benchmark,
+        tests=("test_commands.py::test_a_benchmark_runs_and_prints_every_key_that_a_document_takes_from_it",),
+    ),
     # Run by others.
-    Rule(r"dynamic-perception train --architecture segmenter .*", parses,
-         tests=("test_train_commands.py::test_a_segmenter_is_trained_calibrated_measured_and_written",)),
-    Rule(r"dynamic-perception quantise segmenter_camvid", parses,
-         tests=("test_train_commands.py::test_quantise_keeps_what_pays_and_measures_its_accuracy",)),
-    Rule(r"dynamic-perception import-ofa CHECKPOINT", parses,
-         tests=("test_ofa_checkpoint.py::test_import_ofa_writes_a_bundle_that_answers_like_the_checkpoint",)),
-    Rule(r"dynamic-perception record --out run.mcap", parses,
-         tests=("test_record.py::test_a_recording_is_whole_when_it_is_ended",)),
-    Rule(r"dynamic-perception replay run.mcap --params-file robot.yaml", parses,
-         tests=("test_replay.py::test_the_commands_of_last_time_pass",
-                "test_replay.py::test_parameters_are_those_of_the_node")),
-    Rule(r"dynamic-perception demo --headless --out docs/results/demo", parses,
-         tests=("test_demo.py::test_a_short_demo_plays_both_runs_and_leaves_its_results",)),
-    Rule(r"dynamic-perception clock-helper", parses, why="as a service of root: the tests start it for themselves",
-         tests=("test_clock_helper.py::test_a_clock_is_set_and_read_back",)),
-    Rule(r"sudo dynamic-perception emulate-cpufreq .*", parses, why="as root, where control groups can be written",
-         tests=("test_emulated_cpufreq.py::test_a_command_runs_under_the_clock_and_its_exit_code_is_passed_on",)),
-    Rule(r"dynamic-perception profile group_cnn_cifar10 --engine numpy .*", parses,
-         tests=("test_extending.py::test_an_engine_answers_like_onnx_runtime_and_is_profiled_by_its_name",)),
-    Rule(r"dynamic-perception hardware --platform my_board.yaml", parses,
-         tests=("test_extending.py::test_the_platform_file_is_taken_on_that_board_and_refused_on_another",)),
-    Rule(r"dynamic-perception simulate --platform workshop .*", parses,
-         tests=("test_extending.py::test_a_board_and_a_manager_are_simulated_by_their_names",)),
-    Rule(r"\.venv/lib/dynamic_perception/camera_node .*source:=drive.mp4.*", checks_node,
-         tests=("test_camera.py::test_a_video_is_sent_frame_by_frame",
-                "test_camera.py::test_without_loop_it_says_when_the_source_has_ended")),
-    Rule(r"\.venv/lib/dynamic_perception/camera_node .*source:=frames/.*", checks_node,
-         tests=("test_camera.py::test_lossless_sends_every_frame_once_and_waits_for_each_report",)),
-    Rule(r"make (demo|test|test-all|colcon)( DEMO_ARGS=.*)?", checks_make,
-         why="installs some GB; what it runs then is run by other tests",
-         tests=("test_demo.py::test_a_short_demo_plays_both_runs_and_leaves_its_results",
-                "test_package.py::test_colcon_build_makes_messages_and_executables")),
+    Rule(
+        r"dynamic-perception train --architecture segmenter .*",
+        parses,
+        tests=("test_train_commands.py::test_a_segmenter_is_trained_calibrated_measured_and_written",),
+    ),
+    Rule(
+        r"dynamic-perception quantise segmenter_camvid",
+        parses,
+        tests=("test_train_commands.py::test_quantise_keeps_what_pays_and_measures_its_accuracy",),
+    ),
+    Rule(
+        r"dynamic-perception import-ofa CHECKPOINT",
+        parses,
+        tests=("test_ofa_checkpoint.py::test_import_ofa_writes_a_bundle_that_answers_like_the_checkpoint",),
+    ),
+    Rule(
+        r"dynamic-perception record --out run.mcap",
+        parses,
+        tests=("test_record.py::test_a_recording_is_whole_when_it_is_ended",),
+    ),
+    Rule(
+        r"dynamic-perception replay run.mcap --params-file robot.yaml",
+        parses,
+        tests=(
+            "test_replay.py::test_the_commands_of_last_time_pass",
+            "test_replay.py::test_parameters_are_those_of_the_node",
+        ),
+    ),
+    Rule(
+        r"dynamic-perception demo --headless --out docs/results/demo",
+        parses,
+        tests=("test_demo.py::test_a_short_demo_plays_both_runs_and_leaves_its_results",),
+    ),
+    Rule(
+        r"dynamic-perception clock-helper",
+        parses,
+        why="as a service of root: the tests start it for themselves",
+        tests=("test_clock_helper.py::test_a_clock_is_set_and_read_back",),
+    ),
+    Rule(
+        r"sudo dynamic-perception emulate-cpufreq .*",
+        parses,
+        why="as root, where control groups can be written",
+        tests=("test_emulated_cpufreq.py::test_a_command_runs_under_the_clock_and_its_exit_code_is_passed_on",),
+    ),
+    Rule(
+        r"dynamic-perception profile group_cnn_cifar10 --engine numpy .*",
+        parses,
+        tests=("test_extending.py::test_an_engine_answers_like_onnx_runtime_and_is_profiled_by_its_name",),
+    ),
+    Rule(
+        r"dynamic-perception hardware --platform my_board.yaml",
+        parses,
+        tests=("test_extending.py::test_the_platform_file_is_taken_on_that_board_and_refused_on_another",),
+    ),
+    Rule(
+        r"dynamic-perception simulate --platform workshop .*",
+        parses,
+        tests=("test_extending.py::test_a_board_and_a_manager_are_simulated_by_their_names",),
+    ),
+    Rule(
+        r"\.venv/lib/dynamic_perception/camera_node .*source:=drive.mp4.*",
+        checks_node,
+        tests=(
+            "test_camera.py::test_a_video_is_sent_frame_by_frame",
+            "test_camera.py::test_without_loop_it_says_when_the_source_has_ended",
+        ),
+    ),
+    Rule(
+        r"\.venv/lib/dynamic_perception/camera_node .*source:=frames/.*",
+        checks_node,
+        tests=("test_camera.py::test_lossless_sends_every_frame_once_and_waits_for_each_report",),
+    ),
+    Rule(
+        r"make (demo|test|test-all|colcon)( DEMO_ARGS=.*)?",
+        checks_make,
+        why="installs some GB; what it runs then is run by other tests",
+        tests=(
+            "test_demo.py::test_a_short_demo_plays_both_runs_and_leaves_its_results",
+            "test_package.py::test_colcon_build_makes_messages_and_executables",
+        ),
+    ),
     # What is not here.
-    Rule(r"ros2 launch dynamic_perception .*", checks_launch, why="`ros2 launch` is not on PyPI",
-         tests=("test_package.py::test_launch_remaps_the_inputs_of_a_robot",)),
+    Rule(
+        r"ros2 launch dynamic_perception .*",
+        checks_launch,
+        why="`ros2 launch` is not on PyPI",
+        tests=("test_package.py::test_launch_remaps_the_inputs_of_a_robot",),
+    ),
     Rule(r"ros2 run dynamic_perception .*", checks_node, why="`ros2 run` is not on PyPI"),
     Rule(r"ros2 topic pub .*", checks_topic, why="`ros2 topic` is not on PyPI"),
     Rule(r"ros2 param set .*", checks_parameter, why="`ros2 param` is not on PyPI"),
     Rule(r"pip install (\.\[\w+\]|(\w+ ?)+)", checks_pip, why="downloads"),
     Rule(r"rosdep install --from-paths src --ignore-src", nothing, why="rosdep and its keys are not here"),
-    Rule(r"colcon build --packages-select dynamic_perception", checks_colcon, why="a workspace of ROS 2 is not here",
-         tests=("test_package.py::test_colcon_build_makes_messages_and_executables",)),
-    Rule(r"cd (~/ws/src|\.\.)|git clone <this repository> dynamic_perception|source install/setup.bash", nothing,
-         why="a workspace of ROS 2 is not here"),
+    Rule(
+        r"colcon build --packages-select dynamic_perception",
+        checks_colcon,
+        why="a workspace of ROS 2 is not here",
+        tests=("test_package.py::test_colcon_build_makes_messages_and_executables",),
+    ),
+    Rule(
+        r"cd (~/ws/src|\.\.)|git clone <this repository> dynamic_perception|source install/setup.bash",
+        nothing,
+        why="a workspace of ROS 2 is not here",
+    ),
     Rule(r"sudo chmod a\+r .*/energy_uj", checks_counters, why="as root, on a machine with RAPL"),
 )
 # What is only spoken of: the name of a command, with nothing to type after it.
@@ -354,7 +463,8 @@ def test_every_command_has_a_rule_and_the_names_in_it_are_right(command):
     rules = [rule for rule in RULES if re.fullmatch(rule.pattern, command)]
     if not rules:
         assert re.fullmatch(SPOKEN_OF, command), (
-            f"{TYPED[command]} tells people to type this, and no rule says how it is tested")
+            f"{TYPED[command]} tells people to type this, and no rule says how it is tested"
+        )
         return
     (rule,) = rules
     assert rule.why or rule.tests
@@ -368,8 +478,11 @@ def test_the_commands_of_a_model_card_have_options_that_there_are(card):
     text = card.read_text()
     for name, value in re.findall(r'^(\w+)="(.*)"$', text, re.MULTILINE):
         text = text.replace(f"${name} ", f"{value} ").replace(f'{name}="{value}"\n', "")
-    typed = [command for command in commands(text) if command.startswith("dynamic-perception ")
-             and not re.fullmatch(SPOKEN_OF, command)]
+    typed = [
+        command
+        for command in commands(text)
+        if command.startswith("dynamic-perception ") and not re.fullmatch(SPOKEN_OF, command)
+    ]
     assert typed
     for command in typed:
         parses(command)
@@ -381,8 +494,9 @@ def test_no_rule_is_left_over(rule):
 
 
 def test_options_that_are_only_spoken_of_are_those_of_some_command():
-    known = {option for parser in SUBCOMMANDS.values() for action in parser._actions
-             for option in action.option_strings}
+    known = {
+        option for parser in SUBCOMMANDS.values() for action in parser._actions for option in action.option_strings
+    }
     scripts = [*(ROOT / "benchmarks").glob("*.py"), ROOT / "scripts" / "figures.py"]
     known |= set(re.findall(r'add_argument\("(--[\w-]+)"', "".join(path.read_text() for path in scripts)))
     for name, text in documents().items():

@@ -5,8 +5,13 @@ import os
 import pytest
 from sysfs_trees import container, laptop, odroid_xu3, write_files
 
-from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
-                                                         platform_fingerprint, platform_name)
+from dynamic_perception.hardware.compute_element import (
+    ComputeElement,
+    discover_elements,
+    find_element,
+    platform_fingerprint,
+    platform_name,
+)
 
 
 def names(elements):
@@ -101,8 +106,10 @@ def test_a_board_is_known_by_its_device_tree(tmp_path):
 
 def test_a_computer_is_known_by_its_cpu(tmp_path):
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor\t: 0\nmodel name\t: AMD EPYC\ncpu MHz\t\t: 2596.128\n\nprocessor\t: 1\n"
-                       "model name\t: AMD EPYC\ncpu MHz\t\t: 800.000\n")
+    cpuinfo.write_text(
+        "processor\t: 0\nmodel name\t: AMD EPYC\ncpu MHz\t\t: 2596.128\n\nprocessor\t: 1\n"
+        "model name\t: AMD EPYC\ncpu MHz\t\t: 800.000\n"
+    )
     fingerprint = platform_fingerprint(laptop(tmp_path / "sys"), cpuinfo)
     assert fingerprint == {"architecture": os.uname().machine, "cpu_model": "AMD EPYC", "cpu_count": 8}
 
@@ -112,11 +119,14 @@ def test_a_machine_that_tells_nothing_still_has_a_fingerprint(tmp_path):
     assert (fingerprint["cpu_model"], fingerprint["cpu_count"]) == ("unknown", os.cpu_count())
 
 
-@pytest.mark.parametrize("model, name", [
-    ("Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz", "intel_core_i5_8250u_4cpu_x86_64"),
-    ("AMD Ryzen 7 5800X 8-Core Processor", "amd_ryzen_7_5800x_4cpu_x86_64"),
-    ("NVIDIA Jetson AGX Orin Developer Kit with 64 GB", "nvidia_jetson_agx_orin_developer_kit_wit_4cpu_x86_64"),
-    ("../..//", "unknown_4cpu_x86_64"),
-])
+@pytest.mark.parametrize(
+    "model, name",
+    [
+        ("Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz", "intel_core_i5_8250u_4cpu_x86_64"),
+        ("AMD Ryzen 7 5800X 8-Core Processor", "amd_ryzen_7_5800x_4cpu_x86_64"),
+        ("NVIDIA Jetson AGX Orin Developer Kit with 64 GB", "nvidia_jetson_agx_orin_developer_kit_wit_4cpu_x86_64"),
+        ("../..//", "unknown_4cpu_x86_64"),
+    ],
+)
 def test_a_platform_name_can_name_a_folder(model, name):
     assert platform_name({"architecture": "x86_64", "cpu_model": model, "cpu_count": 4}) == name

@@ -28,7 +28,14 @@ from dynamic_perception.demo.preparation import choose_camera, describe_truth
 from dynamic_perception.demo.processes import Process
 from dynamic_perception.demo.results import check_run
 from dynamic_perception.demo.scenario import (
-    FRAME_RATES, PHASES, Deadlines, Scenario, choose_frame_rate, compute_deadlines, reference_power)
+    FRAME_RATES,
+    PHASES,
+    Deadlines,
+    Scenario,
+    choose_frame_rate,
+    compute_deadlines,
+    reference_power,
+)
 from dynamic_perception.hardware.cpu_bandwidth import PREFIX
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle, read_bundle, write_model_file
@@ -55,8 +62,12 @@ class Demo:
         self._log = folder / "demo.log"
         environment = {**os.environ, "XDG_DATA_HOME": str(folder / "data"), MARK: self._mark}
         with self._log.open("wb") as output:
-            self.process = subprocess.Popen([COMMAND, "demo", "--headless", "--out", self.out, *arguments],
-                                            env=environment, stdout=output, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                [COMMAND, "demo", "--headless", "--out", self.out, *arguments],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
 
     def groups(self) -> list[Path]:
         """Control groups that it left behind."""
@@ -103,8 +114,10 @@ def start_demo(tmp_path):
         demo.process.wait()
 
 
-@pytest.mark.parametrize(("make_model", "largest"), [
-    (make_road_segmenter, "large"), pytest.param(make_bundle, "100%", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("make_model", "largest"),
+    [(make_road_segmenter, "large"), pytest.param(make_bundle, "100%", marks=pytest.mark.slow)],
+)
 def test_a_short_demo_plays_both_runs_and_leaves_its_results(start_demo, make_model, largest):
     demo = start_demo("--duration", "10", "--machine-clock", make_model=make_model)
     assert demo.process.wait(120) == 0, demo.output()
@@ -144,7 +157,7 @@ def test_a_short_demo_emulates_a_clock_that_the_manager_sets(start_demo, tmp_pat
     assert len(managed["frames"]["time_s"]) > 30
     assert set(fixed["frames"]["cpu_frequency_Hz"]) == {max(CLOCKS)}
     assert "emulated by a CPU bandwidth quota" in (demo.out / "index.html").read_text()
-    table, = (tmp_path / "data").rglob("*.yaml")  # and none for a robot to decide over
+    (table,) = (tmp_path / "data").rglob("*.yaml")  # and none for a robot to decide over
     assert "profiles_emulated" in table.parts
     provenance = read_table(table).table.provenance
     assert (provenance["latency"], provenance["power"], provenance["energy"]) == ("measured", "modelled", "modelled")
@@ -152,19 +165,30 @@ def test_a_short_demo_emulates_a_clock_that_the_manager_sets(start_demo, tmp_pat
 
 @needs_groups
 def test_who_may_not_limit_cpu_time_is_told_why_and_goes_on_without_a_clock():
-    code = ("import os\nfrom rich.console import Console\n"
-            "from dynamic_perception.demo.emulated_clock import start_clock\n"
-            "os.setuid(65534)\nprint(start_clock(Console()))\n")
+    code = (
+        "import os\nfrom rich.console import Console\n"
+        "from dynamic_perception.demo.emulated_clock import start_clock\n"
+        "os.setuid(65534)\nprint(start_clock(Console()))\n"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
     assert re.fullmatch("clock: left to the machine, because cannot limit CPU time .*needs root.*", said[0])
     assert said[1:] == ["None"]
 
 
 def test_the_slow_down_counts_from_the_latency_at_the_clock_of_the_frame():
-    points = [replace(board()[0], subnetwork=name, compute_element="cpu:2", cpu_frequency=clock, latency=latency,
-                      latency_p95=latency, latency_p99=latency)
-              for name, fastest in (("25%", 2e-3), ("100%", 10e-3))
-              for clock, latency in ((1e9, 2 * fastest), (2e9, fastest))]
+    points = [
+        replace(
+            board()[0],
+            subnetwork=name,
+            compute_element="cpu:2",
+            cpu_frequency=clock,
+            latency=latency,
+            latency_p95=latency,
+            latency_p99=latency,
+        )
+        for name, fastest in (("25%", 2e-3), ("100%", 10e-3))
+        for clock, latency in ((1e9, 2 * fastest), (2e9, fastest))
+    ]
     table = OperatingPointTable.from_points(points, board().provenance)
     frames = [Frame(0.0, 25e-3, 22e-3, "100%", "cpu:2", True, 0, 0.01, 0.85, 1e9)]
     assert compute_deadlines(frames, table, "100%", FRAME_RATE).slow_down == pytest.approx(1.1)
@@ -188,8 +212,13 @@ def test_answers_are_compared_with_the_truth_of_the_same_stamp(tmp_path, ros_nod
         truth = np.full((8, 8), 3, np.uint8)
         truth[:, 4:] = len(LABELS)  # void
         right, wrong = np.full((8, 8), 3, np.uint8), np.full((8, 8), 4, np.uint8)
-        for publisher, labels, stamp in ((truths, truth, first), (truths, truth, second), (answers, wrong, second),
-                                         (answers, right, third), (truths, truth, third)):
+        for publisher, labels, stamp in (
+            (truths, truth, first),
+            (truths, truth, second),
+            (answers, wrong, second),
+            (answers, right, third),
+            (truths, truth, third),
+        ):
             publisher.publish(to_message(labels, "mono8", Header(stamp=stamp)))
         spin(lambda: len(run.scores) == 2, "two scores")
     finally:
@@ -203,16 +232,26 @@ def test_a_segmenter_sees_the_road_and_a_classifier_objects_unless_there_are_fra
     segmenter, other = make_road_segmenter(tmp_path / "road"), make_bundle(tmp_path / "other", TINY_SEGMENTER)
     classifier = make_bundle(tmp_path / "classifier", TINY)
     assert choose_camera("synthetic", segmenter) == {
-        "source": "synthetic", "scene": "road", "width": 480, "height": 360}
+        "source": "synthetic",
+        "scene": "road",
+        "width": 480,
+        "height": 360,
+    }
     assert choose_camera("synthetic", classifier)["scene"] == "objects"
     assert choose_camera("/frames", segmenter) == {"source": "/frames"}
-    known = [(source, bundle.name) for source in ("synthetic", "/frames") for bundle in (segmenter, other, classifier)
-             if describe_truth(source, bundle)]
+    known = [
+        (source, bundle.name)
+        for source in ("synthetic", "/frames")
+        for bundle in (segmenter, other, classifier)
+        if describe_truth(source, bundle)
+    ]
     assert known == [("synthetic", "road")]
 
 
-@pytest.mark.parametrize(("number", "moment"), [
-    (signal.SIGINT, "measuring them once"), (signal.SIGTERM, "starting the nodes"), (signal.SIGINT, "phase calm")])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(signal.SIGINT, "measuring them once"), (signal.SIGTERM, "starting the nodes"), (signal.SIGINT, "phase calm")],
+)
 def test_a_signal_ends_every_process_within_two_seconds(start_demo, number, moment):
     demo = start_demo("--duration", "30")
     demo.wait_for_output(moment)
@@ -228,7 +267,7 @@ def test_a_signal_ends_every_process_within_two_seconds(start_demo, number, mome
 def test_a_node_that_dies_ends_the_demo_with_its_name_and_log(start_demo):
     demo = start_demo("--duration", "30")
     demo.wait_for_output("phase calm")
-    perception, = (number for number, command in demo.processes().items() if "perception_node" in command)
+    (perception,) = (number for number, command in demo.processes().items() if "perception_node" in command)
     os.kill(perception, signal.SIGKILL)
     assert demo.process.wait(30) == 1
     log = demo.out / "logs" / "managed_perception.log"
@@ -245,9 +284,11 @@ def test_a_wrong_path_is_told_before_anything_starts(start_demo, option):
 
 
 def test_a_process_does_not_outlive_a_demo_that_was_killed(tmp_path):
-    code = ("import os, pathlib, time\nfrom dynamic_perception.demo.processes import Process\n"
-            f"p = Process('sleeper', ['sleep', '600'], os.environ, pathlib.Path({str(tmp_path / 'log')!r}))\n"
-            "print(p.identifier, flush=True)\ntime.sleep(600)\n")
+    code = (
+        "import os, pathlib, time\nfrom dynamic_perception.demo.processes import Process\n"
+        f"p = Process('sleeper', ['sleep', '600'], os.environ, pathlib.Path({str(tmp_path / 'log')!r}))\n"
+        "print(p.identifier, flush=True)\ntime.sleep(600)\n"
+    )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = Path("/proc") / parent.stdout.readline().strip()
     assert "sleep" in (child / "cmdline").read_text()
@@ -256,9 +297,14 @@ def test_a_process_does_not_outlive_a_demo_that_was_killed(tmp_path):
     wait_for(lambda: not child.exists() or "Z" in (child / "stat").read_text().split()[2], "the end of the child")
 
 
-@pytest.mark.parametrize(("script", "said"), [
-    ("exit 3", "ended with exit code 3"), ("kill -9 $$", "was ended by SIGKILL"),
-    ("echo 'Traceback (most recent call last)'; echo KeyError", "left a traceback")])
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exit 3", "ended with exit code 3"),
+        ("kill -9 $$", "was ended by SIGKILL"),
+        ("echo 'Traceback (most recent call last)'; echo KeyError", "left a traceback"),
+    ],
+)
 def test_what_a_process_did_wrong_is_told_with_the_end_of_its_log(tmp_path, script, said):
     process = Process("perception", ["sh", "-c", script], os.environ, tmp_path / "perception.log")
     process.wait()
@@ -273,8 +319,10 @@ def test_a_process_that_ends_well_has_no_fault(tmp_path):
 
 def compute_for_board(slow_down: float = 1.0) -> Deadlines:
     """Deadlines after 2 to 4 ms of overhead on `board`, where 25 % takes 2 ms, 100 % 11 ms, and on one thread 22 ms."""
-    frames = [Frame(0.0, overhead + slow_down * 11e-3, slow_down * 11e-3, "100%", "cpu:2", True, 0, 0.01, 0.85)
-              for overhead in np.linspace(2e-3, 4e-3, 101)]
+    frames = [
+        Frame(0.0, overhead + slow_down * 11e-3, slow_down * 11e-3, "100%", "cpu:2", True, 0, 0.01, 0.85)
+        for overhead in np.linspace(2e-3, 4e-3, 101)
+    ]
     return compute_deadlines(frames, board(), "100%", FRAME_RATE)
 
 

@@ -26,9 +26,16 @@ NAME = "17000000.gv11b"
 
 def xavier(root, governor="nvhost_podgov", speed=None):
     """The GPU and the memory controller of a Jetson; `speed`: content of userspace/set_freq."""
-    write_files(root / DEVFREQ / NAME, {
-        "available_frequencies": " ".join(map(str, STEPS)), "governor": governor, "min_freq": STEPS[0],
-        "max_freq": STEPS[-1], "cur_freq": STEPS[2]})
+    write_files(
+        root / DEVFREQ / NAME,
+        {
+            "available_frequencies": " ".join(map(str, STEPS)),
+            "governor": governor,
+            "min_freq": STEPS[0],
+            "max_freq": STEPS[-1],
+            "cur_freq": STEPS[2],
+        },
+    )
     if speed is not None:
         write_files(root / DEVFREQ / NAME, {"userspace/set_freq": speed})
     write_files(root / DEVFREQ / "emc", {"governor": "performance"})
@@ -69,6 +76,7 @@ def strict_kernel():
 
 
 # devfreq -----------------------------------------------------------------------------------------------------------
+
 
 def test_devices_are_found_by_name_and_none_where_there_are_none(tmp_path):
     assert [device.name for device in find_devices(xavier(tmp_path))] == [NAME, "emc"]
@@ -129,8 +137,11 @@ def test_without_a_gpu_there_is_nothing_to_set(tmp_path):
 
 
 @settings(max_examples=40, deadline=None)
-@given(requests=st.lists(st.one_of(st.just(0.0), st.floats(1.0, 3e9), st.sampled_from(STEPS)), max_size=8),
-       found=st.tuples(st.sampled_from(STEPS), st.sampled_from(STEPS)), userspace=st.booleans())
+@given(
+    requests=st.lists(st.one_of(st.just(0.0), st.floats(1.0, 3e9), st.sampled_from(STEPS)), max_size=8),
+    found=st.tuples(st.sampled_from(STEPS), st.sampled_from(STEPS)),
+    userspace=st.booleans(),
+)
 def test_any_requests_are_taken_by_the_kernel_and_undone_to_the_byte(tmp_path_factory, requests, found, userspace):
     root = tmp_path_factory.mktemp("gpu")
     xavier(root, "userspace" if userspace else "simple_ondemand", STEPS[1] if userspace else None)
@@ -167,6 +178,7 @@ def test_a_second_owner_is_refused_with_the_number_of_the_first(tmp_path):
 
 
 # NVIDIA's library --------------------------------------------------------------------------------------------------
+
 
 class FakeNvml:
     """Two GPUs' worth of the functions of `pynvml` that are used, with its errors.  A real driver was not there."""

@@ -4,8 +4,19 @@ import os
 
 import pytest
 import yaml
-from sysfs_trees import (CPUFREQ, container, jetson_agx_orin, jetson_orin_nx, jetson_xavier_nx, laptop, laptop_rails,
-                         odroid_xu3, odroid_xu3_rails, raspberry_pi_5, write_files)
+from sysfs_trees import (
+    CPUFREQ,
+    container,
+    jetson_agx_orin,
+    jetson_orin_nx,
+    jetson_xavier_nx,
+    laptop,
+    laptop_rails,
+    odroid_xu3,
+    odroid_xu3_rails,
+    raspberry_pi_5,
+    write_files,
+)
 
 from dynamic_perception.cli import main
 from dynamic_perception.hardware.compute_element import discover_elements
@@ -25,6 +36,7 @@ def run(capsys, *arguments):
 
 # The machine ---------------------------------------------------------------------------------------------------------
 
+
 def test_clusters_have_their_clocks_capacity_and_governor_and_the_gpu_its_own(tmp_path):
     elements = elements_of(odroid_xu3(tmp_path))
     big, little, gpu = elements["cpu4"], elements["cpu0"], elements["gpu"]
@@ -35,12 +47,16 @@ def test_clusters_have_their_clocks_capacity_and_governor_and_the_gpu_its_own(tm
     assert (gpu.cpus, gpu.threads, gpu.driver, gpu.governor) == ((), (1,), "devfreq", "simple_ondemand")
 
 
-@pytest.mark.parametrize("tree, board, elements", [
-    (jetson_xavier_nx, "NVIDIA Jetson Xavier NX Developer Kit", ["cpu0", "cpu2", "cpu4", "gpu"]),
-    (jetson_orin_nx, "NVIDIA Jetson Orin NX Engineering Reference Developer Kit", ["cpu0", "cpu4", "gpu"]),
-    (jetson_agx_orin, "NVIDIA Jetson AGX Orin Developer Kit", ["cpu0", "cpu4", "cpu8", "gpu"]),
-    (raspberry_pi_5, "Raspberry Pi 5 Model B Rev 1.0", ["cpu"]), (container, "unknown", []),
-])
+@pytest.mark.parametrize(
+    "tree, board, elements",
+    [
+        (jetson_xavier_nx, "NVIDIA Jetson Xavier NX Developer Kit", ["cpu0", "cpu2", "cpu4", "gpu"]),
+        (jetson_orin_nx, "NVIDIA Jetson Orin NX Engineering Reference Developer Kit", ["cpu0", "cpu4", "gpu"]),
+        (jetson_agx_orin, "NVIDIA Jetson AGX Orin Developer Kit", ["cpu0", "cpu4", "cpu8", "gpu"]),
+        (raspberry_pi_5, "Raspberry Pi 5 Model B Rev 1.0", ["cpu"]),
+        (container, "unknown", []),
+    ],
+)
 def test_a_board_has_its_elements(tmp_path, tree, board, elements):
     machine = discover_machine(tree(tmp_path))
     assert machine.board == board and [element.name for element in machine.elements] == elements
@@ -49,16 +65,25 @@ def test_a_board_has_its_elements(tmp_path, tree, board, elements):
 def test_intel_pstate_without_a_list_gives_the_ends_of_a_range_and_the_package_as_the_rail(tmp_path):
     (cpu,) = discover_machine(laptop_rails(laptop(tmp_path))).elements
     assert (cpu.driver, cpu.governor, cpu.frequencies, cpu.stepped) == (
-        "intel_pstate", "powersave", (400e6, 3.4e9), False)
+        "intel_pstate",
+        "powersave",
+        (400e6, 3.4e9),
+        False,
+    )
     assert cpu.power_rail == "package-0"
 
 
 def test_amd_pstate_gives_what_all_its_cpus_can_run_at(tmp_path):
     laptop(tmp_path)
     for cpu in range(8):
-        write_files(tmp_path / CPUFREQ / f"policy{cpu}", {
-            "scaling_driver": "amd-pstate-epp", "cpuinfo_min_freq": 545_000,
-            "cpuinfo_max_freq": 5_700_000 if cpu == 0 else 5_500_000})  # the first is a favoured core
+        write_files(
+            tmp_path / CPUFREQ / f"policy{cpu}",
+            {
+                "scaling_driver": "amd-pstate-epp",
+                "cpuinfo_min_freq": 545_000,
+                "cpuinfo_max_freq": 5_700_000 if cpu == 0 else 5_500_000,
+            },
+        )  # the first is a favoured core
     (cpu,) = discover_machine(tmp_path).elements
     assert (cpu.driver, cpu.frequencies) == ("amd-pstate-epp", (545e6, 5.5e9))
 
@@ -79,7 +104,8 @@ def test_rails_zones_and_batteries_are_part_of_the_machine(tmp_path):
 def test_the_elements_of_a_machine_are_those_that_a_network_can_run_on(tmp_path):
     found = discover_elements(jetson_xavier_nx(tmp_path), range(6), gpus=True)
     assert {(element.cluster, element.threads) for element in found} == {
-        (element.name, threads) for element in discover_machine(tmp_path).elements for threads in element.threads}
+        (element.name, threads) for element in discover_machine(tmp_path).elements for threads in element.threads
+    }
 
 
 def test_this_machine_has_a_cpu():
@@ -88,12 +114,20 @@ def test_this_machine_has_a_cpu():
 
 # The command ---------------------------------------------------------------------------------------------------------
 
+
 def test_the_command_shows_everything_that_was_found(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     code, shown, _ = run(capsys, "--sysfs-root", odroid_xu3_rails(odroid_xu3(tmp_path)))
     assert code == 0
-    for text in ("Hardkernel Odroid XU3", "cpu4     4-7   1024", "200-2000, 19 steps", "ina231_power1_0-0040", "2.45",
-                 "passive 70, passive 85, critical 120", "Batteries\n  none found"):
+    for text in (
+        "Hardkernel Odroid XU3",
+        "cpu4     4-7   1024",
+        "200-2000, 19 steps",
+        "ina231_power1_0-0040",
+        "2.45",
+        "passive 70, passive 85, critical 120",
+        "Batteries\n  none found",
+    ):
         assert text in shown
 
 

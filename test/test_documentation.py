@@ -196,18 +196,25 @@ def test_the_network_table_is_what_the_shipped_bundles_say():
 
 def test_int8_is_as_accurate_and_as_fast_as_the_readme_says():
     points, slowest, fastest = re.search(
-        r"within ([\d.]+) points\s+of the float32 accuracy, ([\d.]+) to ([\d.]+) times as fast", README).groups()
+        r"within ([\d.]+) points\s+of the float32 accuracy, ([\d.]+) to ([\d.]+) times as fast", README
+    ).groups()
     lost = []
     for name in ("segmenter_camvid", "group_cnn_cifar10"):
         bundle = read_bundle(find_bundle(name))
         assert len(bundle.of_precision("int8")) == len(bundle.of_precision("float32"))
         lost += [100 * abs(s.accuracy - bundle.full_precision(s.name).accuracy) for s in bundle.of_precision("int8")]
     assert max(lost) <= float(points)
-    rows = [line.strip("│").split("│") for line in (
-        ROOT / "docs" / "results" / "benchmarks" / "engines.txt").read_text().splitlines() if line.startswith("│")]
+    rows = [
+        line.strip("│").split("│")
+        for line in (ROOT / "docs" / "results" / "benchmarks" / "engines.txt").read_text().splitlines()
+        if line.startswith("│")
+    ]
     steady = {(cells[0].strip(), cells[1].strip()): float(cells[10]) for cells in rows}  # [ms] of the engine
-    faster = [steady[bundle, name.removesuffix(" int8")] / duration for (bundle, name), duration in steady.items()
-              if name.endswith(" int8")]
+    faster = [
+        steady[bundle, name.removesuffix(" int8")] / duration
+        for (bundle, name), duration in steady.items()
+        if name.endswith(" int8")
+    ]
     assert (f"{min(faster):.1f}", f"{max(faster):.1f}") == (slowest, fastest)
 
 
@@ -225,8 +232,17 @@ def test_five_boards_have_a_platform_file_to_begin_with():
 
 
 def test_the_readme_is_in_the_order_in_which_a_reader_needs_it():
-    asked = ["Try it", "On a robot", "On your own camera", "Your own network", "Your own board", "Topics", "Parameters",
-             "When something is not as expected", "Limits"]
+    asked = [
+        "Try it",
+        "On a robot",
+        "On your own camera",
+        "Your own network",
+        "Your own board",
+        "Topics",
+        "Parameters",
+        "When something is not as expected",
+        "Limits",
+    ]
     headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
     assert [heading for heading in headings if heading in asked] == asked
     assert README.index("![") < README.index("```sh") < README.index("## On a robot")

@@ -65,12 +65,8 @@ def clocks(emulated, tmp_path):
     control.restore()
 
 
-
-
 def groups():
     return {path.name for path in GROUPS.glob(f"{PREFIX}*")}
-
-
 
 
 def cpu_time(pid):
@@ -86,6 +82,7 @@ def share(pid):
 
 
 # Slowing down --------------------------------------------------------------------------------------------------------
+
 
 @needs_groups
 def test_half_the_clock_gives_a_busy_process_half_the_time(emulated, clocks, cpu, busy):
@@ -163,10 +160,21 @@ def test_a_busy_process_takes_power_and_heats(emulated, busy):
 
 # The command ---------------------------------------------------------------------------------------------------------
 
+
 @needs_groups
 def test_a_command_runs_under_the_clock_and_its_exit_code_is_passed_on(tmp_path, cpu):
-    command = [*PROGRAM, "emulate-cpufreq", "--root", tmp_path / "sys", "--cpus", str(cpu), "--", "/bin/sh", "-c",
-               "cat /proc/self/cgroup; exit 7"]
+    command = [
+        *PROGRAM,
+        "emulate-cpufreq",
+        "--root",
+        tmp_path / "sys",
+        "--cpus",
+        str(cpu),
+        "--",
+        "/bin/sh",
+        "-c",
+        "cat /proc/self/cgroup; exit 7",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 7 and PREFIX in ended.stdout, ended.stderr
     assert (tmp_path / "sys" / f"devices/system/cpu/cpufreq/policy{cpu}/scaling_max_freq").exists()
@@ -176,8 +184,9 @@ def test_a_command_runs_under_the_clock_and_its_exit_code_is_passed_on(tmp_path,
 def test_after_sigkill_the_next_start_removes_the_empty_group(tmp_path, cpu):
     before = groups()
     process = subprocess.Popen([*PROGRAM, "emulate-cpufreq", "--root", tmp_path / "sys", "--", "/bin/sleep", "60"])
-    wait_for(lambda: any((GROUPS / name / "cgroup.procs").read_text() for name in groups() - before),
-             "the command to run")
+    wait_for(
+        lambda: any((GROUPS / name / "cgroup.procs").read_text() for name in groups() - before), "the command to run"
+    )
     name = next(iter(groups() - before))
     child = int((GROUPS / name / "cgroup.procs").read_text())
     process.kill()
@@ -194,13 +203,15 @@ def test_after_sigkill_the_next_start_removes_the_empty_group(tmp_path, cpu):
 def test_a_signal_is_passed_on_to_the_command(tmp_path):
     before = groups()
     process = subprocess.Popen([*PROGRAM, "emulate-cpufreq", "--root", tmp_path / "sys", "--", "/bin/sleep", "60"])
-    wait_for(lambda: any((GROUPS / name / "cgroup.procs").read_text() for name in groups() - before),
-             "the command to run")
+    wait_for(
+        lambda: any((GROUPS / name / "cgroup.procs").read_text() for name in groups() - before), "the command to run"
+    )
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 128 + signal.SIGTERM and groups() == before
 
 
 # Without a kernel ----------------------------------------------------------------------------------------------------
+
 
 @given(speed=st.floats(0.001, 1.0), threads=st.integers(1, 64))
 def test_the_quota_is_what_the_kernel_takes_and_has_the_right_share(speed, threads):

@@ -106,7 +106,9 @@ def threads_of(bundle, engine_name, elements):
         engine.close()
 
 
-@pytest.mark.parametrize(("engine_name", "advice"), [("onnxruntime", "install onnxruntime-gpu"), ("pytorch", "sees no GPU")])
+@pytest.mark.parametrize(
+    ("engine_name", "advice"), [("onnxruntime", "install onnxruntime-gpu"), ("pytorch", "sees no GPU")]
+)
 def test_a_gpu_that_is_not_there_is_an_error_with_advice(tmp_path, engine_name, advice):
     if torch.cuda.is_available() or "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has a GPU")
@@ -219,6 +221,7 @@ def test_a_refresh_runs_the_active_point_once_if_that_is_brief(tmp_path, duratio
             def run(image):
                 runs.append((subnetwork, image.shape))
                 time.sleep(duration)
+
             return Ready(run, run)
 
     engine = Slow(make_bundle(tmp_path / "tiny"))

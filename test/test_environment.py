@@ -167,8 +167,10 @@ def test_an_older_time_counts_as_now():
 
 
 @settings(deadline=None)
-@given(name=st.sampled_from(["inference", "profiled", "overhead"]),
-       value=st.one_of(st.just(math.nan), st.just(math.inf), st.floats(max_value=0.0, exclude_max=True)))
+@given(
+    name=st.sampled_from(["inference", "profiled", "overhead"]),
+    value=st.one_of(st.just(math.nan), st.just(math.inf), st.floats(max_value=0.0, exclude_max=True)),
+)
 def test_a_duration_that_cannot_be_is_refused_by_name_and_changes_nothing(name, value):
     environment = Environment(("cpu:1",))
     before = environment.slow_down(0.0), environment.overhead()

@@ -43,14 +43,32 @@ def file_of(points: OperatingPointTable) -> ProfileFile:
 
 def unknown_in_parts() -> OperatingPointTable:
     """Points of unknown power and energy among others, some of which are equal."""
-    rows = [point(f"{25 * i}%", f"cpu:{j}", 1e-3 * i / j, 1.0 * j, 0.7 + 0.05 * i, latency_p95=1.3e-3 * i / j)
-            for i in (1, 2, 3, 4) for j in (1, 2)]
+    rows = [
+        point(f"{25 * i}%", f"cpu:{j}", 1e-3 * i / j, 1.0 * j, 0.7 + 0.05 * i, latency_p95=1.3e-3 * i / j)
+        for i in (1, 2, 3, 4)
+        for j in (1, 2)
+    ]
     points = table([*rows, *rows[:3]])
     power, energy = points.power.copy(), points.energy.copy()
     power[[1, 4]], energy[[1, 6]] = math.nan, math.nan
-    return OperatingPointTable(**{name: getattr(points, name) for name in (
-        "subnetwork", "compute_element", "cpu_frequency", "gpu_frequency", "latency", "latency_p95", "latency_p99",
-        "accuracy")}, power=power, energy=energy, provenance=points.provenance)
+    return OperatingPointTable(
+        **{
+            name: getattr(points, name)
+            for name in (
+                "subnetwork",
+                "compute_element",
+                "cpu_frequency",
+                "gpu_frequency",
+                "latency",
+                "latency_p95",
+                "latency_p99",
+                "accuracy",
+            )
+        },
+        power=power,
+        energy=energy,
+        provenance=points.provenance,
+    )
 
 
 def random_wish(rng: random.Random, points: OperatingPointTable) -> dict:
@@ -75,9 +93,15 @@ def browser():
         yield opened
 
 
-@pytest.mark.parametrize(("points", "count"), [
-    (lambda: read_table(find_shipped("odroid_xu3/group_cnn_cifar10")).table, 300), (board, 100),
-    (unknown_in_parts, 200)], ids=["odroid_xu3", "board", "unknown in parts"])
+@pytest.mark.parametrize(
+    ("points", "count"),
+    [
+        (lambda: read_table(find_shipped("odroid_xu3/group_cnn_cifar10")).table, 300),
+        (board, 100),
+        (unknown_in_parts, 200),
+    ],
+    ids=["odroid_xu3", "board", "unknown in parts"],
+)
 def test_the_page_chooses_as_the_manager_does(browser, tmp_path, points, count):
     points = points()
     write_explorer(tmp_path / "page.html", file_of(points), "table.yaml")
@@ -90,8 +114,9 @@ def test_the_page_chooses_as_the_manager_does(browser, tmp_path, points, count):
         wish = random_wish(rng, points)
         shown = browser.evaluate(SET % (json.dumps(wish), json.dumps(list(LIMITS))))
         asked = {name: math.nan if value is None else value for name, value in shown["target"].items()}
-        target = Target(asked["deadline"], asked["energy"], asked["power"], asked["accuracy"],
-                        Objective[asked["objective"].upper()])
+        target = Target(
+            asked["deadline"], asked["energy"], asked["power"], asked["accuracy"], Objective[asked["objective"].upper()]
+        )
         plan = make_plan(points, target)
         assert (int(shown["row"]), int(shown["met"])) == (plan.index, plan.met), f"{wish} -> {target}"
         assert set(shown["missed"].split()) == {miss.limit for miss in plan.misses}, f"{wish} -> {target}"
@@ -106,11 +131,14 @@ def test_points_that_miss_a_limit_fade_and_the_chosen_one_has_a_ring(browser, tm
     write_explorer(tmp_path / "page.html", file_of(points), "table.yaml")
     browser.open(tmp_path / "page.html")
     browser.wait_for("document.getElementById('chosen').dataset.row !== undefined")
-    browser.evaluate(SET % (json.dumps({"objective": "max_accuracy", "deadline": ("number", "6")}),
-                            json.dumps(list(LIMITS))))
+    browser.evaluate(
+        SET % (json.dumps({"objective": "max_accuracy", "deadline": ("number", "6")}), json.dumps(list(LIMITS)))
+    )
     browser.wait_for("document.getElementById('plot').layout.shapes.length === 1")
-    drawn = browser.evaluate("document.getElementById('plot').data.filter(t => t.meta && !t.yaxis.slice(1))"
-                             ".map(t => [t.meta.rows, t.marker.opacity])")
+    drawn = browser.evaluate(
+        "document.getElementById('plot').data.filter(t => t.meta && !t.yaxis.slice(1))"
+        ".map(t => [t.meta.rows, t.marker.opacity])"
+    )
     lit = {row for rows, opacities in drawn for row, opacity in zip(rows, opacities) if opacity > 0.5}
     assert lit == set(np.flatnonzero(points.latency <= 6e-3))
     ring = browser.evaluate("document.getElementById('plot').data.at(-3).x[0]")
@@ -132,17 +160,36 @@ def test_the_terminal_command_is_the_one_that_chooses_the_same(browser, tmp_path
     write_explorer(tmp_path / "page.html", file_of(board()), "some table.yaml")
     browser.open(tmp_path / "page.html")
     browser.wait_for("document.getElementById('chosen').dataset.row !== undefined")
-    browser.evaluate(SET % (json.dumps({"objective": "min_energy", "deadline": ("number", "12.5")}),
-                            json.dumps(list(LIMITS))))
+    browser.evaluate(
+        SET % (json.dumps({"objective": "min_energy", "deadline": ("number", "12.5")}), json.dumps(list(LIMITS)))
+    )
     assert browser.evaluate("document.getElementById('command').textContent") == (
-        "dynamic-perception plan 'some table.yaml' --deadline 12.5 --objective min_energy")
+        "dynamic-perception plan 'some table.yaml' --deadline 12.5 --objective min_energy"
+    )
 
 
 def test_a_table_without_energy_has_no_slider_for_it(browser, tmp_path):
     points = board()
-    nothing = OperatingPointTable(**{**{name: getattr(points, name) for name in (
-        "subnetwork", "compute_element", "cpu_frequency", "gpu_frequency", "latency", "latency_p95", "latency_p99",
-        "accuracy", "power")}, "energy": np.full(len(points), np.nan)}, provenance=points.provenance)
+    nothing = OperatingPointTable(
+        **{
+            **{
+                name: getattr(points, name)
+                for name in (
+                    "subnetwork",
+                    "compute_element",
+                    "cpu_frequency",
+                    "gpu_frequency",
+                    "latency",
+                    "latency_p95",
+                    "latency_p99",
+                    "accuracy",
+                    "power",
+                )
+            },
+            "energy": np.full(len(points), np.nan),
+        },
+        provenance=points.provenance,
+    )
     write_explorer(tmp_path / "page.html", file_of(nothing), "table.yaml")
     browser.open(tmp_path / "page.html")
     browser.wait_for("document.getElementById('chosen').dataset.row !== undefined")

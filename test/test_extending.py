@@ -36,8 +36,23 @@ def site(tmp_path_factory):
     for name, code in {"my_robot/__init__.py": "", **PYTHON}.items():
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text(code)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
-                    "--no-index", "--disable-pip-version-check", "--target", site, source], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--disable-pip-version-check",
+            "--target",
+            site,
+            source,
+        ],
+        check=True,
+    )
     return site
 
 
@@ -89,16 +104,20 @@ def test_a_family_is_trained_measured_and_answers_alike_in_every_engine(my_robot
         logits.append(engine.logits(image))
         engine.close()
     assert np.allclose(logits[0], logits[1], atol=1e-4) and np.allclose(logits[0], logits[2], atol=1e-4)
-    for command in (f"calibrate thumbnail --data {pictures}", f"quantise thumbnail --images 4 --data {pictures}",
-                    "export thumbnail --out graphs",
-                    "search thumbnail --element cpu:1 --points 3 --evaluations 5 --images 9 --calibration-images 16 "
-                    f"--frames 3 --data {pictures}",
-                    "profile thumbnail --most-runs 8 --elements cpu:1 --power-sensor none --out table.yaml"):
+    for command in (
+        f"calibrate thumbnail --data {pictures}",
+        f"quantise thumbnail --images 4 --data {pictures}",
+        "export thumbnail --out graphs",
+        "search thumbnail --element cpu:1 --points 3 --evaluations 5 --images 9 --calibration-images 16 "
+        f"--frames 3 --data {pictures}",
+        "profile thumbnail --most-runs 8 --elements cpu:1 --power-sensor none --out table.yaml",
+    ):
         assert main(command.split()) == 0, command
 
 
-def test_the_perception_node_takes_an_engine_and_a_family_of_another_package(my_robot, site, monkeypatch, tmp_path,
-                                                                           start_node, ros_node, spin_until):
+def test_the_perception_node_takes_an_engine_and_a_family_of_another_package(
+    my_robot, site, monkeypatch, tmp_path, start_node, ros_node, spin_until
+):
     from my_robot.thumbnail_space import ThumbnailSpace
 
     bundle = make_bundle(tmp_path / "thumbnail", ThumbnailSpace(classes=4))
@@ -129,13 +148,30 @@ def test_an_engine_answers_like_onnx_runtime_and_is_profiled_by_its_name(my_robo
         answers.append((engine.run(image).classes.tolist(), engine.logits(image)))
         engine.close()
     assert answers[0][0] == answers[1][0] and np.allclose(answers[0][1], answers[1][1], atol=1e-4)
-    assert main(["profile", str(bundle.folder), "--engine", "numpy", "--most-runs", "20", "--elements", "cpu:1",
-                 "--power-sensor", "none", "--out", str(tmp_path / "numpy.yaml")]) == 0
+    assert (
+        main(
+            [
+                "profile",
+                str(bundle.folder),
+                "--engine",
+                "numpy",
+                "--most-runs",
+                "20",
+                "--elements",
+                "cpu:1",
+                "--power-sensor",
+                "none",
+                "--out",
+                str(tmp_path / "numpy.yaml"),
+            ]
+        )
+        == 0
+    )
     assert read_table(tmp_path / "numpy.yaml").engine == "numpy"
 
 
 def test_the_platform_file_is_taken_on_that_board_and_refused_on_another(tmp_path, capsys):
-    (name, text), = files(PAGE, "yaml").items()
+    ((name, text),) = files(PAGE, "yaml").items()
     (tmp_path / name).write_text(text)
     command = ["hardware", "--platform", str(tmp_path / name), "--sysfs-root"]
     assert main([*command, str(odroid_xu3_rails(odroid_xu3(tmp_path / "xu3")))]) == 0
@@ -155,16 +191,34 @@ def test_the_sensor_reads_its_file_and_says_why_it_cannot(my_robot, tmp_path):
 
 
 def test_a_board_and_a_manager_are_simulated_by_their_names(my_robot, capsys):
-    assert main(["simulate", "--platform", "workshop", "--trace", "calm", "--frames", "50", "--managers", "cheapest",
-                 "ours", "oracle"]) == 0
+    assert (
+        main(
+            [
+                "simulate",
+                "--platform",
+                "workshop",
+                "--trace",
+                "calm",
+                "--frames",
+                "50",
+                "--managers",
+                "cheapest",
+                "ours",
+                "oracle",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "workshop (latency modelled" in printed and "temperature: assumed: 8 K/W, 30 s" in printed
     assert [line.split()[0] for line in printed.splitlines()[-3:]] == ["cheapest", "ours", "oracle"]
 
 
 def test_a_name_that_nobody_has_is_refused_with_those_that_others_add(my_robot, capsys):
-    for command, expected in ((["--managers", "magic"], "fixed-smallest, cheapest"),
-                              (["--platform", "moon"], "expected one of odroid_xu3, jetson_xavier_nx, workshop, or")):
+    for command, expected in (
+        (["--managers", "magic"], "fixed-smallest, cheapest"),
+        (["--platform", "moon"], "expected one of odroid_xu3, jetson_xavier_nx, workshop, or"),
+    ):
         assert main(["simulate", *command]) == 2
         assert expected in capsys.readouterr().err
 
@@ -225,13 +279,15 @@ assert read_settings({**values, "margin": 0.3}.__getitem__, 10.0).margin == 0.3
 def test_a_change_of_the_package_does_what_the_page_says(tmp_path, number):
     changes = blocks(PAGE, "diff")
     assert len(changes) == len(CHANGED)
-    shutil.copytree(ROOT / "dynamic_perception", tmp_path / "dynamic_perception",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "dynamic_perception", tmp_path / "dynamic_perception", ignore=shutil.ignore_patterns("__pycache__")
+    )
     messages = Path(dynamic_perception.__path__[0]) / "msg"
     (tmp_path / "dynamic_perception" / "msg").symlink_to(messages)
     run = {"cwd": tmp_path, "capture_output": True, "text": True}
     assert subprocess.run([sys.executable, "-c", CHANGED[number]], env=_environment(tmp_path), **run).returncode, (
-        "it holds without the change too")
+        "it holds without the change too"
+    )
     applied = subprocess.run(["git", "apply", "--unidiff-zero", "-"], input=changes[number], **run)
     assert applied.returncode == 0, applied.stderr
     done = subprocess.run([sys.executable, "-c", CHANGED[number]], env=_environment(tmp_path), **run)

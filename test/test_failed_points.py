@@ -16,6 +16,12 @@ def test_a_failure_is_told_until_its_pause_is_over():
 
 def test_the_pause_doubles_up_to_the_longest_and_begins_anew_after_a_success():
     failed = FailedPoints(first_pause=8.0)
-    assert [failed.add(POINT, RuntimeError("lost")) for _ in range(5)] == [8.0, 16.0, 32.0, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert [failed.add(POINT, RuntimeError("lost")) for _ in range(5)] == [
+        8.0,
+        16.0,
+        32.0,
+        LONGEST_PAUSE,
+        LONGEST_PAUSE,
+    ]
     failed.forget(POINT)
     assert failed.add(POINT, RuntimeError("lost")) == 8.0

@@ -51,18 +51,28 @@ def check(root):
     def faults_of(text):
         (root / "README.md").write_text(text)
         return figures.check_numbers(root / "README.md", root)
+
     return faults_of
 
 
-@pytest.mark.parametrize("text", [
-    "missed 0.3 %<!-- run.json: summary.managed[-1].rate * 100 --> of",
-    "0.32 %<!--run.json:summary.managed[1].rate*100-->",
-    "12,345<!-- run.json: summary.managed[1].n --> frames", "no comment, no claim: 0.9 %",
-    "86<!-- bench.txt: p99_us --> us", "8 %<!-- bench.txt: energy_over_oracle * 100 - 100 -->",
-    "86.4<!-- docs/results/benchmarks/bench.txt: p99_us -->", "0.00<!-- bench.txt: nothing -->",
-    '12.5<!-- bench.txt: the "steady median ms" of "^segmenter [^,]*$" --> or more',
-    '12<!-- bench.txt: greatest "steady median ms" of "segmenter" --> ms', '0.0062<!-- bench.txt: least "steady median ms" of "." * 1e-3 --> s',
-    '4<!-- bench.txt: the "run" of "int8"[1] -->', '86<!-- bench.txt: the "p99" of "1,000" -->'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "missed 0.3 %<!-- run.json: summary.managed[-1].rate * 100 --> of",
+        "0.32 %<!--run.json:summary.managed[1].rate*100-->",
+        "12,345<!-- run.json: summary.managed[1].n --> frames",
+        "no comment, no claim: 0.9 %",
+        "86<!-- bench.txt: p99_us --> us",
+        "8 %<!-- bench.txt: energy_over_oracle * 100 - 100 -->",
+        "86.4<!-- docs/results/benchmarks/bench.txt: p99_us -->",
+        "0.00<!-- bench.txt: nothing -->",
+        '12.5<!-- bench.txt: the "steady median ms" of "^segmenter [^,]*$" --> or more',
+        '12<!-- bench.txt: greatest "steady median ms" of "segmenter" --> ms',
+        '0.0062<!-- bench.txt: least "steady median ms" of "." * 1e-3 --> s',
+        '4<!-- bench.txt: the "run" of "int8"[1] -->',
+        '86<!-- bench.txt: the "p99" of "1,000" -->',
+    ],
+)
 def test_a_number_that_is_rounded_rightly_is_right(check, text):
     assert check(text) == []
 
@@ -72,19 +82,36 @@ def test_a_wrong_number_is_told_with_its_line_and_what_the_file_holds(check):
     assert fault == "README.md:2: 0.4 %: run.json holds 0.318"
 
 
-@pytest.mark.parametrize("place", [
-    "none.json: a", "run.json: summary.fixed[0].rate", "run.json: summary.managed[7].rate", "none.txt: a",
-    "bench.txt: p50",
-    'bench.txt: the "p95" of "1,000"', 'bench.txt: the "run" of "segmenter"', 'bench.txt: least "p99" of "network"',
-    "bench.txt: unknown", 'bench.txt: mean "p99" of "1,000"', 'bench.txt: the "run" of "int8"[2]'])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "none.json: a",
+        "run.json: summary.fixed[0].rate",
+        "run.json: summary.managed[7].rate",
+        "none.txt: a",
+        "bench.txt: p50",
+        'bench.txt: the "p95" of "1,000"',
+        'bench.txt: the "run" of "segmenter"',
+        'bench.txt: least "p99" of "network"',
+        "bench.txt: unknown",
+        'bench.txt: mean "p99" of "1,000"',
+        'bench.txt: the "run" of "int8"[2]',
+    ],
+)
 def test_a_place_that_is_not_there_is_told(check, place):
     (fault,) = check(f"0.4 %<!-- {place} -->")
     assert "cannot be read" in fault
 
 
-@pytest.mark.parametrize("text", [
-    "about four<!-- run.json: summary.managed[0].rate -->", "1 %<!-- run.json summary.managed[0].rate -->",
-    '86<!-- bench.txt: the p99 of "1,000" -->', "1<!-- run.json: summary.managed[0].rate / 2 -->"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "about four<!-- run.json: summary.managed[0].rate -->",
+        "1 %<!-- run.json summary.managed[0].rate -->",
+        '86<!-- bench.txt: the p99 of "1,000" -->',
+        "1<!-- run.json: summary.managed[0].rate / 2 -->",
+    ],
+)
 def test_a_comment_that_is_not_understood_is_told_and_not_passed_over(check, text):
     (fault,) = check(text)
     assert "is not understood: expected a number before it" in fault
@@ -119,7 +146,7 @@ def test_every_result_in_a_table_names_its_file():
         for row in rows:
             results = figures.NUMBER.sub("", row).strip("|").split(" | ")[1:]
             aims = 1 if head.endswith("| aim |") else 0  # nobody's results
-            assert not re.search(r"\d", SETTINGS.sub("", " ".join(results[:len(results) - aims]))), row
+            assert not re.search(r"\d", SETTINGS.sub("", " ".join(results[: len(results) - aims]))), row
 
 
 def test_a_figure_is_drawn_from_its_file_and_listed_with_it(tmp_path):

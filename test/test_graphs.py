@@ -134,8 +134,9 @@ def test_a_graph_is_made_once_and_then_read(tmp_path, cache):
     assert read_graph(bundle, "small") == b"as it was read"
 
 
-@pytest.mark.parametrize("changed", [
-    {"weights_sha256": "0" * 64}, {"mean": (0.5, 0.5, 0.5)}, {"standard_deviation": (0.2, 0.2, 0.2)}])
+@pytest.mark.parametrize(
+    "changed", [{"weights_sha256": "0" * 64}, {"mean": (0.5, 0.5, 0.5)}, {"standard_deviation": (0.2, 0.2, 0.2)}]
+)
 def test_other_weights_or_images_have_another_graph_in_the_cache(tmp_path, changed):
     bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
     assert cached_graph(replace(bundle, **changed), "small") != cached_graph(bundle, "small")

@@ -23,8 +23,11 @@ class Listener:
     def __init__(self, node, spin_until):
         self.node, self.spin_until = node, spin_until
         self.temperatures, self.batteries, self.powers, self.diagnostics = {}, {}, {}, []
-        for kind, topic, newest in ((Temperature, "temperature", self.temperatures),
-                                    (BatteryState, "battery_state", self.batteries), (Power, "power", self.powers)):
+        for kind, topic, newest in (
+            (Temperature, "temperature", self.temperatures),
+            (BatteryState, "battery_state", self.batteries),
+            (Power, "power", self.powers),
+        ):
             node.create_subscription(kind, topic, partial(self._keep, newest), qos.SENSOR_DATA)
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
@@ -65,7 +68,12 @@ def test_every_zone_is_published_in_celsius_as_it_changes(tmp_path, start_monito
     start_monitor(odroid_xu3(tmp_path))
     spin_until(lambda: len(listener.temperatures) == 5, "all five zones")
     assert {zone: message.temperature for zone, message in listener.temperatures.items()} == {
-        "cpu0-thermal": 51.0, "cpu1-thermal": 55.0, "cpu2-thermal": 53.0, "cpu3-thermal": 49.0, "gpu-thermal": 47.0}
+        "cpu0-thermal": 51.0,
+        "cpu1-thermal": 55.0,
+        "cpu2-thermal": 53.0,
+        "cpu3-thermal": 49.0,
+        "gpu-thermal": 47.0,
+    }
     assert all(message.header.stamp.sec > 0 for message in listener.temperatures.values())
     write_files(tmp_path / "class/thermal/thermal_zone4", {"temp": 83_500})
     spin_until(lambda: listener.temperatures["gpu-thermal"].temperature == 83.5, "the new temperature")
@@ -85,8 +93,9 @@ def test_the_battery_is_published_in_si_units_and_the_rest_is_not_set(tmp_path, 
     assert values["x86_pkg_temp [°C]"] == "61.5" and values["BAT0 [%]"] == "73"
 
 
-def test_power_is_published_with_rail_and_window_while_the_battery_gives_it(tmp_path, start_monitor, listener,
-                                                                            spin_until):
+def test_power_is_published_with_rail_and_window_while_the_battery_gives_it(
+    tmp_path, start_monitor, listener, spin_until
+):
     start_monitor(laptop(tmp_path))
     spin_until(lambda: listener.powers, "the power")
     assert (listener.powers["BAT0"].power, listener.powers["BAT0"].window) == (9.12, 0.0)
@@ -103,7 +112,9 @@ def test_every_rail_that_can_be_believed_is_published(tmp_path, start_monitor, l
     node = start_monitor(tmp_path)
     spin_until(lambda: len(listener.powers) == 2, "two rails")
     assert {rail: (message.power, message.window) for rail, message in listener.powers.items()} == {
-        "VDD_IN": (pytest.approx(6.23968), 0.0), "VDD_CPU_GPU_CV": (pytest.approx(1.60768), 0.0)}
+        "VDD_IN": (pytest.approx(6.23968), 0.0),
+        "VDD_CPU_GPU_CV": (pytest.approx(1.60768), 0.0),
+    }
     node.wait_for_output(f"sensor VDD_SOC: {tmp_path / 'class/hwmon/hwmon1/curr3_input'} says -1.28614 W")
     assert "3 temperature sensors, no battery, 3 power rails" in node.output()
     values = values_of(listener.wait_for_diagnostics())
@@ -130,8 +141,10 @@ def test_counted_energy_is_published_as_the_mean_power_of_its_window(tmp_path, s
 
 
 def test_the_batteries_that_feed_the_machine_are_all_published_as_rails(tmp_path, start_monitor, listener, spin_until):
-    write_files(laptop(tmp_path) / "class/power_supply/BAT1",
-                {"type": "Battery", "status": "Discharging", "voltage_now": 12_000_000, "current_now": 500_000})
+    write_files(
+        laptop(tmp_path) / "class/power_supply/BAT1",
+        {"type": "Battery", "status": "Discharging", "voltage_now": 12_000_000, "current_now": 500_000},
+    )
     start_monitor(tmp_path)
     spin_until(lambda: len(listener.powers) == 2, "both batteries")
     assert {rail: message.power for rail, message in listener.powers.items()} == {"BAT0": 9.12, "BAT1": 6.0}
@@ -140,8 +153,13 @@ def test_the_batteries_that_feed_the_machine_are_all_published_as_rails(tmp_path
 
 def test_a_container_publishes_nothing_and_is_well(tmp_path, start_monitor, listener):
     start_monitor(container(tmp_path))
-    listener.spin_until(lambda: any(s.message == "no temperature sensor, no battery" and s.level == DiagnosticStatus.OK
-                                    for s in listener.diagnostics), "diagnostics that name what is missing")
+    listener.spin_until(
+        lambda: any(
+            s.message == "no temperature sensor, no battery" and s.level == DiagnosticStatus.OK
+            for s in listener.diagnostics
+        ),
+        "diagnostics that name what is missing",
+    )
     assert not listener.temperatures and not listener.batteries and not listener.powers
 
 

@@ -14,7 +14,13 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from dynamic_perception.nodes.image_messages import (
-    ENCODINGS, ImageRefused, compressed_size, decode_compressed, decode_image, to_message)
+    ENCODINGS,
+    ImageRefused,
+    compressed_size,
+    decode_compressed,
+    decode_image,
+    to_message,
+)
 
 HEIGHT, WIDTH = 12, 16
 PADDING = (0, 1, 5)  # [bytes] behind every row; odd ones so that 16-bit values lie unaligned
@@ -30,15 +36,22 @@ def picture() -> np.ndarray:
     return np.dstack([60 + 8 * columns, 200 - 9 * rows, 40 + 4 * columns + 6 * rows]).astype(np.uint8)
 
 
-def message(rows: np.ndarray, encoding: str, height: int | None = None, padding: int = 0,
-            big_endian: bool = False) -> Image:
+def message(
+    rows: np.ndarray, encoding: str, height: int | None = None, padding: int = 0, big_endian: bool = False
+) -> Image:
     """A message with `rows` (uint8 or uint16, [R, W] or [R, W, C]), garbage as padding, as a driver would send it."""
     if rows.dtype == np.uint16:
         rows = rows.astype(">u2" if big_endian else "<u2")
     data = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
     data = np.hstack([data, noise(len(rows), padding)])
-    return Image(height=len(rows) if height is None else height, width=rows.shape[1], encoding=encoding,
-                 is_bigendian=int(big_endian), step=data.shape[1], data=array.array("B", data.tobytes()))
+    return Image(
+        height=len(rows) if height is None else height,
+        width=rows.shape[1],
+        encoding=encoding,
+        is_bigendian=int(big_endian),
+        step=data.shape[1],
+        data=array.array("B", data.tobytes()),
+    )
 
 
 def decode_rgb(image: Image | CompressedImage) -> np.ndarray:
@@ -57,9 +70,16 @@ def mosaic(rgb: np.ndarray, pattern: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("padding", PADDING)
-@pytest.mark.parametrize("encoding, from_rgb", [
-    ("rgb8", None), ("bgr8", cv2.COLOR_RGB2BGR), ("8UC3", cv2.COLOR_RGB2BGR), ("rgba8", cv2.COLOR_RGB2RGBA),
-    ("bgra8", cv2.COLOR_RGB2BGRA)])
+@pytest.mark.parametrize(
+    "encoding, from_rgb",
+    [
+        ("rgb8", None),
+        ("bgr8", cv2.COLOR_RGB2BGR),
+        ("8UC3", cv2.COLOR_RGB2BGR),
+        ("rgba8", cv2.COLOR_RGB2RGBA),
+        ("bgra8", cv2.COLOR_RGB2BGRA),
+    ],
+)
 def test_colour_encodings_give_the_picture_back(encoding, from_rgb, padding):
     rgb = noise(HEIGHT, WIDTH, 3)
     sent = rgb if from_rgb is None else cv2.cvtColor(rgb, from_rgb)
@@ -82,9 +102,15 @@ def test_sixteen_bit_grey_keeps_the_high_byte(padding, big_endian):
 
 
 @pytest.mark.parametrize("padding", PADDING)
-@pytest.mark.parametrize("encoding, to_rgb", [
-    ("yuv422_yuy2", cv2.COLOR_YUV2RGB_YUYV), ("yuyv", cv2.COLOR_YUV2RGB_YUYV), ("yuv422", cv2.COLOR_YUV2RGB_UYVY),
-    ("uyvy", cv2.COLOR_YUV2RGB_UYVY)])
+@pytest.mark.parametrize(
+    "encoding, to_rgb",
+    [
+        ("yuv422_yuy2", cv2.COLOR_YUV2RGB_YUYV),
+        ("yuyv", cv2.COLOR_YUV2RGB_YUYV),
+        ("yuv422", cv2.COLOR_YUV2RGB_UYVY),
+        ("uyvy", cv2.COLOR_YUV2RGB_UYVY),
+    ],
+)
 def test_packed_yuv_is_what_opencv_makes_of_it(encoding, to_rgb, padding):
     packed = noise(HEIGHT, WIDTH, 2)
     assert np.array_equal(decode_rgb(message(packed, encoding, padding=padding)), cv2.cvtColor(packed, to_rgb))
@@ -102,8 +128,10 @@ def test_yuv_colours_are_the_ones_that_were_seen():
     red = np.full((HEIGHT, WIDTH, 3), (200, 30, 30), np.uint8)
     y, u, v = cv2.cvtColor(red, cv2.COLOR_RGB2YUV_I420).reshape(-1)[[0, HEIGHT * WIDTH, -1]]
     rows = {"yuyv": [[y, u, y, v]], "uyvy": [[u, y, v, y]]}
-    sent = [message(np.tile(np.array(row, np.uint8), (HEIGHT, WIDTH // 2)).reshape(HEIGHT, WIDTH, 2), encoding)
-            for encoding, row in rows.items()]
+    sent = [
+        message(np.tile(np.array(row, np.uint8), (HEIGHT, WIDTH // 2)).reshape(HEIGHT, WIDTH, 2), encoding)
+        for encoding, row in rows.items()
+    ]
     for encoding, colours in {"nv12": [u, v], "nv21": [v, u]}.items():
         brightness = np.full((HEIGHT, WIDTH), y, np.uint8)
         colour = np.tile(np.array(colours, np.uint8), (HEIGHT // 2, WIDTH // 2))
@@ -155,17 +183,20 @@ def test_an_unknown_encoding_is_refused_with_the_list_of_known_ones():
     assert refusal.value.kind == "encoding"
 
 
-@pytest.mark.parametrize("kind, text, change", [
-    ("empty", "16 x 12 pixels with 0 bytes", {"data": array.array("B")}),
-    ("empty", "0 x 12 pixels", {"width": 0}),
-    ("empty", "16 x 0 pixels", {"height": 0}),
-    ("step", "step is 47 bytes: expected at least 48", {"step": 47}),
-    ("step", "step is 0 bytes: expected at least 48", {"step": 0}),
-    ("truncated", "data has 576 bytes: expected 624, 13 rows of 48 bytes", {"height": 13}),
-    ("truncated", "data has 576 bytes: expected 588, 12 rows of 49 bytes", {"step": 49}),
-    ("surplus", "data has 576 bytes: expected 528, 11 rows of 48 bytes", {"height": 11}),
-    ("step", "expected at least 4294967295", {"width": 2**32 - 1, "encoding": "mono8"}),
-])
+@pytest.mark.parametrize(
+    "kind, text, change",
+    [
+        ("empty", "16 x 12 pixels with 0 bytes", {"data": array.array("B")}),
+        ("empty", "0 x 12 pixels", {"width": 0}),
+        ("empty", "16 x 0 pixels", {"height": 0}),
+        ("step", "step is 47 bytes: expected at least 48", {"step": 47}),
+        ("step", "step is 0 bytes: expected at least 48", {"step": 0}),
+        ("truncated", "data has 576 bytes: expected 624, 13 rows of 48 bytes", {"height": 13}),
+        ("truncated", "data has 576 bytes: expected 588, 12 rows of 49 bytes", {"step": 49}),
+        ("surplus", "data has 576 bytes: expected 528, 11 rows of 48 bytes", {"height": 11}),
+        ("step", "expected at least 4294967295", {"width": 2**32 - 1, "encoding": "mono8"}),
+    ],
+)
 def test_fields_that_do_not_fit_together_are_refused(kind, text, change):
     sent = message(noise(HEIGHT, WIDTH, 3), "rgb8")
     for name, value in change.items():
@@ -175,12 +206,15 @@ def test_fields_that_do_not_fit_together_are_refused(kind, text, change):
     assert refusal.value.kind == kind
 
 
-@pytest.mark.parametrize("encoding, width, height, text", [
-    ("yuyv", 15, 12, "15 x 12 pixels: yuyv expects an even width$"),
-    ("nv12", 15, 12, "15 x 12 pixels: nv12 expects an even width and height$"),
-    ("nv12", 16, 11, "16 x 11 pixels: nv12 expects an even width and height$"),
-    ("bayer_rggb8", 2, 12, "2 x 12 pixels: bayer_rggb8 expects at least 3 x 3$"),
-])
+@pytest.mark.parametrize(
+    "encoding, width, height, text",
+    [
+        ("yuyv", 15, 12, "15 x 12 pixels: yuyv expects an even width$"),
+        ("nv12", 15, 12, "15 x 12 pixels: nv12 expects an even width and height$"),
+        ("nv12", 16, 11, "16 x 11 pixels: nv12 expects an even width and height$"),
+        ("bayer_rggb8", 2, 12, "2 x 12 pixels: bayer_rggb8 expects at least 3 x 3$"),
+    ],
+)
 def test_sizes_that_an_encoding_cannot_have_are_refused(encoding, width, height, text):
     step = 2 * width
     sent = Image(width=width, height=height, encoding=encoding, step=step, data=array.array("B", bytes(step * height)))
@@ -192,9 +226,12 @@ def test_sizes_that_an_encoding_cannot_have_are_refused(encoding, width, height,
 IMAGES = st.builds(
     lambda data, **fields: Image(data=array.array("B", data), **fields),
     encoding=st.sampled_from([*ENCODINGS, "", "RGB8", "nv24", "32FC1"]) | st.text(max_size=8),
-    width=st.integers(0, 8) | st.integers(0, 2**32 - 1), height=st.integers(0, 8) | st.integers(0, 2**32 - 1),
-    step=st.integers(0, 32) | st.integers(0, 2**32 - 1), is_bigendian=st.integers(0, 255),
-    data=st.binary(max_size=64))
+    width=st.integers(0, 8) | st.integers(0, 2**32 - 1),
+    height=st.integers(0, 8) | st.integers(0, 2**32 - 1),
+    step=st.integers(0, 32) | st.integers(0, 2**32 - 1),
+    is_bigendian=st.integers(0, 255),
+    data=st.binary(max_size=64),
+)
 
 
 @given(IMAGES)
@@ -208,16 +245,23 @@ def test_any_fields_decode_or_are_refused(sent):
         assert pixels.shape == (sent.height, sent.width, 3)
 
 
-@given(st.sampled_from([*ENCODINGS]), st.integers(1, 9), st.integers(1, 9), st.integers(0, 3),
-       st.randoms(use_true_random=False))
+@given(
+    st.sampled_from([*ENCODINGS]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
 @settings(max_examples=300, deadline=None)
-def test_consistent_fields_decode_unless_the_size_is_impossible(encoding, width, height, padding,
-                                                                source: random.Random):
+def test_consistent_fields_decode_unless_the_size_is_impossible(
+    encoding, width, height, padding, source: random.Random
+):
     facts = ENCODINGS[encoding]
     step = width * facts.channels * facts.sample_bytes + padding
     rows = height * 3 // 2 if facts.colour_plane else height
-    sent = Image(encoding=encoding, width=width, height=height, step=step,
-                 data=array.array("B", source.randbytes(step * rows)))
+    sent = Image(
+        encoding=encoding, width=width, height=height, step=step, data=array.array("B", source.randbytes(step * rows))
+    )
     try:
         assert decode_rgb(sent).shape == (height, width, 3)
     except ImageRefused as refusal:
@@ -247,8 +291,16 @@ def test_a_jpeg_is_decoded_as_opencv_does():
     assert np.array_equal(decode_rgb(sent), expected[..., ::-1])
 
 
-@pytest.mark.parametrize(("least", "decoded"), [
-    (None, (480, 640)), ((480, 640), (480, 640)), ((241, 1), (480, 640)), ((240, 320), (240, 320)), ((32, 32), (60, 80))])
+@pytest.mark.parametrize(
+    ("least", "decoded"),
+    [
+        (None, (480, 640)),
+        ((480, 640), (480, 640)),
+        ((241, 1), (480, 640)),
+        ((240, 320), (240, 320)),
+        ((32, 32), (60, 80)),
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_jpeg_is_decoded_no_larger_than_needed(least, decoded, channels):
     seen = cv2.resize(picture(), (640, 480))
@@ -288,21 +340,31 @@ def test_a_compressed_mosaic_gets_its_colours():
     assert np.array_equal(decode_rgb(sent), decode_rgb(message(seen, "bayer_grbg8")))
 
 
-@pytest.mark.parametrize("kind, image_format, data", [
-    ("empty", "jpeg", b""),
-    ("corrupt", "jpeg", b"this is no picture"),
-    ("corrupt", "png", cv2.imencode(".png", picture())[1].tobytes()[:60]),
-    ("encoding", "16UC1; compressedDepth png", cv2.imencode(".png", picture())[1].tobytes()),
-    ("size", "bayer_rggb8; png compressed bayer_rggb8", cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes()),
-])
+@pytest.mark.parametrize(
+    "kind, image_format, data",
+    [
+        ("empty", "jpeg", b""),
+        ("corrupt", "jpeg", b"this is no picture"),
+        ("corrupt", "png", cv2.imencode(".png", picture())[1].tobytes()[:60]),
+        ("encoding", "16UC1; compressedDepth png", cv2.imencode(".png", picture())[1].tobytes()),
+        (
+            "size",
+            "bayer_rggb8; png compressed bayer_rggb8",
+            cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes(),
+        ),
+    ],
+)
 def test_compressed_data_that_is_no_picture_is_refused(kind, image_format, data):
     with pytest.raises(ImageRefused, match="expect") as refusal:
         decode_compressed(CompressedImage(format=image_format, data=array.array("B", data)))
     assert refusal.value.kind == kind
 
 
-@given(st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"GIF89a", b"P5 9 9 255\n"]),
-       st.binary(max_size=64), st.text(max_size=20))
+@given(
+    st.sampled_from([b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"GIF89a", b"P5 9 9 255\n"]),
+    st.binary(max_size=64),
+    st.text(max_size=20),
+)
 @settings(max_examples=300, deadline=None)
 def test_any_compressed_bytes_decode_or_are_refused(start, rest, image_format):
     try:

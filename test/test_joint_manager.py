@@ -19,16 +19,25 @@ from tables import board, point, table
 FRAME = 1 / 30  # [s]
 CORES = {"cpu": 4, "gpu": 1}
 ZONE = ThermalZone("soc", sustainable_power=4.0, switch_on=60.0, control=75.0, critical=95.0)
-QUIET = ManagerSettings(report_timeout=math.inf, temperature_timeout=math.inf, battery_timeout=math.inf,
-                        thermal=(ZONE,), battery=(BatteryThreshold(0.2, max_power=3.0),))
+QUIET = ManagerSettings(
+    report_timeout=math.inf,
+    temperature_timeout=math.inf,
+    battery_timeout=math.inf,
+    thermal=(ZONE,),
+    battery=(BatteryThreshold(0.2, max_power=3.0),),
+)
 SUBNETWORKS = (("25%", 0.25, 0.70), ("50%", 0.5, 0.76), ("75%", 0.75, 0.79), ("100%", 1.0, 0.81))
 
 
 def soc() -> OperatingPointTable:
     """A GPU that is five times as fast as four cores."""
-    return table([point(name, element, latency * share, power * (0.5 + 0.5 * share), accuracy)
-                  for element, latency, power in (("gpu", 12e-3, 5.0), ("cpu:4", 60e-3, 4.0), ("cpu:2", 100e-3, 2.2))
-                  for name, share, accuracy in SUBNETWORKS])
+    return table(
+        [
+            point(name, element, latency * share, power * (0.5 + 0.5 * share), accuracy)
+            for element, latency, power in (("gpu", 12e-3, 5.0), ("cpu:4", 60e-3, 4.0), ("cpu:2", 100e-3, 2.2))
+            for name, share, accuracy in SUBNETWORKS
+        ]
+    )
 
 
 class Robot:
@@ -58,8 +67,14 @@ class Robot:
     def report(self, name: str) -> None:
         running = self.decisions[name].point
         factor = self.slow_down.get(running.compute_element, 1.0) * (1 + self._noise * self._random.standard_normal())
-        self.manager.observe_report(self.time, name, running.subnetwork, running.compute_element,
-                                    running.latency * factor * self.sharing(running.compute_element), 2e-3)
+        self.manager.observe_report(
+            self.time,
+            name,
+            running.subnetwork,
+            running.compute_element,
+            running.latency * factor * self.sharing(running.compute_element),
+            2e-3,
+        )
 
     def sharing(self, element: str) -> float:
         cluster = cluster_of(element)
@@ -93,10 +108,13 @@ def test_one_dnn_gives_way_to_another_both_shrink_in_the_heat_and_the_first_grow
     robot.decide()
     assert sum(decision.expected_power for decision in robot.decisions.values()) <= 4.0
     assert all(decision.feasible for decision in robot.decisions.values())
-    assert all(decision.point.accuracy < soc()[soc().find(*cool[name].split(" on "))].accuracy
-               for name, decision in robot.decisions.items())
-    assert any(decision.reason is Reason.THERMAL and "soc 75.0 C" in decision.detail
-               for decision in robot.decisions.values())
+    assert all(
+        decision.point.accuracy < soc()[soc().find(*cool[name].split(" on "))].accuracy
+        for name, decision in robot.decisions.items()
+    )
+    assert any(
+        decision.reason is Reason.THERMAL and "soc 75.0 C" in decision.detail for decision in robot.decisions.values()
+    )
     hot = robot.at("front")
 
     robot.manager.observe_temperature(robot.time, "soc", 50.0)
@@ -205,11 +223,17 @@ def test_a_noisy_hour_at_the_edge_is_no_ping_pong(deadline, correlation):
         decisions = manager.decide(time)
         if time > 0 and decisions["front"].changed:
             switches.append(time)
-        noise = correlation * noise + math.sqrt(1 - correlation ** 2) * 0.1 * random.standard_normal()
+        noise = correlation * noise + math.sqrt(1 - correlation**2) * 0.1 * random.standard_normal()
         for name, decision in decisions.items():
             running = decision.point
-            manager.observe_report(time, name, running.subnetwork, running.compute_element,
-                                   running.latency * (1 + noise * (name == "front")), 1e-3)
+            manager.observe_report(
+                time,
+                name,
+                running.subnetwork,
+                running.compute_element,
+                running.latency * (1 + noise * (name == "front")),
+                1e-3,
+            )
     per_minute = np.searchsorted(switches, np.array(switches) + 60.0) - np.arange(len(switches))
     assert len(switches) > 0 and per_minute.max() <= 6
 
@@ -260,11 +284,15 @@ def test_reports_that_stay_away_lead_that_application_to_its_fallback_point():
     assert robot.decisions["rear"].reason is Reason.STALE_INPUT
 
 
-@pytest.mark.parametrize("call, named", [
-    (lambda m: m.add_application(0.0, "front", board()), "'front' is there already"),
-    (lambda m: m.add_application(0.0, "rear", board(), weight=0.0), "weight is 0"),
-    (lambda m: m.set_target(0.0, "rear", Target()), "'rear' is not known: expected one of front"),
-    (lambda m: m.remove_application(0.0, "rear"), "'rear' is not known")])
+@pytest.mark.parametrize(
+    "call, named",
+    [
+        (lambda m: m.add_application(0.0, "front", board()), "'front' is there already"),
+        (lambda m: m.add_application(0.0, "rear", board(), weight=0.0), "weight is 0"),
+        (lambda m: m.set_target(0.0, "rear", Target()), "'rear' is not known: expected one of front"),
+        (lambda m: m.remove_application(0.0, "rear"), "'rear' is not known"),
+    ],
+)
 def test_what_makes_no_sense_is_refused_by_name_and_changes_nothing(call, named):
     manager = JointManager(QUIET, CORES)
     manager.add_application(0.0, "front", board())

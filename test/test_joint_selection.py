@@ -24,10 +24,17 @@ FRUGAL = Target(objective=Objective.MIN_ENERGY)
 def situation(points, target: Target = Target(), **changes) -> Situation:
     """Nothing but the target matters, unless said."""
     count = len(points.elements)
-    ordinary = Situation(target=target, deadline=math.inf if math.isnan(target.max_latency) else target.max_latency,
-                         thermal_cap=math.inf, battery_cap=math.inf, battery_ignored=False, fallback=False,
-                         slow_down=(np.ones(count), np.full(count, 1e-3)), overhead=(1e-3, 1e-8),
-                         available=np.ones(len(points), dtype=bool))
+    ordinary = Situation(
+        target=target,
+        deadline=math.inf if math.isnan(target.max_latency) else target.max_latency,
+        thermal_cap=math.inf,
+        battery_cap=math.inf,
+        battery_ignored=False,
+        fallback=False,
+        slow_down=(np.ones(count), np.full(count, 1e-3)),
+        overhead=(1e-3, 1e-8),
+        available=np.ones(len(points), dtype=bool),
+    )
     return ordinary._replace(**changes)
 
 
@@ -61,13 +68,33 @@ def try_everything(selector, situations, cap, current=(), margin=0.0) -> Combina
 
 clocks = st.sampled_from([math.nan, 0.0, 1.0e9, 1.5e9])
 points_of_a_network = st.lists(
-    st.tuples(st.sampled_from(["cpu0:1", "cpu0:2", "cpu4:1", "cpu4:4", "gpu"]), st.floats(1e-3, 0.1),
-              st.one_of(st.just(math.nan), st.floats(0.5, 10.0)), st.floats(0.1, 1), clocks), min_size=1, max_size=7,
-).map(lambda rows: table([point(f"{row}", element, latency, power, accuracy, cpu_frequency=clock)
-                          for row, (element, latency, power, accuracy, clock) in enumerate(rows)]))
+    st.tuples(
+        st.sampled_from(["cpu0:1", "cpu0:2", "cpu4:1", "cpu4:4", "gpu"]),
+        st.floats(1e-3, 0.1),
+        st.one_of(st.just(math.nan), st.floats(0.5, 10.0)),
+        st.floats(0.1, 1),
+        clocks,
+    ),
+    min_size=1,
+    max_size=7,
+).map(
+    lambda rows: table(
+        [
+            point(f"{row}", element, latency, power, accuracy, cpu_frequency=clock)
+            for row, (element, latency, power, accuracy, clock) in enumerate(rows)
+        ]
+    )
+)
 maybe = lambda low, high: st.one_of(st.just(math.nan), st.floats(low, high))  # noqa: E731
-targets = st.builds(Target, max_latency=maybe(1e-3, 0.1), max_energy=maybe(1e-3, 0.5), max_power=maybe(0.5, 10),
-                    min_accuracy=maybe(0.1, 1), objective=st.sampled_from(Objective), min_rate=maybe(5, 100))
+targets = st.builds(
+    Target,
+    max_latency=maybe(1e-3, 0.1),
+    max_energy=maybe(1e-3, 0.5),
+    max_power=maybe(0.5, 10),
+    min_accuracy=maybe(0.1, 1),
+    objective=st.sampled_from(Objective),
+    min_rate=maybe(5, 100),
+)
 networks = st.lists(st.tuples(points_of_a_network, targets, st.floats(0.5, 4)), min_size=2, max_size=3)
 
 
@@ -98,7 +125,7 @@ def test_more_threads_than_cores_slow_everybody_on_the_cluster():
     points = table([point("a", "cpu4:4"), point("a", "cpu4:1"), point("a", "gpu")])
     selector = selector_of(points, points)
     assert selector.sharing([0, 1], 0).tolist() == [1.25, 1.0, 1.0]  # 4 + 1 threads on 4 cores; 1 + 1 on them
-    assert selector.sharing([0, 2], 0).tolist() == [1.0, 1.0, 2.0]   # two on the GPU take turns
+    assert selector.sharing([0, 2], 0).tolist() == [1.0, 1.0, 2.0]  # two on the GPU take turns
     assert selector.sharing([0, -1], 0).tolist() == [1.0, 1.0, 1.0]  # the other one does not run
 
 
@@ -116,8 +143,12 @@ def test_two_networks_do_not_both_take_the_element_that_only_serves_one():
 
 
 def test_on_one_cluster_the_clock_is_the_same_for_both():
-    fast_or_slow = table([point("a", "cpu4:1", latency=10e-3, power=1.0, cpu_frequency=1e9),
-                          point("a", "cpu4:1", latency=5e-3, power=3.0, cpu_frequency=2e9)])
+    fast_or_slow = table(
+        [
+            point("a", "cpu4:1", latency=10e-3, power=1.0, cpu_frequency=1e9),
+            point("a", "cpu4:1", latency=5e-3, power=3.0, cpu_frequency=2e9),
+        ]
+    )
     hurried, patient = Target(max_latency=8e-3, objective=Objective.MIN_ENERGY), FRUGAL
     selector = selector_of(fast_or_slow, fast_or_slow)
     found = selector.solve([situation(fast_or_slow, hurried), situation(fast_or_slow, patient)], math.inf)
@@ -132,8 +163,9 @@ def test_a_point_that_leaves_the_clock_alone_goes_with_any_clock():
 
 
 def test_under_a_power_cap_the_network_of_more_weight_keeps_its_accuracy():
-    points = table([point("small", "cpu0:1", power=1.0, accuracy=0.7),
-                    point("large", "cpu0:1", power=3.0, accuracy=0.8)])
+    points = table(
+        [point("small", "cpu0:1", power=1.0, accuracy=0.7), point("large", "cpu0:1", power=3.0, accuracy=0.8)]
+    )
     for weights, expected in (((1.0, 3.0), (0, 1)), ((3.0, 1.0), (1, 0))):
         selector = selector_of(points, points, weights=weights)
         assert selector.solve([situation(points)] * 2, 4.0).rows == expected
@@ -142,13 +174,15 @@ def test_under_a_power_cap_the_network_of_more_weight_keeps_its_accuracy():
 def test_where_no_combination_is_cool_enough_it_is_the_coolest():
     selector = selector_of(board(), board())
     found = selector.solve([situation(board())] * 2, 0.0)
-    assert found.power == pytest.approx(min(selector.evaluate([situation(board())] * 2, rows).power
-                                            for rows in product(range(8), repeat=2)))
+    assert found.power == pytest.approx(
+        min(selector.evaluate([situation(board())] * 2, rows).power for rows in product(range(8), repeat=2))
+    )
 
 
 def test_limits_are_given_up_in_the_declared_order():
-    points = table([point("small", "gpu", latency=5e-3, accuracy=0.7),
-                    point("large", "gpu", latency=20e-3, accuracy=0.9)])
+    points = table(
+        [point("small", "gpu", latency=5e-3, accuracy=0.7), point("large", "gpu", latency=20e-3, accuracy=0.9)]
+    )
     other = table([point("a", "cpu4:1")])
     asked = Target(max_latency=10e-3, min_accuracy=0.8)
     for relax, expected in ((("accuracy", "deadline"), 0), (("deadline", "accuracy"), 1)):
@@ -165,7 +199,12 @@ def test_a_point_that_is_not_available_is_not_taken():
 
 
 def test_too_many_elements_for_all_assignments_leave_out_the_slowest():
-    wide = table([point("a", f"cpu{cluster}:{threads}", latency=1e-3 * (1 + cluster)) for cluster in range(4)
-                  for threads in (1, 2, 4)])
+    wide = table(
+        [
+            point("a", f"cpu{cluster}:{threads}", latency=1e-3 * (1 + cluster))
+            for cluster in range(4)
+            for threads in (1, 2, 4)
+        ]
+    )
     found = selector_of(*[wide] * 5, cores={}).solve([situation(wide)] * 5, math.inf)
     assert found.penalty == 0.0

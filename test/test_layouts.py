@@ -19,7 +19,7 @@ def split_topic(path: str, separator: str) -> tuple[str, list[str]]:
     """The topic at the start of a path, the longest that there is, and the fields after it."""
     for topic in sorted(TOPICS, key=len, reverse=True):
         if path == f"/{topic}" or path.startswith(f"/{topic}{separator}"):
-            return topic, [name for name in path[len(topic) + 1:].split(separator) if name]
+            return topic, [name for name in path[len(topic) + 1 :].split(separator) if name]
     raise AssertionError(f"{path}: no such topic; there are {', '.join(TOPICS)}")
 
 

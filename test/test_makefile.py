@@ -19,8 +19,16 @@ def setup_error(tmp_path):
     """Runs `make setup` for an environment that does not exist yet, and returns its one sentence."""
 
     def run(*variables):
-        command = ["make", "-C", SOURCE, "--no-print-directory", "setup", f"VENV={tmp_path / 'venv'}",
-                   f"HEADERS={tmp_path / 'python_headers'}", *variables]
+        command = [
+            "make",
+            "-C",
+            SOURCE,
+            "--no-print-directory",
+            "setup",
+            f"VENV={tmp_path / 'venv'}",
+            f"HEADERS={tmp_path / 'python_headers'}",
+            *variables,
+        ]
         environment = {name: value for name, value in os.environ.items() if name not in MAKE_VARIABLES}
         environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
         finished = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -38,13 +46,16 @@ def test_missing_program_is_named_with_the_package_to_install(setup_error, varia
     assert sentence.startswith("error: ") and "no-such-program" in sentence and word in sentence
 
 
-@pytest.mark.parametrize("lack, sentence_part", [
-    ("import sys; sys.version_info = (3, 9, 2)", "Python 3.9"),
-    ("import sys; sys.version_info = (3, 15, 0)", "Python 3.15"),
-    ("import platform; platform.machine = lambda: 'aarch64'", "this machine is aarch64"),
-    ("import sys; sys.modules['ensurepip'] = None", "python3-venv"),
-    ("import sysconfig; sysconfig.get_path = lambda name: '/nowhere'", "python3-dev"),
-])
+@pytest.mark.parametrize(
+    "lack, sentence_part",
+    [
+        ("import sys; sys.version_info = (3, 9, 2)", "Python 3.9"),
+        ("import sys; sys.version_info = (3, 15, 0)", "Python 3.15"),
+        ("import platform; platform.machine = lambda: 'aarch64'", "this machine is aarch64"),
+        ("import sys; sys.modules['ensurepip'] = None", "python3-venv"),
+        ("import sysconfig; sysconfig.get_path = lambda name: '/nowhere'", "python3-dev"),
+    ],
+)
 def test_unsuitable_python_is_refused(setup_error, tmp_path, lack, sentence_part):
     (tmp_path / "apt-get").write_text("#!/bin/sh\nexit 100\n")  # Debian's package of header files cannot be had
     (tmp_path / "apt-get").chmod(0o755)

@@ -49,8 +49,10 @@ def test_every_thread_count_of_both_clusters_is_there_at_every_clock(xu3):
     assert xu3.cpu_frequency[rows(xu3, "25%", "a7:2")].tolist() == [1e8 * step for step in range(2, 15)]
 
 
-@pytest.mark.parametrize("clock, watts", [(200e6, 0.4666), (600e6, 0.9927), (1000e6, 1.7879), (1400e6, 2.938),
-                                          (1800e6, 5.159), (2000e6, 6.467)])
+@pytest.mark.parametrize(
+    "clock, watts",
+    [(200e6, 0.4666), (600e6, 0.9927), (1000e6, 1.7879), (1400e6, 2.938), (1800e6, 5.159), (2000e6, 6.467)],
+)
 def test_the_power_of_four_busy_a15_is_that_of_the_log(xu3, clock, watts):
     """All rails of the log, the A7 at 200 MHz."""
     point = xu3[xu3.find("100%", "a15:4", clock)]
@@ -88,8 +90,9 @@ def test_one_core_at_2000_mhz_stays_cool_and_is_faster(xu3):
 
 def test_the_talks_two_budgets_lead_to_different_points(xu3):
     """100 mJ and 400 ms; 200 mJ and 200 ms."""
-    frugal, fast = (make_plan(xu3, Target(max_latency=seconds, max_energy=joules))
-                    for joules, seconds in ((0.1, 0.4), (0.2, 0.2)))
+    frugal, fast = (
+        make_plan(xu3, Target(max_latency=seconds, max_energy=joules)) for joules, seconds in ((0.1, 0.4), (0.2, 0.2))
+    )
     assert frugal.feasible and fast.feasible
     frugal, fast = xu3[frugal.index], xu3[fast.index]
     assert (frugal.subnetwork, frugal.compute_element) != (fast.subnetwork, fast.compute_element)

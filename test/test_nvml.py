@@ -62,17 +62,25 @@ class Library:
 @pytest.fixture
 def machine_with_cards(tmp_path, monkeypatch):
     """A tree that counts as this machine's own, with the cards of a library."""
+
     def make(library):
         monkeypatch.setattr(gpus, "SYSFS", tmp_path.resolve())
         monkeypatch.setattr(gpus, "nvml_gpus", lambda: nvml_gpus(library))
         return tmp_path
+
     return make
 
 
 def test_a_card_has_its_clocks_in_hertz(machine_with_cards):
     (gpu,) = find_gpus(machine_with_cards(Library("NVIDIA H100 80GB HBM3")))
     assert (gpu.name, gpu.kind, gpu.model, gpu.path, gpu.index, gpu.uuid) == (
-        "gpu", "nvml", "NVIDIA H100 80GB HBM3", None, 0, "GPU-0")
+        "gpu",
+        "nvml",
+        "NVIDIA H100 80GB HBM3",
+        None,
+        0,
+        "GPU-0",
+    )
     assert gpu.frequencies == (345e6, 1965e6, 1980e6) and gpu.current() == 1965e6
 
 
@@ -104,9 +112,17 @@ def test_a_card_that_counts_no_energy_shows_its_power(machine_with_cards):
 
 
 def test_a_card_that_tells_nothing_is_a_gpu_without_numbers(machine_with_cards):
-    root = machine_with_cards(Library("GeForce GT 710", refused=(
-        "nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetSupportedMemoryClocks",
-        "nvmlDeviceGetClockInfo")))
+    root = machine_with_cards(
+        Library(
+            "GeForce GT 710",
+            refused=(
+                "nvmlDeviceGetTotalEnergyConsumption",
+                "nvmlDeviceGetPowerUsage",
+                "nvmlDeviceGetSupportedMemoryClocks",
+                "nvmlDeviceGetClockInfo",
+            ),
+        )
+    )
     (gpu,), (rail,) = find_gpus(root), find_power_sensors(root)
     assert gpu.frequencies == () and math.isnan(gpu.current())
     assert math.isnan(rail.read()) and rail.fault == "GPU-0: Not Supported"

@@ -22,14 +22,20 @@ def state_dict(space: OFAMobileNetV3Space = SPACE, block: str = "conv", prefix: 
     """A supernet's state as the authors' code writes it, with random numbers."""
     generator = torch.Generator().manual_seed(5)
     shapes = space.tensor_shapes() | space.statistics_shapes(space.largest())
-    state = {name: torch.randn(shape, generator=generator) * math.prod(shape[1:]) ** -0.5
-             for name, shape in shapes.items()}
+    state = {
+        name: torch.randn(shape, generator=generator) * math.prod(shape[1:]) ** -0.5 for name, shape in shapes.items()
+    }
     state |= {name: tensor.abs() + 0.5 for name, tensor in state.items() if name.endswith("running_var")}
     if counters:
-        state |= {name.replace("running_mean", "num_batches_tracked"): torch.tensor(7) for name in shapes
-                  if name.endswith("running_mean")}
-    return {prefix + name.replace(".conv.", f".{block}.", 1) if name.startswith("blocks.") else prefix + name: tensor
-            for name, tensor in state.items()}
+        state |= {
+            name.replace("running_mean", "num_batches_tracked"): torch.tensor(7)
+            for name in shapes
+            if name.endswith("running_mean")
+        }
+    return {
+        prefix + name.replace(".conv.", f".{block}.", 1) if name.startswith("blocks.") else prefix + name: tensor
+        for name, tensor in state.items()
+    }
 
 
 def import_ofa(*arguments: str) -> int:
@@ -68,15 +74,23 @@ def test_the_width_is_read_off_the_file(tmp_path, multiplier):
 
 def test_a_width_that_is_given_must_be_that_of_the_file(tmp_path):
     path = saved(tmp_path / "supernet", state_dict())
-    with pytest.raises(ValueError, match=r"first_conv.conv.weight has shape \(8, 3, 3, 3\) .*"
-                                         r"expected shape \(16, 3, 3, 3\) .* width multiplier 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"first_conv.conv.weight has shape \(8, 3, 3, 3\) .*"
+        r"expected shape \(16, 3, 3, 3\) .* width multiplier 1",
+    ):
         read_checkpoint(path, width_multiplier=1.0)
 
 
-@pytest.mark.parametrize("missing", ["blocks.3.mobile_inverted_conv.depth_conv.conv.7to5_matrix",
-                                     "blocks.0.mobile_inverted_conv.depth_conv.bn.running_var",
-                                     "blocks.9.mobile_inverted_conv.depth_conv.bn.bn.num_batches_tracked",
-                                     "feature_mix_layer.conv.weight"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "blocks.3.mobile_inverted_conv.depth_conv.conv.7to5_matrix",
+        "blocks.0.mobile_inverted_conv.depth_conv.bn.running_var",
+        "blocks.9.mobile_inverted_conv.depth_conv.bn.bn.num_batches_tracked",
+        "feature_mix_layer.conv.weight",
+    ],
+)
 def test_a_missing_tensor_is_named_as_the_file_would_spell_it(tmp_path, missing):
     state = state_dict(block="mobile_inverted_conv")
     del state[missing]
@@ -98,11 +112,14 @@ def test_a_mixture_of_both_generations_is_refused(tmp_path):
         read_checkpoint(saved(tmp_path / "supernet", state))
 
 
-@pytest.mark.parametrize(("name", "tensor", "message"), [
-    ("blocks.4.conv.depth_conv.conv.conv.weight", torch.zeros(1, 1, 5, 5), r"shape \(1, 1, 5, 5\)"),
-    ("classifier.linear.bias", torch.zeros(6, dtype=torch.long), "type torch.int64"),
-    ("classifier.linear.weight", torch.tensor(1.0), r"shape \(\)"),
-])
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("blocks.4.conv.depth_conv.conv.conv.weight", torch.zeros(1, 1, 5, 5), r"shape \(1, 1, 5, 5\)"),
+        ("classifier.linear.bias", torch.zeros(6, dtype=torch.long), "type torch.int64"),
+        ("classifier.linear.weight", torch.tensor(1.0), r"shape \(\)"),
+    ],
+)
 def test_a_tensor_of_the_wrong_shape_or_type_is_named(tmp_path, name, tensor, message):
     with pytest.raises(ValueError, match=f"{name} has .*{message}"):
         read_checkpoint(saved(tmp_path / "supernet", state_dict() | {name: tensor}))
@@ -142,12 +159,16 @@ def test_what_is_not_tensors_by_name_is_refused(tmp_path, content):
 
 def test_import_ofa_writes_a_bundle_that_answers_like_the_checkpoint(tmp_path):
     state = state_dict()
-    code = import_ofa(str(saved(tmp_path / "supernet.pth", state)), "--out", str(tmp_path / "bundle"),
-                      "--resolutions", "32", "48")
+    code = import_ofa(
+        str(saved(tmp_path / "supernet.pth", state)), "--out", str(tmp_path / "bundle"), "--resolutions", "32", "48"
+    )
     bundle = read_bundle(tmp_path / "bundle")
     assert code == 0
-    assert [(s.name, s.input_size) for s in bundle.subnetworks] == [("min", (32, 32)), ("mid", (48, 48)),
-                                                                   ("max", (48, 48))]
+    assert [(s.name, s.input_size) for s in bundle.subnetworks] == [
+        ("min", (32, 32)),
+        ("mid", (48, 48)),
+        ("max", (48, 48)),
+    ]
     assert all(math.isnan(s.accuracy) and s.accuracy_source.startswith("not measured") for s in bundle.subnetworks)
     network = make_supernet(bundle.space)
     network.load_tensors({name: torch.from_numpy(array) for name, array in bundle.tensors().items()})

@@ -71,8 +71,14 @@ def subnets(draw, space: OFAMobileNetV3Space = SMALL) -> OFASubnet:
     def per_block(choices):
         return [[draw(st.sampled_from(choices)) for _ in range(depth)] for depth in depths]
 
-    return space.subnet({"resolution": draw(st.sampled_from(space.resolutions)), "depths": depths,
-                         "kernels": per_block(space.kernels), "expansions": per_block(space.expansions)})
+    return space.subnet(
+        {
+            "resolution": draw(st.sampled_from(space.resolutions)),
+            "depths": depths,
+            "kernels": per_block(space.kernels),
+            "expansions": per_block(space.expansions),
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +187,12 @@ def test_what_lies_beyond_the_active_depth_does_not_matter(subnet, seed):
         chosen = [list(stage) for stage in getattr(subnet, name)]
         return [entry for stage in chosen for entry in [*stage, *rng.choice(choices, deepest - len(stage)).tolist()]]
 
-    plain = {"ks": authors_form("kernels", SMALL.kernels), "e": authors_form("expansions", SMALL.expansions),
-             "d": list(subnet.depths), "r": subnet.resolution}
+    plain = {
+        "ks": authors_form("kernels", SMALL.kernels),
+        "e": authors_form("expansions", SMALL.expansions),
+        "d": list(subnet.depths),
+        "r": subnet.resolution,
+    }
     assert SMALL.subnet(plain) == subnet and hash(SMALL.subnet(plain)) == hash(subnet)
 
 
@@ -206,43 +216,52 @@ def test_a_random_subnetwork_is_in_the_space_and_every_choice_occurs():
     assert {subnet.expansions[0][0] for subnet in sampled} == set(SMALL.expansions)
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"e": [6] * 19 + [8]}, r"e\[19\] is 8: expected one of 3, 4, 6"),
-    ({"ks": [9] + [7] * 19}, r"ks\[0\] is 9: expected one of 3, 5, 7"),
-    ({"ks": [7.0] * 20}, r"ks\[0\] is 7.0: expected one of 3, 5, 7"),
-    ({"d": [2, 3, 4, 9, 2]}, r"d\[3\] is 9: expected one of 2, 3, 4"),
-    ({"d": [2, 3, 4, 2]}, r"d is \[2, 3, 4, 2\]: expected a list of 5"),
-    ({"ks": 7}, "ks is 7: expected a list of 20"),
-    ({"r": 17}, "r is 17: expected one of 8, 12, 16"),
-    ({"w": 1}, "unknown key 'w': expected ks, e, d, r"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"e": [6] * 19 + [8]}, r"e\[19\] is 8: expected one of 3, 4, 6"),
+        ({"ks": [9] + [7] * 19}, r"ks\[0\] is 9: expected one of 3, 5, 7"),
+        ({"ks": [7.0] * 20}, r"ks\[0\] is 7.0: expected one of 3, 5, 7"),
+        ({"d": [2, 3, 4, 9, 2]}, r"d\[3\] is 9: expected one of 2, 3, 4"),
+        ({"d": [2, 3, 4, 2]}, r"d is \[2, 3, 4, 2\]: expected a list of 5"),
+        ({"ks": 7}, "ks is 7: expected a list of 20"),
+        ({"r": 17}, "r is 17: expected one of 8, 12, 16"),
+        ({"w": 1}, "unknown key 'w': expected ks, e, d, r"),
+    ],
+)
 def test_a_configuration_of_the_authors_form_outside_the_space_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         SMALL.subnet({"ks": [7] * 20, "e": [6] * 20, "d": [4] * 5} | wrong)
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"resolution": 48}, "resolution is 48: expected one of 8, 12, 16"),
-    ({"depths": [1, 2, 2, 2, 2]}, r"depths\[0\] is 1: expected one of 2, 3, 4"),
-    ({"kernels": [[3, 3]] * 4 + [[3, 4]]}, r"kernels\[4\]\[1\] is 4: expected one of 3, 5, 7"),
-    ({"expansions": [[3, 3, 3]] + [[3, 3]] * 4}, r"expansions\[0\] is \[3, 3, 3\]: expected a list of 2"),
-    ({"depth": 2}, "unknown key 'depth': expected resolution, depths, kernels, expansions"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"resolution": 48}, "resolution is 48: expected one of 8, 12, 16"),
+        ({"depths": [1, 2, 2, 2, 2]}, r"depths\[0\] is 1: expected one of 2, 3, 4"),
+        ({"kernels": [[3, 3]] * 4 + [[3, 4]]}, r"kernels\[4\]\[1\] is 4: expected one of 3, 5, 7"),
+        ({"expansions": [[3, 3, 3]] + [[3, 3]] * 4}, r"expansions\[0\] is \[3, 3, 3\]: expected a list of 2"),
+        ({"depth": 2}, "unknown key 'depth': expected resolution, depths, kernels, expansions"),
+    ],
+)
 def test_a_configuration_outside_the_space_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         SMALL.subnet(SMALL.smallest().to_plain() | wrong)
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"classes": 1}, "classes is 1: expected an integer of at least 2"),
-    ({"width_multiplier": 0}, "width_multiplier is 0: expected a positive number"),
-    ({"width_multiplier": float("nan")}, "width_multiplier is nan: expected a positive number"),
-    ({"kernels": [3, 4]}, "kernels is .*: expected odd numbers"),
-    ({"expansions": [6, 3]}, r"expansions is \[6, 3\]: expected rising integers of at least 2"),
-    ({"resolutions": []}, r"resolutions is \[\]: expected rising integers of at least 8"),
-    ({"strides": [2, 1, 3, 2, 2, 1, 2]}, "strides is .*: expected 7 of 1 or 2"),
-    ({"dropout": 0.1}, "unknown key 'dropout'"),
-])
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"classes": 1}, "classes is 1: expected an integer of at least 2"),
+        ({"width_multiplier": 0}, "width_multiplier is 0: expected a positive number"),
+        ({"width_multiplier": float("nan")}, "width_multiplier is nan: expected a positive number"),
+        ({"kernels": [3, 4]}, "kernels is .*: expected odd numbers"),
+        ({"expansions": [6, 3]}, r"expansions is \[6, 3\]: expected rising integers of at least 2"),
+        ({"resolutions": []}, r"resolutions is \[\]: expected rising integers of at least 8"),
+        ({"strides": [2, 1, 3, 2, 2, 1, 2]}, "strides is .*: expected 7 of 1 or 2"),
+        ({"dropout": 0.1}, "unknown key 'dropout'"),
+    ],
+)
 def test_wrong_settings_of_a_space_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         OFAMobileNetV3Space.from_plain(SMALL.to_plain() | wrong)
@@ -296,8 +315,9 @@ def test_calibrating_one_subnetwork_leaves_every_other_bit_identical(small_netwo
     calibrated = {subnet: small_network.calibrate(subnet, [images_for(subnet)]) for subnet in others}
     before = [answer(small_network, subnet, calibrated[subnet]) for subnet in others]
     small_network.calibrate(SMALL.largest(), [images_for(SMALL.largest())])
-    assert all(torch.equal(answer(small_network, subnet, calibrated[subnet]), first)
-               for subnet, first in zip(others, before))
+    assert all(
+        torch.equal(answer(small_network, subnet, calibrated[subnet]), first) for subnet, first in zip(others, before)
+    )
 
 
 def test_a_calibrated_subnetwork_computes_what_it_did_in_training(small_network):

@@ -37,10 +37,25 @@ def test_columns_cannot_be_changed_and_are_copies_of_the_callers():
         points.latency[0] = 5.0
 
 
-@pytest.mark.parametrize("column, value", [
-    ("latency", 0.0), ("latency", -1e-3), ("latency", math.nan), ("latency", math.inf), ("latency_p95", 1e-3),
-    ("latency_p99", math.inf), ("power", 0.0), ("power", math.inf), ("energy", -1.0), ("accuracy", 1.01),
-    ("accuracy", -0.1), ("accuracy", math.nan), ("cpu_frequency", -1.0), ("gpu_frequency", math.inf)])
+@pytest.mark.parametrize(
+    "column, value",
+    [
+        ("latency", 0.0),
+        ("latency", -1e-3),
+        ("latency", math.nan),
+        ("latency", math.inf),
+        ("latency_p95", 1e-3),
+        ("latency_p99", math.inf),
+        ("power", 0.0),
+        ("power", math.inf),
+        ("energy", -1.0),
+        ("accuracy", 1.01),
+        ("accuracy", -0.1),
+        ("accuracy", math.nan),
+        ("cpu_frequency", -1.0),
+        ("gpu_frequency", math.inf),
+    ],
+)
 def test_an_impossible_value_is_refused_with_column_row_and_value(column, value):
     wrong = dataclasses.replace(point(), **{column: value})
     with pytest.raises(OperatingPointError, match=rf"{column}, row 1: is {value:g}"):
@@ -123,8 +138,9 @@ def test_both_clocks_count():
     assert points.find("25%", "cpu:2", 1e9, 6e8) == 1
 
 
-CLOCKED = [point(latency=latency, cpu_frequency=clock) for latency, clock
-           in ((9e-3, 0.5e9), (5e-3, 1.0e9), (3e-3, 2.0e9))]  # 1 ms + 4e6 cycles
+CLOCKED = [
+    point(latency=latency, cpu_frequency=clock) for latency, clock in ((9e-3, 0.5e9), (5e-3, 1.0e9), (3e-3, 2.0e9))
+]  # 1 ms + 4e6 cycles
 
 
 @pytest.mark.parametrize("clock, latency", [(1.0e9, 5e-3), (0.8e9, 6e-3), (1.6e9, 3.5e-3), (0.4e9, 11e-3), (4e9, 2e-3)])

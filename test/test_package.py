@@ -100,12 +100,15 @@ def test_licence_text_is_installed(wheel):
     assert licence.read_text() == (SOURCE / "LICENSE").read_text()
 
 
-@pytest.mark.parametrize("folder, installed", [
-    ("dynamic_perception", MODULES),
-    ("config", share_folder() / "config"),
-    ("launch", share_folder() / "launch"),
-    ("models", share_folder() / "models"),
-])
+@pytest.mark.parametrize(
+    "folder, installed",
+    [
+        ("dynamic_perception", MODULES),
+        ("config", share_folder() / "config"),
+        ("launch", share_folder() / "launch"),
+        ("models", share_folder() / "models"),
+    ],
+)
 def test_installed_files_are_those_of_the_source_tree(folder, installed):
     def list_files(root):
         paths = {path.relative_to(root) for path in root.rglob("*") if path.is_file()}
@@ -220,9 +223,13 @@ pathlib.Path(__file__ + ".json").write_text(json.dumps(words))
     def run(**arguments):
         source = PythonLaunchDescriptionSource(str(share_folder() / "launch" / "dynamic_perception.launch.py"))
         service = LaunchService()
-        service.include_launch_description(LaunchDescription([
-            IncludeLaunchDescription(source, launch_arguments=arguments.items()),
-        ]))
+        service.include_launch_description(
+            LaunchDescription(
+                [
+                    IncludeLaunchDescription(source, launch_arguments=arguments.items()),
+                ]
+            )
+        )
         assert service.run() == 0
         return {path.stem: json.loads(path.read_text()) for path in executables.glob("*.json")}
 
@@ -245,10 +252,13 @@ def test_launch_gives_every_node_the_parameter_file_then_its_arguments(launch):
         assert text.index(configuration) < text.index("autostart: false")
 
 
-@pytest.mark.parametrize("arguments, overridden", [
-    ({}, set()),
-    ({"model": "other"}, {"perception_node", "resource_manager_node"}),
-])
+@pytest.mark.parametrize(
+    "arguments, overridden",
+    [
+        ({}, set()),
+        ({"model": "other"}, {"perception_node", "resource_manager_node"}),
+    ],
+)
 def test_launch_overrides_the_model_only_when_it_is_given(launch, tmp_path, arguments, overridden):
     (tmp_path / "empty.yaml").write_text("/**:\n  ros__parameters: {}\n")
     started = launch(params_file=str(tmp_path / "empty.yaml"), **arguments)

@@ -274,7 +274,9 @@ def test_a_point_that_cannot_be_built_is_rejected_and_left_alone_for_a_while(cli
         client = client_without_memory.connect()
         assert client.command(1, subnetwork="66%").result == REJECTED
         assert "'66%' on" in client.state(1).message and "cannot open" in client.state(1).message
-        assert client.command(2, subnetwork="66%").result == REJECTED and "not tried again for" in client.state(2).message
+        assert (
+            client.command(2, subnetwork="66%").result == REJECTED and "not tried again for" in client.state(2).message
+        )
         client.ask(image)
         assert client.reports[client.stamps].subnetwork == "100%"
         client.spin_until(lambda: client.diagnosed("failed points", "66% on"), "the failed point in diagnostics")

@@ -19,8 +19,10 @@ from dynamic_perception.nodes import qos
 
 PARTIAL, APPLIED = OperatingPointState.RESULT_PARTIAL, OperatingPointState.RESULT_APPLIED
 NOBODY = 65534
-needs_setpriv = pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None,
-                                   reason="only root, with setpriv, makes a process that may not write all files")
+needs_setpriv = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None,
+    reason="only root, with setpriv, makes a process that may not write all files",
+)
 ENDS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 

@@ -32,7 +32,7 @@ def test_it_prints_the_choice_and_what_each_limit_excludes(capsys):
 def test_a_runner_up_says_which_limit_it_misses_by_how_much(capsys):
     main(["plan", SHIPPED, "--deadline", "400", "--energy", "100"])
     lines = capsys.readouterr().out.splitlines()
-    line, = (line for line in lines if line.startswith("100% on a7:2"))
+    (line,) = (line for line in lines if line.startswith("100% on a7:2"))
     assert line.rstrip().endswith("energy +42 %, deadline +11 %")
 
 
@@ -51,8 +51,13 @@ def test_the_objective_is_that_of_the_manager(capsys):
     assert "chosen: 25% on a15:4 at cpu 1900 MHz" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, expected", [(["nowhere/nothing"], "expected a file, or one of the shipped"),
-                                                 ([SHIPPED, "--energy", "-1"], "max_energy is -0.001")])
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["nowhere/nothing"], "expected a file, or one of the shipped"),
+        ([SHIPPED, "--energy", "-1"], "max_energy is -0.001"),
+    ],
+)
 def test_wrong_input_is_refused_by_name(arguments, expected, capsys):
     assert main(["plan", *arguments]) == 2
     assert expected in capsys.readouterr().err

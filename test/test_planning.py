@@ -10,9 +10,14 @@ from dynamic_perception.management.planning import make_plan
 from dynamic_perception.management.target import Objective, Target
 from tables import board, point, table
 
-CLOCKED = table([point("25%", "cpu:1", 8e-3, 1.0, 0.78, cpu_frequency=1e9), point("25%", "cpu:1", 4e-3, 3.0, 0.78, 2e9),
-                 point("50%", "cpu:1", 16e-3, 1.0, 0.81, cpu_frequency=1e9),
-                 point("50%", "cpu:1", 8e-3, 3.0, 0.81, cpu_frequency=2e9)])  # energies 8, 12, 16, 24 mJ
+CLOCKED = table(
+    [
+        point("25%", "cpu:1", 8e-3, 1.0, 0.78, cpu_frequency=1e9),
+        point("25%", "cpu:1", 4e-3, 3.0, 0.78, 2e9),
+        point("50%", "cpu:1", 16e-3, 1.0, 0.81, cpu_frequency=1e9),
+        point("50%", "cpu:1", 8e-3, 3.0, 0.81, cpu_frequency=2e9),
+    ]
+)  # energies 8, 12, 16, 24 mJ
 
 
 def names(points, plan) -> list[str]:
@@ -38,7 +43,7 @@ def test_every_limit_says_how_many_points_miss_it():
 def test_a_better_point_says_which_limit_it_misses_and_by_how_much():
     plan = make_plan(board(), Target(max_latency=8e-3, max_power=2.0))
     assert names(board(), plan.better) == ["100% cpu:2", "100% cpu:1", "75% cpu:2", "75% cpu:1"]
-    deadline, = plan.better[1].misses
+    (deadline,) = plan.better[1].misses
     assert (deadline.limit, deadline.asked, deadline.got) == ("deadline", 8e-3, pytest.approx(22e-3))
     assert [miss.limit for miss in plan.better[2].misses] == ["power"]
 

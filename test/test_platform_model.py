@@ -34,8 +34,9 @@ def test_a_hotter_ambient_heats_a_resting_board():
     assert model.temperature == pytest.approx(60.0)
 
 
-@given(steps=st.lists(st.floats(0.01, 5.0), min_size=1, max_size=20), power=st.floats(0.0, 3.0),
-       load=st.floats(0.0, 1.0))
+@given(
+    steps=st.lists(st.floats(0.01, 5.0), min_size=1, max_size=20), power=st.floats(0.0, 3.0), load=st.floats(0.0, 1.0)
+)
 def test_many_small_steps_are_one_large_step(steps, power, load):
     surroundings = Surroundings(ambient=40.0, other_load=load, charger=0.1)
     fine, coarse = make_model(), make_model()

@@ -7,8 +7,20 @@ import pytest
 from conftest import wait_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sysfs_trees import (RAPL_RANGE, container, i2c_monitor, jetson_agx_orin, jetson_orin_nx, jetson_xavier_nx, laptop,
-                         laptop_rails, odroid_xu3, odroid_xu3_rails, raspberry_pi_5, write_files)
+from sysfs_trees import (
+    RAPL_RANGE,
+    container,
+    i2c_monitor,
+    jetson_agx_orin,
+    jetson_orin_nx,
+    jetson_xavier_nx,
+    laptop,
+    laptop_rails,
+    odroid_xu3,
+    odroid_xu3_rails,
+    raspberry_pi_5,
+    write_files,
+)
 
 from dynamic_perception.hardware.power import EnergyMeter, find_power_sensors
 from dynamic_perception.hardware.power_sensor import HIGHEST_POWER, STILL, EnergyCounter, Gauge
@@ -35,10 +47,13 @@ def counts(*values):
 
 # What there is -------------------------------------------------------------------------------------------------------
 
+
 def test_rails_of_a_jetson_are_voltage_times_current_under_the_boards_labels(tmp_path):
     assert read_all(jetson_xavier_nx(tmp_path)) == {
-        "VDD_IN": pytest.approx(5.032 * 1.240), "VDD_CPU_GPU_CV": pytest.approx(5.024 * 0.320),
-        "VDD_SOC": pytest.approx(5.024 * 0.280)}
+        "VDD_IN": pytest.approx(5.032 * 1.240),
+        "VDD_CPU_GPU_CV": pytest.approx(5.024 * 0.320),
+        "VDD_SOC": pytest.approx(5.024 * 0.280),
+    }
 
 
 def test_rails_of_several_chips_are_all_found(tmp_path):
@@ -57,8 +72,11 @@ def test_unused_and_disabled_channels_are_no_rails(tmp_path):
 
 def test_chips_without_labels_are_told_apart_by_their_bus_address(tmp_path):
     assert read_all(odroid_xu3_rails(odroid_xu3(tmp_path))) == {
-        "ina231_power1_0-0040": 2.45, "ina231_power1_0-0041": 0.12, "ina231_power1_0-0044": 0.09,
-        "ina231_power1_0-0045": 0.06}
+        "ina231_power1_0-0040": 2.45,
+        "ina231_power1_0-0041": 0.12,
+        "ina231_power1_0-0044": 0.09,
+        "ina231_power1_0-0045": 0.06,
+    }
 
 
 def test_rails_of_one_label_on_one_chip_are_told_apart_by_a_number(tmp_path):
@@ -67,8 +85,12 @@ def test_rails_of_one_label_on_one_chip_are_told_apart_by_a_number(tmp_path):
 
 
 def test_a_chip_that_measures_power_itself_is_one_rail(tmp_path):
-    i2c_monitor(tmp_path, 0, "1-0045", {"name": "ina238", "in0_input": 3, "in1_input": 12_000, "curr1_input": 990,
-                                        "power1_input": 11_900_000})
+    i2c_monitor(
+        tmp_path,
+        0,
+        "1-0045",
+        {"name": "ina238", "in0_input": 3, "in1_input": 12_000, "curr1_input": 990, "power1_input": 11_900_000},
+    )
     assert read_all(tmp_path) == {"ina238_power1": 11.9}
 
 
@@ -80,13 +102,18 @@ def test_a_chip_that_only_tells_a_mean_is_read_too(tmp_path):
 def test_a_laptop_counts_energy_and_its_battery_is_not_counted_twice(tmp_path):
     sensors = find_power_sensors(laptop_rails(laptop(tmp_path)))
     assert [(sensor.name, sensor.source, sensor.energy_counter) for sensor in sensors] == [
-        ("package-0", "rapl", True), ("package-0_core", "rapl", True), ("package-0_uncore", "rapl", True),
-        ("BAT0", "battery", False)]
+        ("package-0", "rapl", True),
+        ("package-0_core", "rapl", True),
+        ("package-0_uncore", "rapl", True),
+        ("BAT0", "battery", False),
+    ]
 
 
 def test_several_batteries_are_several_rails(tmp_path):
-    write_files(laptop(tmp_path) / "class/power_supply/BAT1",
-                {"type": "Battery", "status": "Discharging", "voltage_now": 12_000_000, "current_now": -500_000})
+    write_files(
+        laptop(tmp_path) / "class/power_supply/BAT1",
+        {"type": "Battery", "status": "Discharging", "voltage_now": 12_000_000, "current_now": -500_000},
+    )
     assert read_all(tmp_path) == {"BAT0": 9.12, "BAT1": 6.0}
 
 
@@ -96,6 +123,7 @@ def test_a_machine_without_a_power_sensor_has_none(tmp_path, tree):
 
 
 # Readings ------------------------------------------------------------------------------------------------------------
+
 
 def test_a_counter_gives_the_mean_power_since_the_last_reading(tmp_path):
     package = sensor_of(laptop_rails(laptop(tmp_path)), "package-0")
@@ -132,8 +160,10 @@ def test_a_counter_without_a_range_that_falls_is_unknown_with_the_reason(tmp_pat
 
 
 def test_a_package_whose_counter_stands_still_is_dead_but_unused_graphics_are_not(tmp_path):
-    package, graphics = (sensor_of(laptop_rails(laptop(tmp_path)) if name == "package-0" else tmp_path, name)
-                         for name in ("package-0", "package-0_uncore"))
+    package, graphics = (
+        sensor_of(laptop_rails(laptop(tmp_path)) if name == "package-0" else tmp_path, name)
+        for name in ("package-0", "package-0_uncore")
+    )
     end = time.monotonic() + 1.1 * STILL
     wait_for(lambda: time.monotonic() > end, "time to pass")
     assert math.isnan(package.read()) and "stands still at 100000000" in package.fault
@@ -153,11 +183,18 @@ def test_a_counter_beyond_its_range_is_unknown_with_the_reason(tmp_path):
     assert math.isnan(package.read()) and f"expected 0 to {RAPL_RANGE} µJ" in package.fault
 
 
-@pytest.mark.parametrize("file, value, complaint", [
-    ("curr1_input", -256, "says -1.28"), ("curr1_input", 10**6, "says 5032 W"), ("curr1_input", "", "holds ''"),
-    ("curr1_input", 0, "says 0 W"), ("in1_input", 0, "the rail is off, or the sensor is dead"),
-    ("in1_input", "9" * 100_000, "holds '" + "9" * 60 + "...'"), ("in1_input", "१२", "holds '१२'"),
-])
+@pytest.mark.parametrize(
+    "file, value, complaint",
+    [
+        ("curr1_input", -256, "says -1.28"),
+        ("curr1_input", 10**6, "says 5032 W"),
+        ("curr1_input", "", "holds ''"),
+        ("curr1_input", 0, "says 0 W"),
+        ("in1_input", 0, "the rail is off, or the sensor is dead"),
+        ("in1_input", "9" * 100_000, "holds '" + "9" * 60 + "...'"),
+        ("in1_input", "१२", "holds '१२'"),
+    ],
+)
 def test_a_rail_that_lies_is_unknown_with_path_and_reason(tmp_path, file, value, complaint):
     write_files(jetson_xavier_nx(tmp_path) / "class/hwmon/hwmon1", {file: value})
     rail = sensor_of(tmp_path, "VDD_IN")
@@ -181,10 +218,15 @@ def test_a_rail_whose_folder_vanishes_is_unknown(tmp_path):
     assert math.isnan(rail.read()) and "No such file or directory" in rail.fault
 
 
-@pytest.mark.parametrize("changed, complaint", [
-    ({"status": "Charging"}, "is charging: it does not feed the machine"), ({"present": 0}, "no battery in the bay"),
-    ({"power_now": 0}, "says 0 W: the sensor seems to be dead"), ({"power_now": "x"}, "holds 'x'"),
-])
+@pytest.mark.parametrize(
+    "changed, complaint",
+    [
+        ({"status": "Charging"}, "is charging: it does not feed the machine"),
+        ({"present": 0}, "no battery in the bay"),
+        ({"power_now": 0}, "says 0 W: the sensor seems to be dead"),
+        ({"power_now": "x"}, "holds 'x'"),
+    ],
+)
 def test_a_battery_that_does_not_tell_what_the_machine_draws_is_unknown(tmp_path, changed, complaint):
     write_files(laptop(tmp_path) / BATTERY, changed)
     battery = sensor_of(tmp_path, "BAT0")
@@ -192,6 +234,7 @@ def test_a_battery_that_does_not_tell_what_the_machine_draws_is_unknown(tmp_path
 
 
 # Energy --------------------------------------------------------------------------------------------------------------
+
 
 def test_the_energy_of_a_counter_is_its_difference_over_a_wrap_around(tmp_path):
     write_files(laptop_rails(laptop(tmp_path)) / PACKAGE, {"energy_uj": RAPL_RANGE - 1_000_000})
@@ -251,8 +294,11 @@ def test_a_meter_is_started_and_stopped_in_turn():
 
 # Whatever the files hold ---------------------------------------------------------------------------------------------
 
-CONTENT = st.one_of(st.binary(max_size=40), st.integers(-(10**25), 10**25).map(lambda n: str(n).encode()),
-                    st.sampled_from([b"", b"-256", b"1000000", b"nan", b"inf", b"1e9", b"1_000", b"9" * 70_000]))
+CONTENT = st.one_of(
+    st.binary(max_size=40),
+    st.integers(-(10**25), 10**25).map(lambda n: str(n).encode()),
+    st.sampled_from([b"", b"-256", b"1000000", b"nan", b"inf", b"1e9", b"1_000", b"9" * 70_000]),
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -261,10 +307,22 @@ def test_no_content_of_a_power_file_raises_or_gives_an_impossible_power(tmp_path
     if not (tmp_path / "class").exists():
         laptop_rails(laptop(jetson_xavier_nx(tmp_path)))
         write_files(tmp_path / "class/hwmon/hwmon7", {"name": "ina238", "power1_input": 1})
-    files = [tmp_path / name for name in (
-        f"{PACKAGE}/energy_uj", f"{PACKAGE}/max_energy_range_uj", f"{PACKAGE}/name", "class/hwmon/hwmon1/in1_input",
-        "class/hwmon/hwmon1/curr1_input", "class/hwmon/hwmon1/in1_label", "class/hwmon/hwmon7/power1_input",
-        f"{BATTERY}/power_now", f"{BATTERY}/voltage_now", f"{BATTERY}/current_now", f"{BATTERY}/status")]
+    files = [
+        tmp_path / name
+        for name in (
+            f"{PACKAGE}/energy_uj",
+            f"{PACKAGE}/max_energy_range_uj",
+            f"{PACKAGE}/name",
+            "class/hwmon/hwmon1/in1_input",
+            "class/hwmon/hwmon1/curr1_input",
+            "class/hwmon/hwmon1/in1_label",
+            "class/hwmon/hwmon7/power1_input",
+            f"{BATTERY}/power_now",
+            f"{BATTERY}/voltage_now",
+            f"{BATTERY}/current_now",
+            f"{BATTERY}/status",
+        )
+    ]
     for file in files:
         file.write_bytes(data.draw(CONTENT, label=file.name))
     sensors = find_power_sensors(tmp_path)

@@ -12,8 +12,10 @@ from dynamic_perception.profiling.statistics import Turn, precision, summarise
 
 def turns(medians, temperatures, clock: float = 1e9) -> list[Turn]:
     """A turn of three inferences around every median, the temperature rising or falling from turn to turn."""
-    return [Turn((0.99 * m, m, 1.02 * m), (clock, clock), (before, after))
-            for m, before, after in zip(medians, temperatures, [*temperatures[1:], temperatures[-1]])]
+    return [
+        Turn((0.99 * m, m, 1.02 * m), (clock, clock), (before, after))
+        for m, before, after in zip(medians, temperatures, [*temperatures[1:], temperatures[-1]])
+    ]
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.95])
@@ -42,13 +44,16 @@ def test_heat_that_slows_a_point_down_marks_it():
     assert mark.startswith("throttled: 1") and "the temperature rose by 30 K" in mark
 
 
-@pytest.mark.parametrize("medians, temperatures", [
-    (np.linspace(10e-3, 12e-3, 12), np.full(12, 60.0)),                   # slower, but no warmer
-    (np.full(12, 10e-3), np.linspace(60, 90, 12)),                        # warmer, but no slower
-    (np.linspace(10e-3, 12e-3, 12), np.full(12, math.nan)),               # no sensor
-    (np.tile([10e-3, 12e-3], 6), np.linspace(60, 90, 12)),                # to and fro: another program
-    (np.linspace(10e-3, 10.1e-3, 12), np.linspace(60, 90, 12)),           # by a hair
-])
+@pytest.mark.parametrize(
+    "medians, temperatures",
+    [
+        (np.linspace(10e-3, 12e-3, 12), np.full(12, 60.0)),  # slower, but no warmer
+        (np.full(12, 10e-3), np.linspace(60, 90, 12)),  # warmer, but no slower
+        (np.linspace(10e-3, 12e-3, 12), np.full(12, math.nan)),  # no sensor
+        (np.tile([10e-3, 12e-3], 6), np.linspace(60, 90, 12)),  # to and fro: another program
+        (np.linspace(10e-3, 10.1e-3, 12), np.linspace(60, 90, 12)),  # by a hair
+    ],
+)
 def test_anything_else_does_not(medians, temperatures):
     assert summarise(turns(medians, temperatures), 0.0).mark == ""
 
@@ -65,8 +70,11 @@ def test_a_clock_that_nobody_asked_for_cannot_drift():
 
 
 def test_energy_is_that_of_all_spans_together():
-    measured = [Turn((1e-3,), energy=2.0, energy_time=0.5, energy_runs=100), Turn((1e-3,)),
-                Turn((1e-3,), energy=4.0, energy_time=0.5, energy_runs=200)]
+    measured = [
+        Turn((1e-3,), energy=2.0, energy_time=0.5, energy_runs=100),
+        Turn((1e-3,)),
+        Turn((1e-3,), energy=4.0, energy_time=0.5, energy_runs=200),
+    ]
     summary = summarise(measured, 0.0)
     assert (summary.power, summary.energy) == (pytest.approx(6.0), pytest.approx(0.02))
 

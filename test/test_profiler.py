@@ -86,8 +86,9 @@ def test_a_point_is_measured_at_each_clock_that_is_asked_for(bundle, engine, boa
 @needs_groups
 def test_under_an_emulated_clock_power_is_that_of_its_model_and_never_called_measured(bundle, tmp_path):
     cpu = min(os.sched_getaffinity(0))
-    request = ProfileRequest(replace(BRIEF, least_runs=60, most_runs=60), "onnxruntime", clocks=(1e9, 2e9),
-                             sysfs_root=tmp_path / "sys")
+    request = ProfileRequest(
+        replace(BRIEF, least_runs=60, most_runs=60), "onnxruntime", clocks=(1e9, 2e9), sysfs_root=tmp_path / "sys"
+    )
     with EmulatedCpufreq(request.sysfs_root, frozenset([cpu])):
         file = profile_to(tmp_path / "table.yaml", bundle, request)
     table = file.table
@@ -129,7 +130,7 @@ def test_a_turn_at_another_clock_is_left_out(bundle, engine, board):
                 write_files(root / CPUFREQ / "policy4", {"scaling_min_freq": 900_000, "scaling_max_freq": 900_000})
             return super().clock(element)
 
-    summary, = measure(bundle, engine, planned, TURNS, machine=Cooled(root, control))
+    (summary,) = measure(bundle, engine, planned, TURNS, machine=Cooled(root, control))
     assert (summary.left_out, summary.mark) == (1, "")
     assert len(summary.durations) == 20
 
@@ -162,7 +163,7 @@ def test_the_temperature_before_and_after_is_kept(bundle, engine, tmp_path):
         write_files(root / "class/thermal/thermal_zone1", {"temp": 70_000})
 
     planned = [Planned("33%", discover_elements()[0])]
-    summary, = measure(bundle, engine, planned, TURNS, machine=ProfiledMachine(root), on_turn=warm)
+    (summary,) = measure(bundle, engine, planned, TURNS, machine=ProfiledMachine(root), on_turn=warm)
     assert summary.temperatures == (55.0, 70.0)
 
 
@@ -201,8 +202,9 @@ def test_the_energy_counter_gives_power_above_idle(bundle, engine, tmp_path, mon
 
 
 def test_without_a_sensor_power_is_modelled_and_says_so(bundle, tmp_path):
-    profile_to(tmp_path / "table.yaml", bundle,
-               ProfileRequest(BRIEF, "onnxruntime", sysfs_root=container(tmp_path / "sys")))
+    profile_to(
+        tmp_path / "table.yaml", bundle, ProfileRequest(BRIEF, "onnxruntime", sysfs_root=container(tmp_path / "sys"))
+    )
     file = read_table(tmp_path / "table.yaml")
     assert file.table.provenance["power"] == "modelled" and file.conditions["power_sensor"] == "none"
     assert file.table.power[0] == 3.0
@@ -223,8 +225,20 @@ RUN = "import sys; from dynamic_perception.cli import main; sys.exit(main(sys.ar
 
 def profile_command(path, *options):
     """The command as a process of its own."""
-    command = [sys.executable, "-c", RUN, "profile", "group_cnn_cifar10", "--out", str(path), "--engine", "onnxruntime",
-               "--elements", "cpu:1", *options]
+    command = [
+        sys.executable,
+        "-c",
+        RUN,
+        "profile",
+        "group_cnn_cifar10",
+        "--out",
+        str(path),
+        "--engine",
+        "onnxruntime",
+        "--elements",
+        "cpu:1",
+        *options,
+    ]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -253,7 +267,7 @@ def test_kept_turns_count(bundle, engine):
     planned = [Planned("33%", discover_elements()[0])]
     measure(bundle, engine, planned, TURNS, on_turn=lambda *turn: turns.append(turn))
     again = []
-    summary, = measure(bundle, engine, planned, TURNS, kept=turns[:9], on_turn=lambda *turn: again.append(turn))
+    (summary,) = measure(bundle, engine, planned, TURNS, kept=turns[:9], on_turn=lambda *turn: again.append(turn))
     assert len(again) == 1 and len(summary.durations) == 20
 
 
@@ -272,7 +286,7 @@ def log(tmp_path):
 def test_a_turn_that_was_cut_off_is_left_out(log):
     found = TurnLog(log.path, {"model": "tiny", "settings": {"seed": 1}})
     assert found.resumed and math.isnan(found.header["idle_power"])
-    (point, turn), = found.turns
+    ((point, turn),) = found.turns
     assert (point, turn.durations, turn.clocks) == (3, (0.1, 0.2), (1e9, 1e9))
     found.begin({})
     found.add(5, turn)
@@ -295,8 +309,11 @@ def clocked(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     root = odroid_xu3(tmp_path / "sys")
     element = discover_elements(root)[0].name
-    return root, policy_files(root), ProfileRequest(BRIEF, "onnxruntime", (element,), (0.8e9, 1.0e9), "none",
-                                                    sysfs_root=root)
+    return (
+        root,
+        policy_files(root),
+        ProfileRequest(BRIEF, "onnxruntime", (element,), (0.8e9, 1.0e9), "none", sysfs_root=root),
+    )
 
 
 def test_the_clocks_are_put_back_when_the_profile_ends(bundle, tmp_path, clocked):

@@ -33,9 +33,15 @@ def start_command(tmp_path):
 
     def start(*arguments):
         program = "import sys; from dynamic_perception.cli import main; sys.exit(main(sys.argv[1:]))"
-        started.append(subprocess.Popen(  # away from the source tree, whose package has no messages
-            [sys.executable, "-c", program, *map(str, arguments)], cwd=tmp_path, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True))
+        started.append(
+            subprocess.Popen(  # away from the source tree, whose package has no messages
+                [sys.executable, "-c", program, *map(str, arguments)],
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
         return started[-1]
 
     yield start
@@ -185,12 +191,17 @@ class Audience:
 
     def __init__(self, node, namespace=""):
         self.frames, self.reports, self.clocks, self.latched = [], [], [], []
-        node.create_subscription(Image, "/image", lambda m: self.frames.append((time.monotonic(), m)),
-                                 QoSProfile(depth=100))
+        node.create_subscription(
+            Image, "/image", lambda m: self.frames.append((time.monotonic(), m)), QoSProfile(depth=100)
+        )
         node.create_subscription(InferenceReport, "/inference_report", self.reports.append, QoSProfile(depth=100))
         node.create_subscription(Clock, "/clock", self.clocks.append, QoSProfile(depth=100))
-        node.create_subscription(OperatingPointCommand, "/operating_point/command", self.latched.append,
-                                 QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+        node.create_subscription(
+            OperatingPointCommand,
+            "/operating_point/command",
+            self.latched.append,
+            QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        )
 
 
 def test_a_bag_is_played_at_its_rate_with_its_clock(start_command, ros_node, spin_until, namespace, tmp_path):
@@ -211,13 +222,15 @@ def test_a_bag_is_played_at_its_rate_with_its_clock(start_command, ros_node, spi
 
 
 def test_it_loops_from_an_offset_with_what_was_latched_before_until_it_is_told_to_end(
-        start_command, ros_node, spin_until, namespace, tmp_path):
+    start_command, ros_node, spin_until, namespace, tmp_path
+):
     maker = make_drive(60)
     maker.add_command(0.1, 5, "50%", "cpu:2")
     audience = Audience(ros_node)
     bag = write_latched(maker, tmp_path / "bag.mcap")
-    player = start_command("replay", bag, "--live", "--start-offset", "1.5", "--loop", "--topics", "image",
-                           "operating_point/command")
+    player = start_command(
+        "replay", bag, "--live", "--start-offset", "1.5", "--loop", "--topics", "image", "operating_point/command"
+    )
 
     def begun_again():
         stamps = [m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec for _, m in audience.frames]
@@ -240,20 +253,31 @@ def write_latched(maker: BagMaker, path: Path) -> Path:
     for when, topic, kind, data in sorted(maker.messages, key=lambda message: message[0]):
         if topic not in topics:
             topics.add(topic)
-            profile = {"history": 1, "depth": 1, "reliability": 1, "durability": 1 if "command" in topic else 2,
-                       "deadline": endless, "lifespan": endless, "liveliness": 1, "liveliness_lease_duration": endless,
-                       "avoid_ros_namespace_conventions": False}
+            profile = {
+                "history": 1,
+                "depth": 1,
+                "reliability": 1,
+                "durability": 1 if "command" in topic else 2,
+                "deadline": endless,
+                "lifespan": endless,
+                "liveliness": 1,
+                "liveliness_lease_duration": endless,
+                "avoid_ros_namespace_conventions": False,
+            }
             writer.add_topic(topic, kind, yaml.safe_dump([profile]), "")
         writer.offer(topic, when, when, data)
     writer.close()
     return path
 
 
-@pytest.mark.parametrize("arguments, fault", [
-    (["--rate", "0"], "--rate is 0: expected more than 0"),
-    (["--start-offset", "99"], "expected less than the bag's"),
-    (["--topics", "/nothing"], "the bag has no topic '/nothing': it has"),
-])
+@pytest.mark.parametrize(
+    "arguments, fault",
+    [
+        (["--rate", "0"], "--rate is 0: expected more than 0"),
+        (["--start-offset", "99"], "expected less than the bag's"),
+        (["--topics", "/nothing"], "the bag has no topic '/nothing': it has"),
+    ],
+)
 def test_a_wrong_option_is_refused_before_anything_is_played(start_command, tmp_path, arguments, fault):
     bag = make_drive(3).write_file(tmp_path / "bag")
     player = start_command("replay", bag, "--live", *arguments)
@@ -262,7 +286,8 @@ def test_a_wrong_option_is_refused_before_anything_is_played(start_command, tmp_
 
 
 def test_the_manager_gives_the_commands_of_a_played_bag_that_its_replay_gives(
-        start_node, start_command, ros_node, spin_until, namespace, tmp_path):
+    start_node, start_command, ros_node, spin_until, namespace, tmp_path
+):
     from bundles import make_bundle, make_profile
 
     from dynamic_perception.replay.testing import replay_bag
@@ -276,14 +301,16 @@ def test_the_manager_gives_the_commands_of_a_played_bag_that_its_replay_gives(
     manager = NodeProcess("resource_manager", "/", {**model, "use_sim_time": True}, {})
     try:
         spin_until(lambda: commands, "the manager")
-        player = start_command("replay", bag, "--live", "--topics", "inference_report", "deadline", "battery_state",
-                               "temperature")
+        player = start_command(
+            "replay", bag, "--live", "--topics", "inference_report", "deadline", "battery_state", "temperature"
+        )
         spin_until(lambda: player.poll() is not None, "the end of the bag")
         spin_until(lambda: commands[-1].sequence >= 3, f"three commands; there are {commands}")
     finally:
         assert manager.stop() == 0
         manager.close()
     points = dict.fromkeys(
-        (c.sequence, c.operating_point.subnetwork, c.operating_point.compute_element) for c in commands)
+        (c.sequence, c.operating_point.subnetwork, c.operating_point.compute_element) for c in commands
+    )
     replayed = replay_bag(bag, parameters=model, frames=False).result.commands
     assert [point[1:] for point in points] == [(c.subnetwork, c.compute_element) for c in replayed]

@@ -34,7 +34,9 @@ def test_commands_that_are_repeated_count_once_and_bring_clocks_and_accuracies(t
     results = read_bag(write_run(tmp_path / "run"))
     (run,) = results.runs
     assert [(c.sequence, c.reason, c.feasible, c.detail) for c in list_changes(run)] == [
-        (1, "startup", True, "start"), (2, "thermal", False, "hot")]
+        (1, "startup", True, "start"),
+        (2, "thermal", False, "hot"),
+    ]
     assert run.managed and [answer.cpu_frequency for answer in run.answers] == [1.4e9, 8e8]
     (shown,) = show_runs([results])
     assert shown.points[0] == "100% on cpu:2, cpu 1400 MHz" and shown.points[-1] == "25% on cpu:2, cpu 800 MHz"
@@ -67,8 +69,10 @@ def test_a_file_and_its_folder_are_the_same_bag(tmp_path):
 def test_two_networks_are_two_runs_that_share_sensors_and_deadline(tmp_path):
     def second(bag):
         for number in range(5):
-            bag.add_report(0.99 + number, "50%", "cpu:1", 0.004, overhead=0.006, topic="/robot/signs/inference_report",
-                           energy=0.5)
+            bag.add_report(
+                0.99 + number, "50%", "cpu:1", 0.004, overhead=0.006, topic="/robot/signs/inference_report", energy=0.5
+            )
+
     road, signs = read_bag(write_run(tmp_path / "run", prefix="/robot/road/", more=second)).runs
     assert (road.title, signs.title) == ("with the manager, robot/road", "recorded, robot/signs")
     assert len(road.frames) == 60 and len(signs.frames) == 5

@@ -24,8 +24,9 @@ def seconds_to_return(robot: Robot, before: str, limit: float = 120.0) -> float:
     return math.inf
 
 
-def contended(slow_down: dict[str, float], deadline: float = 15e-3, points=None, noise: float = 0.02,
-              seconds: float = CONTENTION) -> tuple[Robot, str]:
+def contended(
+    slow_down: dict[str, float], deadline: float = 15e-3, points=None, noise: float = 0.02, seconds: float = CONTENTION
+) -> tuple[Robot, str]:
     """A robot whose elements were slowed by other work, which has just ended, and its point before that."""
     robot = Robot(ManagerSettings(report_timeout=math.inf), points=points, noise=noise)
     robot.manager.set_deadline(0.0, deadline)
@@ -55,8 +56,12 @@ def test_when_one_element_was_slowed_it_is_tried_again_about_as_long_after_as_th
 
 
 def test_a_single_element_that_recovers_is_back_within_seconds():
-    points = table([point(subnetwork, "cpu:2", latency, accuracy=accuracy) for subnetwork, latency, accuracy
-                    in (("25%", 2e-3, 0.78), ("50%", 4e-3, 0.81), ("100%", 11e-3, 0.85))])
+    points = table(
+        [
+            point(subnetwork, "cpu:2", latency, accuracy=accuracy)
+            for subnetwork, latency, accuracy in (("25%", 2e-3, 0.78), ("50%", 4e-3, 0.81), ("100%", 11e-3, 0.85))
+        ]
+    )
     robot, before = contended({"cpu:2": 3.0}, deadline=18e-3, points=points)
     assert before == "100% on cpu:2"
     assert seconds_to_return(robot, before) < FEW_SECONDS
@@ -71,9 +76,13 @@ def test_an_element_that_stays_slow_is_tried_less_and_less_often():
 
 
 def test_when_everything_is_slowed_alike_the_other_elements_are_not_tried_one_by_one():
-    points = table([point(subnetwork, element, latency * factor, accuracy=accuracy)
-                    for element, factor in (("cpu:4", 1.0), ("cpu:3", 1.1), ("cpu:2", 1.3), ("cpu:1", 1.9))
-                    for subnetwork, latency, accuracy in (("50%", 5e-3, 0.81), ("100%", 10e-3, 0.85))])
+    points = table(
+        [
+            point(subnetwork, element, latency * factor, accuracy=accuracy)
+            for element, factor in (("cpu:4", 1.0), ("cpu:3", 1.1), ("cpu:2", 1.3), ("cpu:1", 1.9))
+            for subnetwork, latency, accuracy in (("50%", 5e-3, 0.81), ("100%", 10e-3, 0.85))
+        ]
+    )
     robot = Robot(ManagerSettings(), points=points, noise=0.02)
     robot.manager.set_deadline(0.0, 16e-3)
     assert name(robot.run(10.0)) == "100% on cpu:4"

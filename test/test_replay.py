@@ -32,8 +32,12 @@ def model(tmp_path_factory) -> dict[str, object]:
     """Parameters of a tiny classifier with a table."""
     folder = tmp_path_factory.mktemp("model")
     bundle = make_bundle(folder / "tiny")
-    return {"model": str(bundle.folder), "profile": str(make_profile(folder / "profile.yaml", bundle)), "dwell": 0.2,
-            "engine": "onnxruntime"}
+    return {
+        "model": str(bundle.folder),
+        "profile": str(make_profile(folder / "profile.yaml", bundle)),
+        "dwell": 0.2,
+        "engine": "onnxruntime",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +71,31 @@ def test_ten_runs_give_identical_commands(drive, model):
 
 def test_parameters_are_those_of_the_node(drive, model, tmp_path):
     file = tmp_path / "robot.yaml"
-    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {**model, "max_latency": 0.02}},
-                                    "/robot/resource_manager": {"ros__parameters": {"objective": "min_energy"}},
-                                    "some_other_node": {"ros__parameters": {"speed": 3}}}))
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "/**": {"ros__parameters": {**model, "max_latency": 0.02}},
+                "/robot/resource_manager": {"ros__parameters": {"objective": "min_energy"}},
+                "some_other_node": {"ros__parameters": {"speed": 3}},
+            }
+        )
+    )
     run = replay_bag(drive, file, frames=False)
     assert run.result.commands[0].subnetwork == "33%"
 
 
-@pytest.mark.parametrize("setting, fault", [
-    ("dwel:=1.0", "expected <name>:=<value> with one of .*dwell"),
-    ("dwell:=soon", "'dwell' is 'soon': expected a value of type float"),
-    ("dwell:=-1.0", "expected 0 to inf"),
-    ("min_accuracy:=2.0", "expected 0 to 1"),
-    ("objective:=fun", "expected one of max_accuracy"),
-    ("battery_thresholds:=0.3", "expected a list"),
-    ("dwell:=.nan", "expected a finite number"),
-])
+@pytest.mark.parametrize(
+    "setting, fault",
+    [
+        ("dwel:=1.0", "expected <name>:=<value> with one of .*dwell"),
+        ("dwell:=soon", "'dwell' is 'soon': expected a value of type float"),
+        ("dwell:=-1.0", "expected 0 to inf"),
+        ("min_accuracy:=2.0", "expected 0 to 1"),
+        ("objective:=fun", "expected one of max_accuracy"),
+        ("battery_thresholds:=0.3", "expected a list"),
+        ("dwell:=.nan", "expected a finite number"),
+    ],
+)
 def test_a_wrong_parameter_is_refused_by_name(setting, fault):
     with pytest.raises(ValueError, match=fault):
         read_parameters(None, [setting])
@@ -101,8 +114,20 @@ def test_a_table_of_another_machine_is_refused_unless_it_is_forced_and_then_that
 
 def test_what_is_decided_for_several_networks_is_refused_and_their_frames_are_not(drive, model, tmp_path):
     file = tmp_path / "robot.yaml"
-    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": {
-        **model, "namespaces": ["front", "rear"], "front": {"weight": 2.0}, "rear": {"model": "other"}}}}))
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "/**": {
+                    "ros__parameters": {
+                        **model,
+                        "namespaces": ["front", "rear"],
+                        "front": {"weight": 2.0},
+                        "rear": {"model": "other"},
+                    }
+                }
+            }
+        )
+    )
     with pytest.raises(ValueError, match="'namespaces' is .'front', 'rear'.: .* cannot be replayed offline"):
         replay_bag(drive, file, frames=False)
     assert len(replay_bag(drive, file, subnetwork="33%").result.frames) == 60
@@ -125,27 +150,44 @@ def test_the_rate_of_the_parameters_stays_when_a_target_comes_as_in_the_node(mod
     maker.add(1.0, "/target", maker.new("dynamic_perception/msg/PerformanceTarget", min_accuracy=0.1))
     maker.add_temperature(2.0, 45.0)
     bag = maker.write_file(tmp_path / "bag")
-    free, bound = (replay_bag(bag, parameters={**model, "min_rate": rate}, frames=False).result.commands[-1]
-                   for rate in (0.0, 90.0))
+    free, bound = (
+        replay_bag(bag, parameters={**model, "min_rate": rate}, frames=False).result.commands[-1]
+        for rate in (0.0, 90.0)
+    )
     assert (free.subnetwork, bound.subnetwork) == ("100%", "33%")
 
 
 def test_a_clock_that_the_machine_did_not_give_is_heard_as_in_the_node(model, tmp_path):
     file = read_table(Path(model["profile"]))
     fast = [replace(point, cpu_frequency=2e9) for point in file.table]
-    slow = [replace(point, cpu_frequency=1e9, latency=2 * point.latency, latency_p95=2 * point.latency_p95,
-                    latency_p99=2 * point.latency_p99) for point in file.table]
+    slow = [
+        replace(
+            point,
+            cpu_frequency=1e9,
+            latency=2 * point.latency,
+            latency_p95=2 * point.latency_p95,
+            latency_p99=2 * point.latency_p99,
+        )
+        for point in file.table
+    ]
     table = OperatingPointTable.from_points(fast + slow, file.table.provenance)
     write_table(tmp_path / "clocks.yaml", replace(file, table=table))
     maker = BagMaker()
     maker.add_command(0.1, 1, "100%", "cpu:1")
-    requested, actual = (maker.new("dynamic_perception/msg/OperatingPoint", subnetwork="100%", compute_element="cpu:1",
-                                   cpu_frequency=clock) for clock in (2e9, 1.4e9))
+    requested, actual = (
+        maker.new(
+            "dynamic_perception/msg/OperatingPoint", subnetwork="100%", compute_element="cpu:1", cpu_frequency=clock
+        )
+        for clock in (2e9, 1.4e9)
+    )
     maker.add_state(0.2, 1, OperatingPointState.RESULT_PARTIAL, requested=requested, actual=actual)
     maker.add_report(0.4, "100%", "cpu:1", 0.040, sequence=1)
     maker.add_temperature(2.0, 45.0)
-    run = replay_bag(maker.write_file(tmp_path / "bag"), frames=False, parameters={
-        **model, "profile": str(tmp_path / "clocks.yaml"), "objective": "min_latency"})
+    run = replay_bag(
+        maker.write_file(tmp_path / "bag"),
+        frames=False,
+        parameters={**model, "profile": str(tmp_path / "clocks.yaml"), "objective": "min_latency"},
+    )
     first, second, *_ = run.result.commands
     assert first.cpu_frequency == 2e9 and second.cpu_frequency == 1e9
     assert second.detail.startswith("cpu clock throttled to 1400 MHz (2000 MHz asked): ")
@@ -191,12 +233,24 @@ def test_the_first_difference_is_explained(drive, model, tmp_path, capsys):
     file = tmp_path / "commands.yaml"
     main(arguments(drive, model, "--no-frames", "--write-expected", str(file)))
     capsys.readouterr()
-    assert main(arguments(drive, {**model, "deadline_probability": 0.5, "max_power": 3.0}, "--no-frames", "--expect",
-                          str(file))) == 1
+    assert (
+        main(
+            arguments(
+                drive, {**model, "deadline_probability": 0.5, "max_power": 3.0}, "--no-frames", "--expect", str(file)
+            )
+        )
+        == 1
+    )
     error = capsys.readouterr().err
     assert "command 2 differs at 0.5" in error
-    for part in ("expected: ", "got:      ", "deadline 0.02 s (0.510 s)", "battery_state 0.6", "temperature soc 45 C",
-                 "inference_report 100% on cpu:1"):
+    for part in (
+        "expected: ",
+        "got:      ",
+        "deadline 0.02 s (0.510 s)",
+        "battery_state 0.6",
+        "temperature soc 45 C",
+        "inference_report 100% on cpu:1",
+    ):
         assert part in error, error
 
 
@@ -225,12 +279,15 @@ def test_what_is_written_is_read_again(commands):
     assert [command.detail for command in again] == [command.detail for command in commands]
 
 
-@pytest.mark.parametrize("text, fault", [
-    ("commands: []", "expected schema_version 1"),
-    ("schema_version: 1\ncommands: [{time: 0.0}]", "command 1: expected exactly time, subnetwork"),
-    ("schema_version: 1\ncommands: 3", "commands: expected a list"),
-    ("[", "no valid YAML"),
-])
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ("commands: []", "expected schema_version 1"),
+        ("schema_version: 1\ncommands: [{time: 0.0}]", "command 1: expected exactly time, subnetwork"),
+        ("schema_version: 1\ncommands: 3", "commands: expected a list"),
+        ("[", "no valid YAML"),
+    ],
+)
 def test_a_file_that_is_no_such_file_is_refused(tmp_path, text, fault):
     (tmp_path / "commands.yaml").write_text(text)
     with pytest.raises(ValueError, match=fault):
@@ -255,8 +312,13 @@ def test_every_frame_runs_at_the_point_that_is_commanded_at_its_time(drive, mode
 
 def test_the_answers_are_those_of_the_engine_on_the_frames(drive, model):
     answers = []
-    run = replay_bag(drive, parameters=model, subnetwork="66%", element="cpu:1",
-                     on_answer=lambda frame, answer: answers.append(answer.scores))
+    run = replay_bag(
+        drive,
+        parameters=model,
+        subnetwork="66%",
+        element="cpu:1",
+        on_answer=lambda frame, answer: answers.append(answer.scores),
+    )
     element = discover_elements()[0]
     engine = OnnxRuntimeEngine(run.bundle)
     engine.make_ready("66%", element)
@@ -282,8 +344,12 @@ def test_label_maps_are_scored_against_the_truth_in_the_bag(tmp_path, order):
             message.header = maker.header(0.1 * number, "camera")
             maker.messages[topic] = time, name, kind, bytes(maker.store.serialize_cdr(message, kind))
     labels = []
-    run = replay_bag(maker.write_file(tmp_path / "bag"), parameters={"model": str(bundle.folder)}, subnetwork="large",
-                     on_answer=lambda frame, answer: labels.append(scale_labels(answer, frame.size)))
+    run = replay_bag(
+        maker.write_file(tmp_path / "bag"),
+        parameters={"model": str(bundle.folder)},
+        subnetwork="large",
+        on_answer=lambda frame, answer: labels.append(scale_labels(answer, frame.size)),
+    )
     expected = mean_iou(sum(count_confusion(truth, answer, 4) for truth, answer in zip(truths, labels)))
     assert run.result.mean_iou == pytest.approx(expected, abs=1e-12)
 
@@ -294,16 +360,28 @@ def test_compressed_images_are_replayed(model, tmp_path):
     maker = BagMaker()
     for number in range(3):
         data = cv2.imencode(".png", noise(number))[1].reshape(-1)
-        maker.add(0.1 * number, "/camera/image/compressed", maker.new(
-            "sensor_msgs/msg/CompressedImage", header=maker.header(0.1 * number), data=data,
-            format="bgr8; png compressed bgr8"))
+        maker.add(
+            0.1 * number,
+            "/camera/image/compressed",
+            maker.new(
+                "sensor_msgs/msg/CompressedImage",
+                header=maker.header(0.1 * number),
+                data=data,
+                format="bgr8; png compressed bgr8",
+            ),
+        )
         maker.add_frame(0.1 * number + 0.01, noise(number), "/camera/raw")
     bag = maker.write_file(tmp_path / "bag")
     answers = {}
     for topic in ("/camera/image/compressed", "/camera/raw"):
         answers[topic] = []
-        replay_bag(bag, parameters=model, subnetwork="100%", image_topic=topic,
-                   on_answer=lambda frame, answer: answers[topic].append(answer.scores))
+        replay_bag(
+            bag,
+            parameters=model,
+            subnetwork="100%",
+            image_topic=topic,
+            on_answer=lambda frame, answer: answers[topic].append(answer.scores),
+        )
     assert np.array_equal(*answers.values()) and len(answers["/camera/raw"]) == 3
 
 
@@ -317,8 +395,11 @@ def test_a_frame_that_cannot_be_decoded_is_counted_and_the_others_run(model, tmp
 
 def test_a_bag_of_two_robots_is_replayed_for_the_one_that_is_named(model, tmp_path):
     maker = make_drive(3)
-    maker.messages = [(time, f"/{robot}{topic}", kind, data) for time, topic, kind, data in maker.messages
-                      for robot in ("left", "right")]
+    maker.messages = [
+        (time, f"/{robot}{topic}", kind, data)
+        for time, topic, kind, data in maker.messages
+        for robot in ("left", "right")
+    ]
     bag = maker.write_file(tmp_path / "bag")
     with pytest.raises(ValueError, match="several topics.*--namespace"):
         replay(bag, ReplayOptions(read_parameters()))
@@ -330,7 +411,7 @@ def test_a_bag_of_two_robots_is_replayed_for_the_one_that_is_named(model, tmp_pa
 
 def test_a_damaged_bag_is_used_as_far_as_it_goes_and_ends_with_code_3(model, tmp_path, capsys):
     bag = make_drive(300).write_file(tmp_path / "bag")
-    bag.write_bytes(bag.read_bytes()[:int(0.7 * bag.stat().st_size)])
+    bag.write_bytes(bag.read_bytes()[: int(0.7 * bag.stat().st_size)])
     assert main(arguments(bag, model, "--no-frames")) == 3
     output = capsys.readouterr()
     assert "startup" in output.out and "lost: bag.mcap: it was not closed or is damaged" in output.err
@@ -390,7 +471,7 @@ def test_what_is_not_as_demanded_fails_with_what_was_found(drive, model, tmp_pat
 
 def test_a_damaged_bag_fails_unless_that_is_allowed(model, tmp_path):
     bag = make_drive(300).write_file(tmp_path / "bag")
-    bag.write_bytes(bag.read_bytes()[:int(0.7 * bag.stat().st_size)])
+    bag.write_bytes(bag.read_bytes()[: int(0.7 * bag.stat().st_size)])
     with pytest.raises(AssertionError, match="is damaged"):
         replay_bag(bag, parameters=model, frames=False)
     assert replay_bag(bag, parameters=model, frames=False, damaged=True).result.commands
@@ -413,7 +494,10 @@ def test_all_camvid_test_frames_give_the_mean_iou_of_evaluate(dataset, tmp_path)
     for number, (image, labels) in enumerate(zip(data.images, data.labels)):
         maker.add_frame(number / 30, image[..., ::-1])
         maker.add_frame(number / 30, labels, "/truth", "mono8")
-    run = replay_bag(maker.write_file(tmp_path / "bag"), subnetwork=bundle.subnetworks[0].name,
-                     parameters={"model": "segmenter_camvid", "engine": "onnxruntime"})
+    run = replay_bag(
+        maker.write_file(tmp_path / "bag"),
+        subnetwork=bundle.subnetworks[0].name,
+        parameters={"model": "segmenter_camvid", "engine": "onnxruntime"},
+    )
     assert len(run.result.frames) == len(data.images) == 233
     assert run.result.mean_iou == pytest.approx(expected, abs=1e-6)

@@ -10,8 +10,18 @@ import cv2
 import numpy as np
 import pytest
 from rich.console import Console
-from runs import (ELEMENTS, LIMITS, PHASES, SUBNETWORKS, as_shown, make_clocked_run, make_emulated_run, make_frame,
-                  make_run, make_scored_run)
+from runs import (
+    ELEMENTS,
+    LIMITS,
+    PHASES,
+    SUBNETWORKS,
+    as_shown,
+    make_clocked_run,
+    make_emulated_run,
+    make_frame,
+    make_run,
+    make_scored_run,
+)
 
 from dynamic_perception.report.live_table import EventLog, LiveTable, make_table, take_snapshot
 from dynamic_perception.report.page import headline
@@ -52,8 +62,10 @@ def test_commands_for_the_same_point_are_no_change():
 
 
 def test_another_clock_is_a_change_but_none_is_none_however_it_is_said():
-    commands = [Command(float(i), i, "100%", "cpu:2", "thermal", True, "", clock)
-                for i, clock in enumerate([math.nan, 0.0, 1e9, 1e9, 2e9])]
+    commands = [
+        Command(float(i), i, "100%", "cpu:2", "thermal", True, "", clock)
+        for i, clock in enumerate([math.nan, 0.0, 1e9, 1e9, 2e9])
+    ]
     assert [c.sequence for c in list_changes(make_run(commands=commands))] == [0, 2, 4]
 
 
@@ -69,8 +81,16 @@ def test_the_series_are_strict_json_with_unknown_values_as_null():
 def test_the_live_table_shows_the_state_and_what_is_modelled():
     run = make_run()
     text = print_to_text(make_table(run, take_snapshot(run, 9.9), LIMITS))
-    for shown in ("run 1 of 2", "heat", "100% on cpu:2", "5.0 ms", "25 of 100 frames", "84.3 °C modelled", "measured",
-                  "thermal at 6.0 s"):
+    for shown in (
+        "run 1 of 2",
+        "heat",
+        "100% on cpu:2",
+        "5.0 ms",
+        "25 of 100 frames",
+        "84.3 °C modelled",
+        "measured",
+        "thermal at 6.0 s",
+    ):
         assert shown in text
 
 
@@ -146,8 +166,9 @@ def test_the_timeline_is_a_picture_of_the_promised_size(tmp_path):
 def make_long_run(managed: bool = True) -> RecordedRun:
     """Of a network with eight subnetworks."""
     run = make_run(managed)
-    run.frames = [replace(frame, subnetwork=f"{frame.subnetwork} of {number % 8}")
-                  for number, frame in enumerate(run.frames)]
+    run.frames = [
+        replace(frame, subnetwork=f"{frame.subnetwork} of {number % 8}") for number, frame in enumerate(run.frames)
+    ]
     return run
 
 
@@ -155,8 +176,10 @@ def make_long_run(managed: bool = True) -> RecordedRun:
 @pytest.mark.parametrize("changes", [3, 60])
 def test_no_two_texts_of_the_timeline_overlap(changes, make):
     reasons = ["contention", "deadline", "thermal", "battery", "stale input"]
-    commands = [Command(10.0 * i / changes, i + 1, SUBNETWORKS[i % 4], ELEMENTS[i % 2], reasons[i % 5], True, "")
-                for i in range(changes)]
+    commands = [
+        Command(10.0 * i / changes, i + 1, SUBNETWORKS[i % 4], ELEMENTS[i % 2], reasons[i % 5], True, "")
+        for i in range(changes)
+    ]
     managed = make()
     managed.commands = commands
     figure = make_timeline(as_shown(managed, make(managed=False)))
@@ -203,8 +226,10 @@ def test_the_timeline_has_a_row_only_for_what_is_known():
 def test_in_the_timeline_measured_and_modelled_temperatures_have_rows_of_their_own():
     modelled, measured = make_run(), replace(make_run(managed=False), temperature_source="measured")
     rows = {axes.get_ylabel(): axes for axes in make_timeline(as_shown(modelled, measured)).axes}
-    colours = {kind: {line.get_color() for line in rows[f"temperature\n{kind} [°C]"].lines} for kind in
-               ("modelled", "measured")}
+    colours = {
+        kind: {line.get_color() for line in rows[f"temperature\n{kind} [°C]"].lines}
+        for kind in ("modelled", "measured")
+    }
     assert not colours["modelled"] & (colours["measured"] - {FAINT})
     assert "battery\nmeasured [%]" in rows
 

@@ -30,6 +30,7 @@ def opened(browser, tmp_path):
         browser.open(tmp_path / "index.html")
         browser.wait_for("document.querySelectorAll('.plot .main-svg').length > 0")
         return browser
+
     return open_page
 
 
@@ -58,9 +59,17 @@ def test_every_plot_is_drawn_without_an_error_or_a_request(opened):
 def test_a_frame_tells_all_that_is_known_of_it(opened):
     page = opened(make_results())
     text = hover(page, "timeline", ("xaxis", "yaxis"), 2.8, 3.0)
-    for known in ("2.80 s: 3.00 ms of 33.30 ms", "met", "100% on cpu:2", "inference 1.50 ms", "0 skipped",
-                  "energy 10.0 mJ, modelled", "top-1 of the subnetwork 85.0 %", "temperature 59.8 °C, modelled",
-                  "battery 43.0 %, measured"):
+    for known in (
+        "2.80 s: 3.00 ms of 33.30 ms",
+        "met",
+        "100% on cpu:2",
+        "inference 1.50 ms",
+        "0 skipped",
+        "energy 10.0 mJ, modelled",
+        "top-1 of the subnetwork 85.0 %",
+        "temperature 59.8 °C, modelled",
+        "battery 43.0 %, measured",
+    ):
         assert known in text, f"{known} in {text}"
 
 
@@ -83,12 +92,20 @@ def test_several_runs_stand_side_by_side_and_what_is_known_differently_in_rows_o
     page = opened(make_results(name="robot"), make_results(measured, make_clocked_run(), name="bench"))
     text = page.evaluate("document.querySelector('section').innerText")
     assert "robot: with the manager" in text and "bench: with the manager" in text and "bench: with clocks" in text
-    for row in ("energy per frame, modelled [mJ]", "energy per frame, measured [mJ]", "hottest, modelled [°C]",
-                "hottest, measured [°C]"):
+    for row in (
+        "energy per frame, modelled [mJ]",
+        "energy per frame, measured [mJ]",
+        "hottest, modelled [°C]",
+        "hottest, measured [°C]",
+    ):
         assert row in text
     titles = page.evaluate("document.getElementById('timeline').layout.annotations.map(note => note.text)")
-    assert {"temperature<br>modelled<br>[°C]", "temperature<br>measured<br>[°C]", "clock<br>[GHz]",
-            "power<br>measured<br>[W]"} <= set(titles)
+    assert {
+        "temperature<br>modelled<br>[°C]",
+        "temperature<br>measured<br>[°C]",
+        "clock<br>[GHz]",
+        "power<br>measured<br>[W]",
+    } <= set(titles)
     assert page.evaluate("document.querySelectorAll('#energy_1 .trace').length") > 0
     assert page.errors == []
 
@@ -103,8 +120,12 @@ def test_no_two_labels_of_the_timeline_overlap(opened, browser, width):
       .map(([text, box]) => [text, box.left, box.top, box.right, box.bottom])""")
     browser.size(1366, 900)
     assert len(boxes) > 25
-    overlapping = [(a[0], b[0]) for place, a in enumerate(boxes) for b in boxes[:place]
-                   if a[1] + 1 < b[3] and b[1] + 1 < a[3] and a[2] + 2 < b[4] and b[2] + 2 < a[4] and a[1:] != b[1:]]
+    overlapping = [
+        (a[0], b[0])
+        for place, a in enumerate(boxes)
+        for b in boxes[:place]
+        if a[1] + 1 < b[3] and b[1] + 1 < a[3] and a[2] + 2 < b[4] and b[2] + 2 < a[4] and a[1:] != b[1:]
+    ]
     assert overlapping == []
 
 
@@ -126,8 +147,10 @@ def test_frames_say_how_long_after_which_change_they_were_taken(opened):
 
 def test_points_that_were_used_are_marked_with_their_share(opened):
     page = opened(make_results(make_run()))
-    assert page.evaluate("[...document.querySelectorAll('tr.used')].map(row => row.cells[0].innerText + ' on ' + "
-                         "row.cells[1].innerText + ' ' + [...row.cells].at(-1).innerText)") == ["100% on cpu:2 100.0"]
+    assert page.evaluate(
+        "[...document.querySelectorAll('tr.used')].map(row => row.cells[0].innerText + ' on ' + "
+        "row.cells[1].innerText + ' ' + [...row.cells].at(-1).innerText)"
+    ) == ["100% on cpu:2 100.0"]
 
 
 def test_the_command_writes_page_and_pictures(tmp_path, capsys):
@@ -135,14 +158,24 @@ def test_the_command_writes_page_and_pictures(tmp_path, capsys):
     write_results(tmp_path / "b", make_results(make_clocked_run()))
     assert main(["report", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "index.html", "timeline.png", "latency.png", "misses.png", "energy_modelled.png"}
+        "index.html",
+        "timeline.png",
+        "latency.png",
+        "misses.png",
+        "energy_modelled.png",
+    }
     said = capsys.readouterr().out
     assert "with clocks: 25.0 % of 100 frames missed their deadline" in said and "index.html" in said
 
 
-@pytest.mark.parametrize(("name", "words"), [("nothing", "there is no run at"),
-                                             ("table.yaml", "dynamic-perception explore"),
-                                             ("folder", "is no run: expected a folder with results.json, or a bag")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nothing", "there is no run at"),
+        ("table.yaml", "dynamic-perception explore"),
+        ("folder", "is no run: expected a folder with results.json, or a bag"),
+    ],
+)
 def test_what_is_no_run_is_refused_with_what_was_expected(tmp_path, capsys, name, words):
     (tmp_path / "table.yaml").write_text("a: b")
     (tmp_path / "folder").mkdir()

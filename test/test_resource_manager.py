@@ -23,22 +23,26 @@ ALL_INPUTS = ManagerSettings(thermal=(ZONE,), battery=BATTERY)
 
 # ---- limits and objectives
 
+
 def test_without_limits_the_most_accurate_point_runs_and_of_equals_the_one_of_least_energy():
     decision = ResourceManager(board()).decide(0.0)
     assert name(decision) == "100% on cpu:2"  # 27.5 mJ; on cpu:1 it is 33 mJ
     assert (decision.reason, decision.feasible, decision.changed, decision.relaxed) == (Reason.STARTUP, True, True, ())
 
 
-@pytest.mark.parametrize("target, expected", [
-    (Target(max_latency=10.5e-3), "50% on cpu:2"),  # 75 % takes 7 + 2 ms, but not with a probability of 95 %
-    (Target(max_latency=15e-3), "75% on cpu:2"),
-    (Target(max_power=2.0), "100% on cpu:1"),
-    (Target(max_energy=18e-3), "75% on cpu:2"),
-    (Target(objective=Objective.MIN_LATENCY), "25% on cpu:2"),
-    (Target(objective=Objective.MIN_ENERGY), "25% on cpu:2"),
-    (Target(objective=Objective.MIN_ENERGY, min_accuracy=0.83), "75% on cpu:2"),
-    (Target(objective=Objective.MIN_LATENCY, min_accuracy=0.81, max_power=2.0), "50% on cpu:1"),
-])
+@pytest.mark.parametrize(
+    "target, expected",
+    [
+        (Target(max_latency=10.5e-3), "50% on cpu:2"),  # 75 % takes 7 + 2 ms, but not with a probability of 95 %
+        (Target(max_latency=15e-3), "75% on cpu:2"),
+        (Target(max_power=2.0), "100% on cpu:1"),
+        (Target(max_energy=18e-3), "75% on cpu:2"),
+        (Target(objective=Objective.MIN_LATENCY), "25% on cpu:2"),
+        (Target(objective=Objective.MIN_ENERGY), "25% on cpu:2"),
+        (Target(objective=Objective.MIN_ENERGY, min_accuracy=0.83), "75% on cpu:2"),
+        (Target(objective=Objective.MIN_LATENCY, min_accuracy=0.81, max_power=2.0), "50% on cpu:1"),
+    ],
+)
 def test_the_best_point_within_the_limits_is_chosen(target, expected):
     manager = ResourceManager(board())
     manager.set_target(0.0, target)
@@ -48,8 +52,12 @@ def test_the_best_point_within_the_limits_is_chosen(target, expected):
 
 
 def test_among_equally_accurate_and_thrifty_points_the_faster_one_is_chosen():
-    points = table([dataclasses.replace(point(element, element, latency=latency), energy=5e-3)
-                    for element, latency in (("a", 4e-3), ("b", 3e-3), ("c", 5e-3))])
+    points = table(
+        [
+            dataclasses.replace(point(element, element, latency=latency), energy=5e-3)
+            for element, latency in (("a", 4e-3), ("b", 3e-3), ("c", 5e-3))
+        ]
+    )
     assert ResourceManager(points).decide(0.0).index == 1
 
 
@@ -89,10 +97,14 @@ def test_the_decision_predicts_for_now_not_for_the_profile():
 
 # ---- what gives way
 
-@pytest.mark.parametrize("relax, expected, missed", [
-    (("accuracy", "energy", "battery", "deadline"), "50% on cpu:2", ["accuracy"]),
-    (("deadline", "accuracy", "energy", "battery"), "100% on cpu:2", ["deadline"]),
-])
+
+@pytest.mark.parametrize(
+    "relax, expected, missed",
+    [
+        (("accuracy", "energy", "battery", "deadline"), "50% on cpu:2", ["accuracy"]),
+        (("deadline", "accuracy", "energy", "battery"), "100% on cpu:2", ["deadline"]),
+    ],
+)
 def test_limits_are_given_up_in_the_declared_order(relax, expected, missed):
     manager = ResourceManager(board(), ManagerSettings(relax=relax))
     manager.set_target(0.0, Target(max_latency=10.5e-3, min_accuracy=0.84))
@@ -146,10 +158,15 @@ def test_a_power_cap_below_every_point_takes_the_one_of_least_power():
 
 # ---- power and energy that are not known
 
+
 def unknown_power_board():
     points = board()
-    return table([dataclasses.replace(points[row], power=math.nan, energy=math.nan) if row == 7 else points[row]
-                  for row in range(len(points))])
+    return table(
+        [
+            dataclasses.replace(points[row], power=math.nan, energy=math.nan) if row == 7 else points[row]
+            for row in range(len(points))
+        ]
+    )
 
 
 def test_a_point_of_unknown_power_may_run_where_nothing_limits_power():
@@ -177,6 +194,7 @@ def test_where_no_power_is_known_a_power_cap_is_never_said_to_be_met():
 
 
 # ---- heat
+
 
 def test_heat_caps_the_power():
     robot = Robot(ALL_INPUTS)
@@ -231,6 +249,7 @@ def test_when_the_board_has_cooled_down_the_point_comes_back():
 
 # ---- battery
 
+
 def test_a_low_battery_caps_the_power():
     robot = Robot(ALL_INPUTS)
     robot.run(1.0)
@@ -271,6 +290,7 @@ def test_the_least_of_all_caps_holds_and_every_cap_says_who_set_it():
 
 # ---- stale inputs
 
+
 def quiet_for(seconds: float, **changes) -> Robot:
     """A robot on 100 % of cpu:2 whose battery, temperature and reports have not come for `seconds`."""
     defaults = {"temperature_timeout": math.inf, "report_timeout": math.inf, "battery_timeout": math.inf}
@@ -284,8 +304,9 @@ def quiet_for(seconds: float, **changes) -> Robot:
     return robot
 
 
-@pytest.mark.parametrize("stale, word", [("battery", "battery"), ("temperature", "temperature cpu"),
-                                         ("report", "report")])
+@pytest.mark.parametrize(
+    "stale, word", [("battery", "battery"), ("temperature", "temperature cpu"), ("report", "report")]
+)
 def test_an_input_that_is_not_heard_of_leads_to_the_fallback_point_where_the_policy_says_so(stale, word):
     changes = {f"{stale}_timeout": 5.0, f"{stale}_stale_policy": "fallback", "fallback": ("50%", "cpu:1")}
     assert name(quiet_for(4.9, **changes).decision) == "100% on cpu:2"
@@ -354,6 +375,7 @@ def test_nothing_is_stale_that_is_not_configured():
 
 # ---- a machine that is slower than profiled
 
+
 def test_one_late_frame_does_not_move_the_point():
     robot = Robot(noise=0.02)
     robot.manager.set_deadline(0.0, 14e-3)
@@ -365,8 +387,12 @@ def test_one_late_frame_does_not_move_the_point():
 
 
 def test_a_slower_machine_moves_the_point_within_three_frames():
-    points = table([point(subnetwork, "cpu:2", latency, accuracy=accuracy) for subnetwork, latency, accuracy
-                    in (("25%", 2e-3, 0.78), ("50%", 4e-3, 0.81), ("75%", 7e-3, 0.835))])
+    points = table(
+        [
+            point(subnetwork, "cpu:2", latency, accuracy=accuracy)
+            for subnetwork, latency, accuracy in (("25%", 2e-3, 0.78), ("50%", 4e-3, 0.81), ("75%", 7e-3, 0.835))
+        ]
+    )
     robot = Robot(noise=0.02, points=points)
     robot.manager.set_deadline(0.0, 11e-3)
     assert name(robot.run(20.0)) == "75% on cpu:2"
@@ -404,8 +430,9 @@ def test_reports_of_a_point_at_another_clock_are_held_against_that_clock():
 
 
 def test_a_report_without_clocks_is_held_against_the_point_in_force():
-    points = table([point(latency=2e-3, power=9.0, cpu_frequency=2e9),
-                    point(latency=4e-3, power=2.0, cpu_frequency=1e9)])
+    points = table(
+        [point(latency=2e-3, power=9.0, cpu_frequency=2e9), point(latency=4e-3, power=2.0, cpu_frequency=1e9)]
+    )
     manager = ResourceManager(points)
     manager.set_target(0.0, Target(objective=Objective.MIN_ENERGY))
     assert manager.decide(0.0).index == 1
@@ -419,14 +446,16 @@ def test_a_report_of_a_point_that_is_not_in_the_table_is_refused():
         ResourceManager(board()).observe_report(0.0, "60%", "cpu:2", 1e-3, 1e-3)
 
 
-@pytest.mark.parametrize("inference, overhead", [(math.nan, 0.0), (0.0, 0.0), (-1.0, 0.0), (1e-3, math.nan),
-                                                 (1e-3, -1.0)])
+@pytest.mark.parametrize(
+    "inference, overhead", [(math.nan, 0.0), (0.0, 0.0), (-1.0, 0.0), (1e-3, math.nan), (1e-3, -1.0)]
+)
 def test_a_report_that_cannot_be_is_refused(inference, overhead):
     with pytest.raises(ValueError, match="environment"):
         ResourceManager(board()).observe_report(0.0, "25%", "cpu:2", inference, overhead)
 
 
 # ---- points that are not available
+
 
 def test_a_rejected_point_is_left_out_for_a_while():
     robot = Robot()
@@ -461,6 +490,7 @@ def test_a_rejection_that_makes_no_sense_is_refused(rejected, seconds):
 
 
 # ---- when it moves, and why
+
 
 def test_down_at_once_and_up_after_the_dwell():
     robot = Robot(ManagerSettings(dwell=5.0))
@@ -528,7 +558,7 @@ def test_a_noisy_hour_at_the_edge_of_two_points_is_no_ping_pong(deadline, correl
         decision = manager.decide(time)
         if decision.changed and time > 0:
             switches.append(time)
-        noise = correlation * noise + math.sqrt(1 - correlation ** 2) * 0.1 * random.standard_normal()
+        noise = correlation * noise + math.sqrt(1 - correlation**2) * 0.1 * random.standard_normal()
         manager.observe_report(time, decision.point.subnetwork, "cpu:2", decision.point.latency * (1 + noise), 1e-3)
     per_minute = np.searchsorted(switches, np.array(switches) + 60.0) - np.arange(len(switches))
     assert len(switches) > 0  # it is at the edge
@@ -571,8 +601,9 @@ def test_a_planner_may_change_its_deadline_as_often_as_it_likes():
 
 @pytest.mark.parametrize("most_up", [1, 4])
 def test_steps_up_that_nobody_asked_for_are_at_most_so_many_a_minute(most_up):
-    robot = Robot(ManagerSettings(battery=BATTERY, battery_timeout=math.inf, dwell=0.0, longest_dwell=0.0,
-                                  most_up=most_up))
+    robot = Robot(
+        ManagerSettings(battery=BATTERY, battery_timeout=math.inf, dwell=0.0, longest_dwell=0.0, most_up=most_up)
+    )
     robot.run(1.0)
     for _ in range(10):
         swing_battery(robot, 1.0, 2.0)
@@ -626,6 +657,7 @@ def test_the_reason_stays_that_of_the_last_change():
 
 # ---- times
 
+
 @pytest.mark.parametrize("time", [-1e9, 0.0, math.nan, math.inf, -math.inf])
 def test_a_time_that_is_not_newer_counts_as_now(time):
     robot = Robot(ALL_INPUTS)
@@ -650,11 +682,19 @@ def test_the_first_time_may_be_anything(time):
 
 # ---- what it refuses
 
-@pytest.mark.parametrize("changes, named", [
-    ({"max_latency": 0.0}, "max_latency is 0"), ({"max_latency": -1.0}, "max_latency is -1"),
-    ({"max_energy": math.inf}, "max_energy is inf"), ({"max_power": -2.0}, "max_power is -2"),
-    ({"min_accuracy": 1.5}, "min_accuracy is 1.5"), ({"min_accuracy": -0.1}, "min_accuracy is -0.1"),
-    ({"objective": 7}, "objective is 7")])
+
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"max_latency": 0.0}, "max_latency is 0"),
+        ({"max_latency": -1.0}, "max_latency is -1"),
+        ({"max_energy": math.inf}, "max_energy is inf"),
+        ({"max_power": -2.0}, "max_power is -2"),
+        ({"min_accuracy": 1.5}, "min_accuracy is 1.5"),
+        ({"min_accuracy": -0.1}, "min_accuracy is -0.1"),
+        ({"objective": 7}, "objective is 7"),
+    ],
+)
 def test_a_target_that_makes_no_sense_is_refused(changes, named):
     with pytest.raises(ValueError, match=named):
         Target(**changes)
@@ -666,13 +706,24 @@ def test_a_deadline_that_makes_no_sense_is_refused(seconds):
         ResourceManager(board()).set_deadline(0.0, seconds)
 
 
-@pytest.mark.parametrize("changes, named", [
-    ({"deadline_probability": 1.0}, "deadline_probability is 1"), ({"dwell": -1.0}, "dwell is -1"),
-    ({"most_up": 0}, "most_up is 0"), ({"margin": math.nan}, "margin is nan"), ({"battery_timeout": 0.0}, "battery_timeout is 0"),
-    ({"battery_stale_policy": "panic"}, "battery_stale_policy is 'panic': expected one of keep, fallback, ignore"),
-    ({"temperature_stale_policy": "ignore"}, "temperature_stale_policy is 'ignore': expected one of keep, fallback"),
-    ({"relax": ("thermal",)}, "relax is"), ({"relax": ("energy", "energy")}, "relax is"),
-    ({"thermal": (ZONE, ZONE)}, "thermal zones")])
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"deadline_probability": 1.0}, "deadline_probability is 1"),
+        ({"dwell": -1.0}, "dwell is -1"),
+        ({"most_up": 0}, "most_up is 0"),
+        ({"margin": math.nan}, "margin is nan"),
+        ({"battery_timeout": 0.0}, "battery_timeout is 0"),
+        ({"battery_stale_policy": "panic"}, "battery_stale_policy is 'panic': expected one of keep, fallback, ignore"),
+        (
+            {"temperature_stale_policy": "ignore"},
+            "temperature_stale_policy is 'ignore': expected one of keep, fallback",
+        ),
+        ({"relax": ("thermal",)}, "relax is"),
+        ({"relax": ("energy", "energy")}, "relax is"),
+        ({"thermal": (ZONE, ZONE)}, "thermal zones"),
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(changes, named):
     with pytest.raises(ValueError, match=named):
         ManagerSettings(**changes)
@@ -687,13 +738,30 @@ def test_a_fallback_point_that_is_not_in_the_table_is_refused_with_those_that_ar
 
 finite_or_nan = st.one_of(st.just(math.nan), st.floats(1e-4, 0.1))
 tables_of_points = st.lists(
-    st.tuples(st.sampled_from(["cpu:1", "cpu:2", "gpu"]), st.floats(1e-3, 0.1),
-              st.one_of(st.just(math.nan), st.floats(0.5, 10.0)), st.floats(0, 1)), min_size=1, max_size=12,
-).map(lambda rows: table([point(f"{row}", element, latency, power, accuracy)
-                          for row, (element, latency, power, accuracy) in enumerate(rows)]))
-targets = st.builds(Target, max_latency=finite_or_nan, max_energy=finite_or_nan,
-                    max_power=st.one_of(st.just(math.nan), st.floats(0.1, 20)),
-                    min_accuracy=st.one_of(st.just(math.nan), st.floats(0, 1)), objective=st.sampled_from(Objective))
+    st.tuples(
+        st.sampled_from(["cpu:1", "cpu:2", "gpu"]),
+        st.floats(1e-3, 0.1),
+        st.one_of(st.just(math.nan), st.floats(0.5, 10.0)),
+        st.floats(0, 1),
+    ),
+    min_size=1,
+    max_size=12,
+).map(
+    lambda rows: table(
+        [
+            point(f"{row}", element, latency, power, accuracy)
+            for row, (element, latency, power, accuracy) in enumerate(rows)
+        ]
+    )
+)
+targets = st.builds(
+    Target,
+    max_latency=finite_or_nan,
+    max_energy=finite_or_nan,
+    max_power=st.one_of(st.just(math.nan), st.floats(0.1, 20)),
+    min_accuracy=st.one_of(st.just(math.nan), st.floats(0, 1)),
+    objective=st.sampled_from(Objective),
+)
 inputs = st.one_of(
     st.tuples(st.just("wait"), st.floats(-1.0, 40.0)),
     st.tuples(st.just("set_target"), targets),
@@ -704,12 +772,18 @@ inputs = st.one_of(
     st.tuples(st.just("reject"), st.integers(0, 0), st.floats(0.1, 100.0)),
 )
 relax_orders = st.permutations(["accuracy", "energy", "power", "battery", "deadline"]).flatmap(
-    lambda order: st.integers(0, 5).map(lambda count: tuple(order[:count])))
+    lambda order: st.integers(0, 5).map(lambda count: tuple(order[:count]))
+)
 policies = st.builds(
-    ManagerSettings, relax=relax_orders, thermal=st.just((ZONE,)), battery=st.just(BATTERY), dwell=st.floats(0.0, 10.0),
+    ManagerSettings,
+    relax=relax_orders,
+    thermal=st.just((ZONE,)),
+    battery=st.just(BATTERY),
+    dwell=st.floats(0.0, 10.0),
     battery_stale_policy=st.sampled_from(["keep", "fallback", "ignore"]),
     temperature_stale_policy=st.sampled_from(["keep", "fallback"]),
-    report_stale_policy=st.sampled_from(["keep", "fallback"]))
+    report_stale_policy=st.sampled_from(["keep", "fallback"]),
+)
 
 
 def play(points, policy, events) -> list[tuple[Decision, dict]]:
@@ -783,9 +857,19 @@ def test_a_tighter_deadline_never_gives_a_slower_point(points, target, first, se
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.permutations([
-    ("set_target", Target(min_accuracy=0.8)), ("set_deadline", 15e-3), ("observe_battery", 0.1, True),
-    ("observe_temperature", "cpu", 72.0), ("observe_report",), ("observe_report",), ("reject", 3, 10.0)]))
+@given(
+    st.permutations(
+        [
+            ("set_target", Target(min_accuracy=0.8)),
+            ("set_deadline", 15e-3),
+            ("observe_battery", 0.1, True),
+            ("observe_temperature", "cpu", 72.0),
+            ("observe_report",),
+            ("observe_report",),
+            ("reject", 3, 10.0),
+        ]
+    )
+)
 def test_the_order_of_inputs_between_two_decisions_does_not_matter(events):
     def decide(order) -> Decision:
         manager = ResourceManager(board(), ALL_INPUTS)

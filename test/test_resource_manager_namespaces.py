@@ -159,11 +159,17 @@ def test_other_work_is_learnt_from_either_network(start_robot):
 
     def learnt():
         point = robot.rear.point
-        robot.rear.reports.publish(InferenceReport(
-            subnetwork=point.subnetwork, compute_element=point.compute_element,
-            inference_duration=2.0 * point.expected_latency, end_to_end_duration=0.1))
-        return any("slow-down" in v.key and float(v.value.split()[0]) > 1.5
-                   for s in robot.diagnostics[-3:] for v in s.values)
+        robot.rear.reports.publish(
+            InferenceReport(
+                subnetwork=point.subnetwork,
+                compute_element=point.compute_element,
+                inference_duration=2.0 * point.expected_latency,
+                end_to_end_duration=0.1,
+            )
+        )
+        return any(
+            "slow-down" in v.key and float(v.value.split()[0]) > 1.5 for s in robot.diagnostics[-3:] for v in s.values
+        )
 
     robot.spin_until(learnt, "the slow-down in diagnostics")
 

@@ -231,12 +231,20 @@ def test_a_profile_of_another_machine_is_refused_unless_forced(start_node, model
     forced.wait_for_output("taken because of force_profile")
 
 
-@pytest.mark.parametrize("setting, sentence", [
-    ({"battery_thresholds": [0.3, 0.2, 0.1]},
-     "battery_power_caps has 2 entries: expected one per battery_thresholds, 3"),
-    ({"thermal_gains": [0.1]}, "thermal_gains has 1 entries: expected overshoot_gain, undershoot_gain, integral_gain"),
-    ({"thermal_gains": [0.1, -0.1, 0.0]}, "undershoot_gain is -0.1: expected 0 or more"),
-])
+@pytest.mark.parametrize(
+    "setting, sentence",
+    [
+        (
+            {"battery_thresholds": [0.3, 0.2, 0.1]},
+            "battery_power_caps has 2 entries: expected one per battery_thresholds, 3",
+        ),
+        (
+            {"thermal_gains": [0.1]},
+            "thermal_gains has 1 entries: expected overshoot_gain, undershoot_gain, integral_gain",
+        ),
+        ({"thermal_gains": [0.1, -0.1, 0.0]}, "undershoot_gain is -0.1: expected 0 or more"),
+    ],
+)
 def test_a_bad_setting_ends_the_node_with_one_sentence(start_node, model, setting, sentence):
     bundle, profile = model
     node = start_node("resource_manager", {"model": str(bundle.folder), "profile": str(profile), **setting})

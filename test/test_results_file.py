@@ -52,22 +52,28 @@ def test_an_older_file_without_operating_points_and_clocks_is_read(tmp_path):
     for run in content["runs"]:
         del run["powers"], run["scores"], run["energy_source"], run["pictures"]
         for name in ("commands", "answers"):
-            run[name] = {} if not run[name]["time_s"] else {
-                key: column for key, column in run[name].items() if "frequency" not in key}
+            run[name] = (
+                {}
+                if not run[name]["time_s"]
+                else {key: column for key, column in run[name].items() if "frequency" not in key}
+            )
     path.write_text(json.dumps(content))
     read = read_results(tmp_path)
     assert read.table is None and read.limits is None
     assert math.isnan(read.runs[0].commands[0].cpu_frequency) and read.runs[1].commands == []
 
 
-@pytest.mark.parametrize(("spoil", "words"), [
-    (lambda content: content.pop("runs"), "runs: expected a list of at least one run"),
-    (lambda content: content["runs"][0].pop("frames"), "expected the key 'frames'"),
-    (lambda content: content["runs"][0]["frames"].pop("latency_s"), "frames: expected the column latency_s"),
-    (lambda content: content["runs"][0]["frames"]["met"].pop(), "frames: expected columns of one length"),
-    (lambda content: content["limits"].pop("control"), "expected the key 'control'"),
-    (lambda content: content["operating_points"]["columns"]["latency_s"].__setitem__(2, -1.0), "latency, row 2"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda content: content.pop("runs"), "runs: expected a list of at least one run"),
+        (lambda content: content["runs"][0].pop("frames"), "expected the key 'frames'"),
+        (lambda content: content["runs"][0]["frames"].pop("latency_s"), "frames: expected the column latency_s"),
+        (lambda content: content["runs"][0]["frames"]["met"].pop(), "frames: expected columns of one length"),
+        (lambda content: content["limits"].pop("control"), "expected the key 'control'"),
+        (lambda content: content["operating_points"]["columns"]["latency_s"].__setitem__(2, -1.0), "latency, row 2"),
+    ],
+)
 def test_what_is_wrong_is_named(tmp_path, spoil, words):
     path = write_results(tmp_path, make_results())
     content = json.loads(path.read_text())

@@ -39,8 +39,8 @@ def test_what_a_caller_does_to_a_frame_does_not_change_the_scene(scene):
 def test_every_class_and_nothing_else_is_seen_in_ten_seconds(scene):
     for start in (0, 3000):
         pixels = sum(np.bincount(scene.truth(index).ravel(), minlength=256) for index in range(start, start + 300, 20))
-        assert (pixels[:len(LABELS)] >= 100).all(), dict(zip(LABELS, pixels))
-        assert pixels[len(LABELS):].sum() == 0
+        assert (pixels[: len(LABELS)] >= 100).all(), dict(zip(LABELS, pixels))
+        assert pixels[len(LABELS) :].sum() == 0
 
 
 def test_the_sky_is_above_the_road(scene):

@@ -35,8 +35,9 @@ def data() -> LabelledImages:
 def make_trainer(data, folder, settings=SETTINGS, score_every=3) -> SandwichTrainer:
     network = OFAMobileNetV3(SPACE)
     network.initialise(torch.Generator().manual_seed(settings.seed))
-    return SandwichTrainer(network, ClassificationTask(data, range(4), (24, 24), mirrored=True), settings, folder,
-                           score_every)
+    return SandwichTrainer(
+        network, ClassificationTask(data, range(4), (24, 24), mirrored=True), settings, folder, score_every
+    )
 
 
 class Interrupted(Exception):
@@ -92,12 +93,23 @@ def test_at_first_only_the_largest_is_trained_if_asked_for(data, tmp_path):
 
 def test_progressive_shrinking_opens_kernels_then_depths_then_expansions(data, tmp_path):
     trainer = make_trainer(data, tmp_path, replace(SETTINGS, epochs=30, progressive=True))
-    seen = [[subnet for epoch in range(start, start + 10) for step in range(6)
-             for subnet in trainer.subnetworks(epoch, step)] for start in (0, 10, 20)]
+    seen = [
+        [
+            subnet
+            for epoch in range(start, start + 10)
+            for step in range(6)
+            for subnet in trainer.subnetworks(epoch, step)
+        ]
+        for start in (0, 10, 20)
+    ]
 
     def choices(subnets, name):
-        return {value for subnet in subnets for stage in getattr(subnet, name) for value in
-                (stage if isinstance(stage, tuple) else (stage,))}
+        return {
+            value
+            for subnet in subnets
+            for stage in getattr(subnet, name)
+            for value in (stage if isinstance(stage, tuple) else (stage,))
+        }
 
     assert [len(choices(subnets, "kernels")) for subnets in seen] == [2, 2, 2]
     assert [len(choices(subnets, "depths")) for subnets in seen] == [1, 2, 2]
@@ -185,8 +197,19 @@ def losses(folder: Path) -> list[float]:
 def test_two_processes_learn_as_one_with_the_whole_batch(tmp_path):
     script = tmp_path / "worker.py"
     script.write_text(WORKER.format(tests=str(Path(__file__).parent)))
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script),
-                    str(tmp_path / "two")], check=True, timeout=300)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            str(script),
+            str(tmp_path / "two"),
+        ],
+        check=True,
+        timeout=300,
+    )
     make_trainer(make_images(), tmp_path / "one", COMMON, score_every=99).run(nothing, nothing)
     # Not equal: each process normalises its half of a batch with that half's statistics, and varies its own images.
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=0.15)

@@ -39,15 +39,23 @@ def pretended(config) -> Point:
 
 
 def beats(one: Point, other: Point) -> bool:
-    return (one.latency <= other.latency and one.accuracy >= other.accuracy
-            and (one.latency, one.accuracy) != (other.latency, other.accuracy))
+    return (
+        one.latency <= other.latency
+        and one.accuracy >= other.accuracy
+        and (one.latency, one.accuracy) != (other.latency, other.accuracy)
+    )
 
 
 @given(points_of_numbers)
 def test_the_front_is_what_nothing_beats_and_rises_strictly(points):
     kept = front(points)
-    assert all((k.latency, k.accuracy) == (p.latency, p.accuracy) for p in points
-               if not any(beats(other, p) for other in points) for k in kept if k.latency == p.latency)
+    assert all(
+        (k.latency, k.accuracy) == (p.latency, p.accuracy)
+        for p in points
+        if not any(beats(other, p) for other in points)
+        for k in kept
+        if k.latency == p.latency
+    )
     assert {p.latency for p in points if not any(beats(other, p) for other in points)} == {k.latency for k in kept}
     assert all(a.latency < b.latency and a.accuracy < b.accuracy for a, b in pairwise(kept))
 
@@ -213,8 +221,24 @@ def test_an_accuracy_is_that_of_the_calibrated_subnetwork_and_a_latency_that_of_
 def command(tmp_path, shades) -> list[str]:
     bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
     write_model_file(replace(bundle, training={"method": "random", "data": [str(shades)]}))
-    return ["search", str(tmp_path / "tiny"), "--element", "cpu:1", "--run", str(tmp_path / "run"),
-            "--evaluations", "10", "--points", "3", "--frames", "5", "--calibration-images", "32", "--threads", "1"]
+    return [
+        "search",
+        str(tmp_path / "tiny"),
+        "--element",
+        "cpu:1",
+        "--run",
+        str(tmp_path / "run"),
+        "--evaluations",
+        "10",
+        "--points",
+        "3",
+        "--frames",
+        "5",
+        "--calibration-images",
+        "32",
+        "--threads",
+        "1",
+    ]
 
 
 def test_the_search_command_writes_a_family_that_rises_and_repeating_it_changes_nothing(tmp_path, command, monkeypatch):
@@ -248,12 +272,15 @@ def test_an_infeasible_search_is_exit_code_2_names_the_closest_and_writes_no_bun
     assert (tmp_path / "tiny" / "model.yaml").read_bytes() == model
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--element", "gpu:7"], "compute element 'gpu:7' does not exist here"),
-    (["--element", "cpu:1", "--points", "0"], "--points is 0: expected at least 1"),
-    (["--element", "cpu:1", "--min-accuracy", "95"], "min_accuracy is 95.0: expected 0 to 1"),
-    (["--element", "cpu:1"], "has all its subnetworks already"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--element", "gpu:7"], "compute element 'gpu:7' does not exist here"),
+        (["--element", "cpu:1", "--points", "0"], "--points is 0: expected at least 1"),
+        (["--element", "cpu:1", "--min-accuracy", "95"], "min_accuracy is 95.0: expected 0 to 1"),
+        (["--element", "cpu:1"], "has all its subnetworks already"),
+    ],
+)
 def test_a_search_that_makes_no_sense_is_one_sentence(tmp_path, arguments, message, capsys):
     make_bundle(tmp_path / "tiny", TINY)
     assert main(["search", str(tmp_path / "tiny"), *arguments]) == 2

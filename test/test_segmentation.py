@@ -96,8 +96,10 @@ def test_the_overlay_is_the_frame_under_the_colours(client, offline, frame):
 
 def test_only_the_topics_of_the_task_are_there(client, ros_node, frame):
     client.ask(frame)
-    names = {name.rsplit("/", 1)[1] for name, _ in ros_node.get_publisher_names_and_types_by_node(
-        "perception", ros_node.get_namespace())}
+    names = {
+        name.rsplit("/", 1)[1]
+        for name, _ in ros_node.get_publisher_names_and_types_by_node("perception", ros_node.get_namespace())
+    }
     assert {"segmentation", "overlay"} <= names and "classification" not in names
 
 

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from dynamic_perception.networks.segmenter import Segmenter
 from dynamic_perception.networks.segmenter_space import SegmenterSpace
 
-SPACE = SegmenterSpace(classes=5, resolutions=((33, 48), (50, 64), (64, 96)), smallest_width=2, stem=8,
-                       channels=(16, 24, 32), dilations=((1,), (), (1, 2)), decoder=(16, 8))
+SPACE = SegmenterSpace(
+    classes=5,
+    resolutions=((33, 48), (50, 64), (64, 96)),
+    smallest_width=2,
+    stem=8,
+    channels=(16, 24, 32),
+    dilations=((1,), (), (1, 2)),
+    decoder=(16, 8),
+)
 SUBNETS = st.builds(lambda seed: SPACE.sample(np.random.default_rng(seed)), st.integers(0, 10_000))
 
 
@@ -25,8 +32,9 @@ def make_network() -> Segmenter:
 
 
 def make_images(subnet, seed: int = 0) -> torch.Tensor:
-    return torch.randn(2, 3, *SPACE.input_size(subnet), generator=torch.Generator().manual_seed(seed),
-                       dtype=torch.float64)
+    return torch.randn(
+        2, 3, *SPACE.input_size(subnet), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 NETWORK = make_network()
@@ -67,8 +75,9 @@ def test_a_subnetwork_is_normalised_by_the_mean_and_population_variance_of_all_t
     subnet = SPACE.largest()
     batches = [make_images(subnet, seed) for seed in (1, 2)]
     statistics = NETWORK.calibrate(subnet, batches)
-    stem = torch.cat([torch.nn.functional.conv2d(x, NETWORK.tensors()["stem.conv.weight"], stride=2, padding=1)
-                      for x in batches])
+    stem = torch.cat(
+        [torch.nn.functional.conv2d(x, NETWORK.tensors()["stem.conv.weight"], stride=2, padding=1) for x in batches]
+    )
     torch.testing.assert_close(statistics["stem.bn.running_mean"], stem.mean(dim=(0, 2, 3)))
     torch.testing.assert_close(statistics["stem.bn.running_var"], stem.var(dim=(0, 2, 3), correction=0))
 
@@ -103,21 +112,32 @@ def test_the_cache_of_slices_keeps_its_byte_budget():
         assert network.cached_bytes <= 100_000
 
 
-@pytest.mark.parametrize(("plain", "said"), [
-    ({"width": 9, "resolution": [64, 96]}, "width is 9: expected one of 2, 3, 4, 5, 6, 7, 8"),
-    ({"width": 4.0, "resolution": [64, 96]}, "width is 4.0: expected"),
-    ({"width": 4, "resolution": [64, 64]}, r"resolution is \(64, 64\): expected one of \(33, 48\)"),
-    ({"width": 4}, "'resolution' is missing"),
-    ({"width": 4, "resolution": [64, 96], "depth": 2}, "unknown key 'depth'")])
+@pytest.mark.parametrize(
+    ("plain", "said"),
+    [
+        ({"width": 9, "resolution": [64, 96]}, "width is 9: expected one of 2, 3, 4, 5, 6, 7, 8"),
+        ({"width": 4.0, "resolution": [64, 96]}, "width is 4.0: expected"),
+        ({"width": 4, "resolution": [64, 64]}, r"resolution is \(64, 64\): expected one of \(33, 48\)"),
+        ({"width": 4}, "'resolution' is missing"),
+        ({"width": 4, "resolution": [64, 96], "depth": 2}, "unknown key 'depth'"),
+    ],
+)
 def test_what_is_outside_the_space_is_told_with_what_is_allowed(plain, said):
     with pytest.raises(ValueError, match=said):
         SPACE.subnet(plain)
 
 
-@pytest.mark.parametrize(("wrong", "said"), [
-    ({"stem": 12}, "stem is 12: expected a multiple of 8"), ({"classes": 1}, "classes is 1"),
-    ({"smallest_width": 0}, "smallest_width is 0"), ({"resolutions": [[64, 96], [33, 48]]}, "expected rising sizes"),
-    ({"channels": [16, 24]}, "channels is .*expected a list of 3"), ({"dilations": [[1], [1], [0]]}, "dilations is 0")])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"stem": 12}, "stem is 12: expected a multiple of 8"),
+        ({"classes": 1}, "classes is 1"),
+        ({"smallest_width": 0}, "smallest_width is 0"),
+        ({"resolutions": [[64, 96], [33, 48]]}, "expected rising sizes"),
+        ({"channels": [16, 24]}, "channels is .*expected a list of 3"),
+        ({"dilations": [[1], [1], [0]]}, "dilations is 0"),
+    ],
+)
 def test_a_wrong_setting_of_the_space_is_named(wrong, said):
     with pytest.raises(ValueError, match=said):
         SegmenterSpace.from_plain({**SPACE.to_plain(), **wrong})

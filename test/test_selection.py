@@ -19,15 +19,28 @@ from tables import board, point, table
 NO_ROWS = np.array([], dtype=int)
 
 
-def situation(points: OperatingPointTable, mean: float | tuple = 1.0, variance: float = 1e-3,
-              overhead: tuple[float, float] = (2e-3, 1e-7), deadline: float = math.inf,
-              target: Target = Target(), sharing: float | None = None) -> Situation:
+def situation(
+    points: OperatingPointTable,
+    mean: float | tuple = 1.0,
+    variance: float = 1e-3,
+    overhead: tuple[float, float] = (2e-3, 1e-7),
+    deadline: float = math.inf,
+    target: Target = Target(),
+    sharing: float | None = None,
+) -> Situation:
     count = len(points.elements)
-    return Situation(target=target, deadline=deadline, thermal_cap=math.inf, battery_cap=math.inf,
-                     battery_ignored=False, fallback=False,
-                     slow_down=(np.broadcast_to(mean, count).astype(float), np.full(count, variance)),
-                     overhead=overhead, available=np.ones(len(points), dtype=bool),
-                     sharing=None if sharing is None else np.full(count, sharing))
+    return Situation(
+        target=target,
+        deadline=deadline,
+        thermal_cap=math.inf,
+        battery_cap=math.inf,
+        battery_ignored=False,
+        fallback=False,
+        slow_down=(np.broadcast_to(mean, count).astype(float), np.full(count, variance)),
+        overhead=overhead,
+        available=np.ones(len(points), dtype=bool),
+        sharing=None if sharing is None else np.full(count, sharing),
+    )
 
 
 def probabilities(points: OperatingPointTable, now: Situation, asked: float = 0.95) -> list[float]:
@@ -40,7 +53,7 @@ def probabilities(points: OperatingPointTable, now: Situation, asked: float = 0.
 @pytest.mark.parametrize("asked", [0.5, 0.95])
 def test_the_probability_is_that_of_the_sum_of_both_distributions(asked):
     points = table([point(latency=10e-3)])
-    exact = NormalDist(10e-3 * 1.2 + 2e-3, math.sqrt(10e-3 ** 2 * 0.01 + 1e-6)).cdf(15e-3)
+    exact = NormalDist(10e-3 * 1.2 + 2e-3, math.sqrt(10e-3**2 * 0.01 + 1e-6)).cdf(15e-3)
     now = situation(points, 1.2, 0.01, (2e-3, 1e-6), 15e-3)
     assert probabilities(points, now, asked) == pytest.approx([exact], abs=1e-9)
 
@@ -55,8 +68,10 @@ def test_each_row_uses_the_slow_down_of_its_own_element():
 @settings(deadline=None)
 @given(st.floats(1e-4, 0.1), st.floats(1e-4, 0.1), st.floats(0.5, 3.0), st.floats(1e-6, 0.2))
 def test_more_time_never_lowers_the_probability(first, second, mean, variance):
-    tight, loose = (probabilities(board(), situation(board(), mean, variance, deadline=deadline))
-                    for deadline in sorted((first, second)))
+    tight, loose = (
+        probabilities(board(), situation(board(), mean, variance, deadline=deadline))
+        for deadline in sorted((first, second))
+    )
     assert all(more >= less - 1e-12 for less, more in zip(tight, loose))
 
 
@@ -77,7 +92,7 @@ def test_no_deadline_is_always_met():
 
 def test_the_spread_of_the_profile_is_the_least_that_is_assumed():
     points = table([point(latency=10e-3, latency_p95=13e-3), point(latency=10e-3, latency_p95=10.1e-3)])
-    prediction = Selector(points, RELAXABLE, 0.95, NO_ROWS).predict(situation(points, 1.0, 0.02 ** 2, (0.0, 1e-12)))
+    prediction = Selector(points, RELAXABLE, 0.95, NO_ROWS).predict(situation(points, 1.0, 0.02**2, (0.0, 1e-12)))
     assert prediction.assured[0] == pytest.approx(13e-3, rel=1e-3)
     assert prediction.assured[1] == pytest.approx(10e-3 * (1 + 1.645 * 0.02), rel=1e-3)
 
@@ -118,8 +133,14 @@ def test_a_rate_that_nothing_reaches_is_reported_with_what_is_reached():
     assert str(selector.missed(now, prediction, chosen.index)[0]) == "rate 250 Hz instead of 400 Hz"
 
 
-limits = st.builds(Target, max_energy=st.floats(1e-3, 0.1), max_power=st.floats(1.0, 4.0),
-                   min_accuracy=st.floats(0.7, 0.9), objective=st.sampled_from(Objective), min_rate=st.floats(20, 500))
+limits = st.builds(
+    Target,
+    max_energy=st.floats(1e-3, 0.1),
+    max_power=st.floats(1.0, 4.0),
+    min_accuracy=st.floats(0.7, 0.9),
+    objective=st.sampled_from(Objective),
+    min_rate=st.floats(20, 500),
+)
 
 
 @settings(deadline=None)

@@ -31,9 +31,15 @@ def battery_with(root, **files):
 
 # Temperatures --------------------------------------------------------------------------------------------------------
 
+
 def test_zones_are_read_in_degrees_by_their_type(tmp_path):
     assert read_temperatures(odroid_xu3(tmp_path)) == {
-        "cpu0-thermal": 51.0, "cpu1-thermal": 55.0, "cpu2-thermal": 53.0, "cpu3-thermal": 49.0, "gpu-thermal": 47.0}
+        "cpu0-thermal": 51.0,
+        "cpu1-thermal": 55.0,
+        "cpu2-thermal": 53.0,
+        "cpu3-thermal": 49.0,
+        "gpu-thermal": 47.0,
+    }
 
 
 def test_zones_of_the_same_type_are_told_apart(tmp_path):
@@ -45,10 +51,17 @@ def test_a_dead_zone_does_not_rename_its_twin(tmp_path):
     assert read_temperatures(tmp_path) == {"acpitz_1": 48.0, "x86_pkg_temp": 61.5}
 
 
-@pytest.mark.parametrize("value, complaint", [
-    (-256_000, "says -256 °C"), (0, "says 0 °C"), (-40_001, "says -40.001 °C"), (150_001, "says 150.001 °C"),
-    ("", "holds ''"), ("N/A", "holds 'N/A'"),
-])
+@pytest.mark.parametrize(
+    "value, complaint",
+    [
+        (-256_000, "says -256 °C"),
+        (0, "says 0 °C"),
+        (-40_001, "says -40.001 °C"),
+        (150_001, "says 150.001 °C"),
+        ("", "holds ''"),
+        ("N/A", "holds 'N/A'"),
+    ],
+)
 def test_a_reading_that_cannot_be_true_is_left_out_and_named(tmp_path, value, complaint):
     write_files(odroid_xu3(tmp_path) / ZONE0, {"temp": value})
     assert "cpu0-thermal" not in read_temperatures(tmp_path)
@@ -90,8 +103,10 @@ def test_hardware_monitors_stand_in_where_there_is_no_zone(tmp_path):
 
 def test_hardware_monitors_of_the_same_name_are_told_apart(tmp_path):
     for number in (0, 3):
-        write_files(tmp_path / f"class/hwmon/hwmon{number}", {"name": "nvme", "temp1_input": 40_000 + number,
-                                                              "temp1_label": "Composite"})
+        write_files(
+            tmp_path / f"class/hwmon/hwmon{number}",
+            {"name": "nvme", "temp1_input": 40_000 + number, "temp1_label": "Composite"},
+        )
     assert read_temperatures(tmp_path) == {"nvme_Composite_hwmon0_temp1": 40.0, "nvme_Composite_hwmon3_temp1": 40.003}
 
 
@@ -105,6 +120,7 @@ def test_a_container_has_no_sensor(tmp_path):
 
 
 # Battery -------------------------------------------------------------------------------------------------------------
+
 
 def test_a_battery_is_read_in_si_units(tmp_path):
     battery = read_battery(laptop(tmp_path))
@@ -161,14 +177,17 @@ def test_an_empty_bay_is_not_present_and_tells_nothing(tmp_path):
 
 
 def test_the_larger_of_two_batteries_is_read(tmp_path):
-    write_files(laptop(tmp_path) / "class/power_supply/BAT1",
-                {"type": "Battery", "capacity": 20, "charge_full": 6_000_000, "voltage_min_design": 14_800_000})
+    write_files(
+        laptop(tmp_path) / "class/power_supply/BAT1",
+        {"type": "Battery", "capacity": 20, "charge_full": 6_000_000, "voltage_min_design": 14_800_000},
+    )
     assert read_battery(tmp_path).name == "BAT1"
 
 
 def test_a_battery_that_is_there_is_read_before_a_larger_bay_that_is_empty(tmp_path):
-    write_files(laptop(tmp_path) / "class/power_supply/BAT1",
-                {"type": "Battery", "present": 0, "energy_full": 90_000_000})
+    write_files(
+        laptop(tmp_path) / "class/power_supply/BAT1", {"type": "Battery", "present": 0, "energy_full": 90_000_000}
+    )
     assert read_battery(tmp_path).name == "BAT0"
 
 
@@ -189,8 +208,11 @@ def test_every_battery_is_read_but_that_of_the_mouse(tmp_path):
 
 # Whatever the files hold ---------------------------------------------------------------------------------------------
 
-CONTENT = st.one_of(st.binary(max_size=40), st.integers(-(10**25), 10**25).map(lambda n: str(n).encode()),
-                    st.sampled_from([b"", b"-256000", b"1000000", b"nan", b"inf", b"1e9", b"1_000", b"9" * 70_000]))
+CONTENT = st.one_of(
+    st.binary(max_size=40),
+    st.integers(-(10**25), 10**25).map(lambda n: str(n).encode()),
+    st.sampled_from([b"", b"-256000", b"1000000", b"nan", b"inf", b"1e9", b"1_000", b"9" * 70_000]),
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -199,11 +221,26 @@ def test_no_content_of_a_sensor_file_raises_or_gives_an_impossible_number(tmp_pa
     if not (tmp_path / "class").exists():
         odroid_xu3(tmp_path)
         laptop(tmp_path)
-    files = [tmp_path / ZONE0 / name for name in ("temp", "type", "trip_point_0_temp", "trip_point_0_type",
-                                                  "trip_point_0_hyst")]
-    files += [tmp_path / BATTERY / name for name in (
-        "type", "present", "status", "capacity", "voltage_now", "voltage_min_design", "power_now", "energy_now",
-        "energy_full", "current_now", "charge_now")]
+    files = [
+        tmp_path / ZONE0 / name
+        for name in ("temp", "type", "trip_point_0_temp", "trip_point_0_type", "trip_point_0_hyst")
+    ]
+    files += [
+        tmp_path / BATTERY / name
+        for name in (
+            "type",
+            "present",
+            "status",
+            "capacity",
+            "voltage_now",
+            "voltage_min_design",
+            "power_now",
+            "energy_now",
+            "energy_full",
+            "current_now",
+            "charge_now",
+        )
+    ]
     for file in data.draw(st.sets(st.sampled_from(files)), label="changed"):
         file.write_bytes(data.draw(CONTENT, label=file.name))
     for reading in scan_temperatures(tmp_path):

@@ -12,8 +12,11 @@ from dynamic_perception.training.commands import data_of
 from dynamic_perception.training.evaluation import evaluate, read_test_data, score
 
 # Least accuracy of the smallest and the largest subnetwork, and how many times the MACs of the one the other needs.
-SHIPPED = {"group_cnn_cifar10": (0.78, 0.85, 4), "ofa_mobilenet_v3_gtsrb": (0.965, 0.985, 5),
-           "segmenter_camvid": (0.45, 0.56, 8)}
+SHIPPED = {
+    "group_cnn_cifar10": (0.78, 0.85, 4),
+    "ofa_mobilenet_v3_gtsrb": (0.965, 0.985, 5),
+    "segmenter_camvid": (0.45, 0.56, 8),
+}
 
 
 @pytest.fixture(params=SHIPPED)

@@ -47,13 +47,22 @@ def test_a_kept_trace_gives_the_same_comparison_again(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == first
 
 
-@pytest.mark.parametrize("arguments, said", [
-    (["--platform", "toaster"], "no platform 'toaster': expected one of odroid_xu3, jetson_xavier_nx, or the file of"),
-    (["--trace", "storm"], "no trace 'storm': expected one of calm, bursts, ramps, heat, battery, mixed, or a file"),
-    (["--managers", "magic"], "no manager 'magic': expected one of oracle, throttled-oracle"),
-    (["--frames", "0"], "frames is 0: expected at least 1"),
-    (["--seed", "-1"], "seed is -1: expected 0 or more"),
-])
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (
+            ["--platform", "toaster"],
+            "no platform 'toaster': expected one of odroid_xu3, jetson_xavier_nx, or the file of",
+        ),
+        (
+            ["--trace", "storm"],
+            "no trace 'storm': expected one of calm, bursts, ramps, heat, battery, mixed, or a file",
+        ),
+        (["--managers", "magic"], "no manager 'magic': expected one of oracle, throttled-oracle"),
+        (["--frames", "0"], "frames is 0: expected at least 1"),
+        (["--seed", "-1"], "seed is -1: expected 0 or more"),
+    ],
+)
 def test_a_wrong_name_is_refused_with_what_is_allowed(arguments, said, capsys):
     assert main(["simulate", *arguments]) == 2
     assert said in capsys.readouterr().err
@@ -63,8 +72,22 @@ def test_a_profile_of_a_machine_without_power_is_simulated_for_accuracy(tmp_path
     from bundles import make_bundle, make_profile
 
     profile = make_profile(tmp_path / "profile.yaml", make_bundle(tmp_path / "tiny"))
-    status = main(["simulate", "--platform", str(profile), "--objective", "accuracy", "--frames", "40",
-                   "--managers", "ours", "fixed-largest", "--out", str(tmp_path / "out")])
+    status = main(
+        [
+            "simulate",
+            "--platform",
+            str(profile),
+            "--objective",
+            "accuracy",
+            "--frames",
+            "40",
+            "--managers",
+            "ours",
+            "fixed-largest",
+            "--out",
+            str(tmp_path / "out"),
+        ]
+    )
     assert status == 0
     assert (tmp_path / "out" / "timeline.png").exists()
 

@@ -48,8 +48,12 @@ def names(board: Board, run: Run) -> list[str]:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), family=st.sampled_from(list(FAMILIES)),
-       objective=st.sampled_from(["energy", "accuracy"]), name=st.sampled_from([n for n in MANAGERS if n != "oracle"]))
+@given(
+    seed=st.integers(0, 10_000),
+    family=st.sampled_from(list(FAMILIES)),
+    objective=st.sampled_from(["energy", "accuracy"]),
+    name=st.sampled_from([n for n in MANAGERS if n != "oracle"]),
+)
 def test_in_no_frame_that_keeps_all_limits_is_anybody_better_than_the_oracle(seed, family, objective, name, board):
     machine = VirtualMachine(board, make_trace(family, board, seed, 80), seed)
     oracle, other = machine.run(Oracle(board, budgets=False), objective), machine.run(MANAGERS[name](board), objective)
@@ -179,8 +183,8 @@ def test_network_only_moves_one_step_down_after_twenty_slow_frames(board):
     chosen = names(board, run)
     first = chosen.index("75%")
     assert set(chosen[:first]) == {"100%"} and set(chosen[first:]) == {"75%"}
-    mean = np.mean(run.latency[first - 20:first])
-    assert mean > 0.09 >= np.mean(run.latency[first - 21:first - 1])
+    mean = np.mean(run.latency[first - 20 : first])
+    assert mean > 0.09 >= np.mean(run.latency[first - 21 : first - 1])
 
 
 def test_network_only_comes_back_one_step_at_a_time(board):

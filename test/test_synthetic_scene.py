@@ -62,9 +62,11 @@ def test_each_class_looks_like_itself_more_than_like_the_others(scene):
         index = place * FRAMES_PER_OBJECT + FRAMES_PER_OBJECT // 2
         (first if place < 10 else second)[scene.truth(index)] = colours(scene.frame(index))
     for name, look in second.items():
+
         def distance(other: str) -> float:
             # Objects turn round between appearances; either way round may be the same one.
             return min(np.abs(look - first[other]).mean(), np.abs(look[:, ::-1] - first[other]).mean())
+
         assert min(first, key=distance) == name
 
 

@@ -67,8 +67,9 @@ def test_a_modelled_table_is_never_taken_for_a_measured_one(bundle, share):
 
 
 def test_a_table_of_another_machine_is_refused_unless_forced(bundle, tmp_path):
-    file = dataclasses.replace(read_table(make_profile(tmp_path / "table.yaml", bundle)),
-                               platform={**HERE, "cpu_count": 96})
+    file = dataclasses.replace(
+        read_table(make_profile(tmp_path / "table.yaml", bundle)), platform={**HERE, "cpu_count": 96}
+    )
     with pytest.raises(ValueError, match=f"cpu_count 96 there, {HERE['cpu_count']} here"):
         check_table(tmp_path / "table.yaml", file, bundle, HERE)
     assert len(check_table(tmp_path / "table.yaml", file, bundle, HERE, force=True)) == 1

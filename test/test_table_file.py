@@ -18,9 +18,14 @@ from dynamic_perception.profiling.table_file import ProfileFile, read_table, wri
 from tables import board, point, table
 
 PROFILE = ProfileFile(
-    table=board(), model="group_cnn_cifar10", weights_sha256="9f86d081", engine="onnxruntime", engine_version="1.22",
+    table=board(),
+    model="group_cnn_cifar10",
+    weights_sha256="9f86d081",
+    engine="onnxruntime",
+    engine_version="1.22",
     platform={"cpu_model": "Cortex-A76", "cpus": 4, "clusters": [[0, 1, 2, 3]], "virtual": False},
-    conditions={"measured_at": "2025-01-31T12:00:00+00:00", "least_runs": 100})
+    conditions={"measured_at": "2025-01-31T12:00:00+00:00", "least_runs": 100},
+)
 
 
 @pytest.fixture
@@ -109,23 +114,26 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("old, new, key, expected", [
-    ("schema_version: 1", "schema_version: 2", "schema_version", "expected 1, found '2'"),
-    ("name: group_cnn_cifar10", "name: [a]", "model.name", "expected text"),
-    ("name: group_cnn_cifar10", "title: group_cnn_cifar10", "model", "expected the key name"),
-    ("weights_sha256: 9f86d081", "weights_sha256: 123", "weights_sha256", "expected text (in quotes"),
-    ("version: '1.22'", "version: 1.22", "engine.version", "expected text (in quotes"),
-    ("latency: s", "latency: ms", "units.latency", "expected s, found 'ms'"),
-    ("columns: [subnetwork, ", "columns: [", "columns", "found 'no subnetwork'"),
-    ("columns: [subnetwork, ", "columns: [colour, subnetwork, ", "columns", "expected each once"),
-    ("[25%, ", "[", "rows[0]", "expected 10 values, one per column, found '9'"),
-    ("[25%, ", "[25, ", "subnetwork", "expected text"),
-    ("0.78]", "high]", "accuracy", "expected a number"),
-    ("0.78]", "78.0]", "accuracy", "within 0..1"),
-    ("0.004, ", ".nan, ", "latency", "expected more than 0 s"),
-    ("0.004, ", "-1.0, ", "latency", "expected more than 0 s"),
-    ("0.004, ", "fast, ", "latency", "expected a number"),
-])
+@pytest.mark.parametrize(
+    "old, new, key, expected",
+    [
+        ("schema_version: 1", "schema_version: 2", "schema_version", "expected 1, found '2'"),
+        ("name: group_cnn_cifar10", "name: [a]", "model.name", "expected text"),
+        ("name: group_cnn_cifar10", "title: group_cnn_cifar10", "model", "expected the key name"),
+        ("weights_sha256: 9f86d081", "weights_sha256: 123", "weights_sha256", "expected text (in quotes"),
+        ("version: '1.22'", "version: 1.22", "engine.version", "expected text (in quotes"),
+        ("latency: s", "latency: ms", "units.latency", "expected s, found 'ms'"),
+        ("columns: [subnetwork, ", "columns: [", "columns", "found 'no subnetwork'"),
+        ("columns: [subnetwork, ", "columns: [colour, subnetwork, ", "columns", "expected each once"),
+        ("[25%, ", "[", "rows[0]", "expected 10 values, one per column, found '9'"),
+        ("[25%, ", "[25, ", "subnetwork", "expected text"),
+        ("0.78]", "high]", "accuracy", "expected a number"),
+        ("0.78]", "78.0]", "accuracy", "within 0..1"),
+        ("0.004, ", ".nan, ", "latency", "expected more than 0 s"),
+        ("0.004, ", "-1.0, ", "latency", "expected more than 0 s"),
+        ("0.004, ", "fast, ", "latency", "expected a number"),
+    ],
+)
 def test_a_wrong_value_is_refused_with_file_line_key_and_what_was_expected(path, old, new, key, expected):
     write_table(path, PROFILE)
     line = rewrite(path, old, new)
@@ -143,8 +151,9 @@ def test_an_unknown_provenance_is_refused_where_the_provenances_stand(path):
         read_table(path)
 
 
-@pytest.mark.parametrize("key", ["schema_version", "model", "engine", "platform", "conditions", "units", "provenance",
-                                 "columns", "rows"])
+@pytest.mark.parametrize(
+    "key", ["schema_version", "model", "engine", "platform", "conditions", "units", "provenance", "columns", "rows"]
+)
 def test_a_missing_key_is_refused_by_name(path, key):
     write_table(path, PROFILE)
     content = yaml.safe_load(path.read_text())
@@ -187,8 +196,18 @@ def test_a_table_without_points_is_refused(path):
         read_table(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"# nothing\n", b"a: [1, 2", b"\xff\xfe\x00 no text",
-                                     b"a: !!python/object:os.system {}\n", b"just words", b"- 1\n- 2\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"# nothing\n",
+        b"a: [1, 2",
+        b"\xff\xfe\x00 no text",
+        b"a: !!python/object:os.system {}\n",
+        b"just words",
+        b"- 1\n- 2\n",
+    ],
+)
 def test_anything_else_is_refused_with_the_name_of_the_file(path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=re.escape(str(path))):

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dynamic_perception.simulation.temperature import (POLL, LumpedTemperature, OdroidXu3Temperature, StepWise,
-                                                       TripPoint)
+from dynamic_perception.simulation.temperature import POLL, LumpedTemperature, OdroidXu3Temperature, StepWise, TripPoint
 
 TRIPS = (TripPoint(70.0, 10.0, {"a15": (0, 2)}), TripPoint(85.0, 10.0, {"a15": (3, 11), "a7": (3, 7)}))
 

@@ -13,26 +13,40 @@ ZONE0 = "class/thermal/thermal_zone0"
 
 def test_trip_points_are_read_in_degrees_in_the_kernels_order(tmp_path):
     zone = find_thermal_zones(odroid_xu3(tmp_path))[0]
-    assert zone.trips == (TripPoint("passive", 70.0, 10.0), TripPoint("passive", 85.0, 10.0),
-                          TripPoint("critical", 120.0, 10.0))
+    assert zone.trips == (
+        TripPoint("passive", 70.0, 10.0),
+        TripPoint("passive", 85.0, 10.0),
+        TripPoint("critical", 120.0, 10.0),
+    )
     assert zone.path == tmp_path / ZONE0 / "temp" and zone.faults == ()
 
 
 def test_zones_have_the_names_of_their_temperatures(tmp_path):
     assert [zone.name for zone in find_thermal_zones(jetson_xavier_nx(tmp_path))] == [
-        reading.zone for reading in scan_temperatures(tmp_path)]
+        reading.zone for reading in scan_temperatures(tmp_path)
+    ]
 
 
 def test_every_kind_of_trip_point_is_told(tmp_path):
-    kinds = {trip.kind for root in (raspberry_pi_5(tmp_path / "pi"), jetson_xavier_nx(tmp_path / "nx"))
-             for zone in find_thermal_zones(root) for trip in zone.trips}
+    kinds = {
+        trip.kind
+        for root in (raspberry_pi_5(tmp_path / "pi"), jetson_xavier_nx(tmp_path / "nx"))
+        for zone in find_thermal_zones(root)
+        for trip in zone.trips
+    }
     assert kinds == {"active", "passive", "hot", "critical"}
 
 
-@pytest.mark.parametrize("value, complaint", [
-    (-274_000, "says -274 °C: the trip point is not set"), (0, "says 0 °C: the trip point is not set"),
-    (10**6, "says 1000 °C: the trip point is not set"), ("", "holds ''"), ("9" * 70_000, "holds '9999"),
-])
+@pytest.mark.parametrize(
+    "value, complaint",
+    [
+        (-274_000, "says -274 °C: the trip point is not set"),
+        (0, "says 0 °C: the trip point is not set"),
+        (10**6, "says 1000 °C: the trip point is not set"),
+        ("", "holds ''"),
+        ("9" * 70_000, "holds '9999"),
+    ],
+)
 def test_a_trip_point_that_cannot_be_true_is_left_out_and_named(tmp_path, value, complaint):
     write_files(odroid_xu3(tmp_path) / ZONE0, {"trip_point_1_temp": value})
     zone = find_thermal_zones(tmp_path)[0]

@@ -17,9 +17,13 @@ NO_TIMEOUT = ManagerSettings(report_timeout=math.inf)
 
 def board():
     """Two subnetworks on one cluster at two clocks: 2e7 and 4e7 cycles."""
-    return table([point(name, "cpu:4", cycles / clock, power, accuracy, cpu_frequency=clock)
-                  for name, cycles, accuracy in (("small", 2e7, 0.7), ("large", 4e7, 0.8))
-                  for clock, power in ((SLOW, 2.0), (FAST, 5.0))])
+    return table(
+        [
+            point(name, "cpu:4", cycles / clock, power, accuracy, cpu_frequency=clock)
+            for name, cycles, accuracy in (("small", 2e7, 0.7), ("large", 4e7, 0.8))
+            for clock, power in ((SLOW, 2.0), (FAST, 5.0))
+        ]
+    )
 
 
 class Robot:
@@ -35,9 +39,14 @@ class Robot:
             decision = self.manager.decide(self.time)
             asked = decision.point.cpu_frequency
             actual = min(asked, self.ceiling)
-            self.manager.observe_report(self.time, decision.point.subnetwork, "cpu:4",
-                                        decision.point.latency * asked / actual, 2e-3,
-                                        cpu_frequency=actual if self.tells else math.nan)
+            self.manager.observe_report(
+                self.time,
+                decision.point.subnetwork,
+                "cpu:4",
+                decision.point.latency * asked / actual,
+                2e-3,
+                cpu_frequency=actual if self.tells else math.nan,
+            )
             self.time += FRAME
         return decision
 
@@ -92,8 +101,10 @@ def test_a_frame_that_was_under_way_when_the_clock_changed_is_not_throttled():
 
 
 def test_the_first_frame_on_another_element_tells_already():
-    points = [point("large", "a:4", 20e-3, 5.0, 0.8, cpu_frequency=FAST),
-              point("large", "b:4", 25e-3, 2.0, 0.8, cpu_frequency=FAST)]
+    points = [
+        point("large", "a:4", 20e-3, 5.0, 0.8, cpu_frequency=FAST),
+        point("large", "b:4", 25e-3, 2.0, 0.8, cpu_frequency=FAST),
+    ]
     manager = ResourceManager(table(points), NO_TIMEOUT)
     manager.set_target(0.0, Target(max_latency=40e-3, objective=Objective.MIN_ENERGY))
     assert manager.decide(0.0).point.compute_element == "b:4"

@@ -67,17 +67,20 @@ def test_a_recording_in_yaml_needs_arrival_deadline_and_slow_down(tmp_path):
     assert trace.slow_down.tolist() == [1.0, 1.5, 1.02]
 
 
-@pytest.mark.parametrize("text, said", [
-    ("deadline: 0.1\n", "arrival is missing"),
-    ("arrival: [0.0, 0.1]\ndeadline: 0.1\nspeed: 3\n", "unknown name 'speed': expected arrival, deadline"),
-    ("arrival: [0.0, 0.1]\ndeadline: [0.1]\n", r"deadline has shape \(1,\): expected one number, or \(2,\)"),
-    ("arrival: [0.1, 0.0]\ndeadline: 0.1\n", "arrival does not rise"),
-    ("arrival: [0.0, 0.1]\ndeadline: [0.1, -1]\n", "deadline, frame 1: -1: expected more than 0 s"),
-    ("arrival: [0.0]\ndeadline: 0.1\nslow_down: 0\n", "slow_down, frame 0: 0: expected more than 0"),
-    ("arrival: [0.0]\ndeadline: 0.1\nnoise: -1\n", "noise, frame 0: -1: expected more than 0"),
-    ("- 1\n", "holds list: expected names and columns"),
-    ("arrival: [\n", "no valid YAML"),
-])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("deadline: 0.1\n", "arrival is missing"),
+        ("arrival: [0.0, 0.1]\ndeadline: 0.1\nspeed: 3\n", "unknown name 'speed': expected arrival, deadline"),
+        ("arrival: [0.0, 0.1]\ndeadline: [0.1]\n", r"deadline has shape \(1,\): expected one number, or \(2,\)"),
+        ("arrival: [0.1, 0.0]\ndeadline: 0.1\n", "arrival does not rise"),
+        ("arrival: [0.0, 0.1]\ndeadline: [0.1, -1]\n", "deadline, frame 1: -1: expected more than 0 s"),
+        ("arrival: [0.0]\ndeadline: 0.1\nslow_down: 0\n", "slow_down, frame 0: 0: expected more than 0"),
+        ("arrival: [0.0]\ndeadline: 0.1\nnoise: -1\n", "noise, frame 0: -1: expected more than 0"),
+        ("- 1\n", "holds list: expected names and columns"),
+        ("arrival: [\n", "no valid YAML"),
+    ],
+)
 def test_a_file_that_is_no_trace_is_refused_by_name_and_value(text, said, tmp_path):
     file = tmp_path / "wrong.yaml"
     file.write_text(text)

@@ -35,8 +35,28 @@ def frames(tmp_path_factory):
 @pytest.fixture(scope="module")
 def segmenter(frames, tmp_path_factory):
     folder = tmp_path_factory.mktemp("segmenter")
-    assert main(["train", "--architecture", "segmenter", "--data", str(frames), "--epochs", "2", "--batch-size", "2",
-                 "--subnetworks", "3", "--out", str(folder / "bundle"), "--run", str(folder / "run")]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "--architecture",
+                "segmenter",
+                "--data",
+                str(frames),
+                "--epochs",
+                "2",
+                "--batch-size",
+                "2",
+                "--subnetworks",
+                "3",
+                "--out",
+                str(folder / "bundle"),
+                "--run",
+                str(folder / "run"),
+            ]
+        )
+        == 0
+    )
     return folder / "bundle"
 
 
@@ -113,9 +133,13 @@ def test_frames_of_the_validation_split_that_are_not_held_out_are_trained_on(fra
     assert (task.held_out, len(task)) == (held_out, FRAMES["train"] + FRAMES["val"] - held_out)
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["train", "--architecture", "segmenter", "--data", "/nowhere"], "no data at '/nowhere'"),
-    (["calibrate", "group_cnn_cifar10"], "nothing to calibrate")])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "--architecture", "segmenter", "--data", "/nowhere"], "no data at '/nowhere'"),
+        (["calibrate", "group_cnn_cifar10"], "nothing to calibrate"),
+    ],
+)
 def test_what_cannot_be_done_is_told_in_a_sentence(arguments, said, capsys):
     assert main(arguments) == 2
     assert said in capsys.readouterr().err

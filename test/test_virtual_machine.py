@@ -152,8 +152,9 @@ def test_a_machine_with_ten_times_the_frames_keeps_twenty_thousand_decisions_a_s
 
 
 def test_a_board_of_which_no_power_is_known_still_has_latencies(board):
-    table = dataclasses.replace(board.table, power=np.full(len(board.table), np.nan),
-                                energy=np.full(len(board.table), np.nan))
+    table = dataclasses.replace(
+        board.table, power=np.full(len(board.table), np.nan), energy=np.full(len(board.table), np.nan)
+    )
     blind = dataclasses.replace(board, table=table)
     run = VirtualMachine(blind, make_trace("calm", blind, 0, 40)).run(MANAGERS["ours"](blind), "accuracy")
     assert run.met.all() and np.isnan(run.energy).all()

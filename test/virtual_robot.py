@@ -44,8 +44,9 @@ class Robot:
         if factor is None:
             noise = self._noise * self._random.standard_normal()
             factor = self.slow_down.get(running.compute_element, 1.0) * (1 + noise)
-        self.manager.observe_report(self.time, running.subnetwork, running.compute_element,
-                                    running.latency * factor, self.overhead)
+        self.manager.observe_report(
+            self.time, running.subnetwork, running.compute_element, running.latency * factor, self.overhead
+        )
 
 
 def name(decision: Decision) -> str:

@@ -78,8 +78,13 @@ class EmulatedClock:
         signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)  # a child that `close` does not know could join late
         try:
             self._child = subprocess.Popen(
-                self.command(command), env=self.environment(os.environ), stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, start_new_session=True, preexec_fn=prepare)  # Ctrl-C is the demo's
+                self.command(command),
+                env=self.environment(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=prepare,
+            )  # Ctrl-C is the demo's
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
         while self._child.poll() is None:
@@ -103,8 +108,12 @@ def start_clock(console: Console) -> EmulatedClock | None:
     try:
         clock = EmulatedClock()
     except OSError as error:
-        console.print(f"clock: left to the machine, because {error.strerror or error}", markup=False, highlight=False,
-                      soft_wrap=True)
+        console.print(
+            f"clock: left to the machine, because {error.strerror or error}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         return None
     console.print(f"clock: {EMULATION}, and set by the manager", markup=False, highlight=False)
     return clock
@@ -122,14 +131,30 @@ def open_emulated_table(bundle: ModelBundle, clock: EmulatedClock, console: Cons
         why = _why_not(file, bundle, clock, engine)
         if not why:
             return path, _leave_out_unslowed(path, file)
-        console.print(f"{path} {why}: measuring the operating points again", markup=False, highlight=False,
-                      soft_wrap=True)
+        console.print(
+            f"{path} {why}: measuring the operating points again", markup=False, highlight=False, soft_wrap=True
+        )
     else:
-        console.print("no operating points of this network under the emulated clock yet: measuring them once",
-                      soft_wrap=True)
-    arguments = ["profile", str(bundle.folder), "--out", str(path), "--sysfs-root", str(clock.root), "--engine", engine,
-                 "--elements", clock.element, "--clocks", *(f"{hertz / 1e6:g}" for hertz in CLOCKS),
-                 "--most-runs", str(MOST_RUNS), "--restart"]
+        console.print(
+            "no operating points of this network under the emulated clock yet: measuring them once", soft_wrap=True
+        )
+    arguments = [
+        "profile",
+        str(bundle.folder),
+        "--out",
+        str(path),
+        "--sysfs-root",
+        str(clock.root),
+        "--engine",
+        engine,
+        "--elements",
+        clock.element,
+        "--clocks",
+        *(f"{hertz / 1e6:g}" for hertz in CLOCKS),
+        "--most-runs",
+        str(MOST_RUNS),
+        "--restart",
+    ]
     code = clock.run([sys.executable, "-c", RUN, *arguments])
     if code != 0:
         raise OSError(f"the operating points under the emulated clock could not be measured (exit code {code})")
@@ -140,21 +165,32 @@ def _leave_out_unslowed(path: Path, file: ProfileFile) -> ProfileFile:
     """Without the points that this clock does not slow as it should, in the file too; it says which."""
     points = [file.table[row] for row in range(len(file.table))]
     # Of each subnetwork the last one stays: that of its highest clock, which nothing slows.
-    cycles = {(point.subnetwork, point.compute_element): point.latency * point.cpu_frequency
-              for point in sorted(points, key=lambda point: point.cpu_frequency)}
+    cycles = {
+        (point.subnetwork, point.compute_element): point.latency * point.cpu_frequency
+        for point in sorted(points, key=lambda point: point.cpu_frequency)
+    }
     kept, marked = [], []
     for point in points:
         expected = cycles[point.subnetwork, point.compute_element] / point.cpu_frequency
         if point.latency >= LEAST_SLOWED * expected:
             kept.append(point)
         else:
-            marked.append({"subnetwork": point.subnetwork, "compute_element": point.compute_element,
-                           "cpu_frequency": point.cpu_frequency, "latency": float(f"{point.latency:.4g}"),
-                           "why": "too short for the quota to slow it as the clock says"})
+            marked.append(
+                {
+                    "subnetwork": point.subnetwork,
+                    "compute_element": point.compute_element,
+                    "cpu_frequency": point.cpu_frequency,
+                    "latency": float(f"{point.latency:.4g}"),
+                    "why": "too short for the quota to slow it as the clock says",
+                }
+            )
     if not marked:
         return file
-    file = replace(file, table=OperatingPointTable.from_points(kept, file.table.provenance), conditions={
-        **file.conditions, "marked": [*file.conditions.get("marked", ()), *marked]})
+    file = replace(
+        file,
+        table=OperatingPointTable.from_points(kept, file.table.provenance),
+        conditions={**file.conditions, "marked": [*file.conditions.get("marked", ()), *marked]},
+    )
     write_table(path, file)
     return file
 

@@ -90,5 +90,9 @@ def _why_not(file: ProfileFile, bundle: ModelBundle) -> str:
 def read_limits() -> Limits:
     """The limits that the resource manager has by default, as it has in the demo."""
     values = {spec.name: spec.default for spec in NODE_PARAMETERS["resource_manager"]}
-    return Limits(values["thermal_switch_on_temperature"], values["thermal_control_temperature"],
-                  values["thermal_critical_temperature"], tuple(values["battery_thresholds"]))
+    return Limits(
+        values["thermal_switch_on_temperature"],
+        values["thermal_control_temperature"],
+        values["thermal_critical_temperature"],
+        tuple(values["battery_thresholds"]),
+    )

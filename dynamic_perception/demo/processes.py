@@ -48,8 +48,14 @@ class Process:
         self.log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True, preexec_fn=child_of_this())
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=child_of_this(),
+            )
 
     @property
     def identifier(self) -> int:
@@ -113,8 +119,14 @@ class ProcessGroup:
         self.nodes: list[Process] = []
         self._load: list[Process] = []
 
-    def start_node(self, name: str, label: str, namespace: str, parameters: Mapping[str, object],
-                   clock: EmulatedClock | None = None) -> None:
+    def start_node(
+        self,
+        name: str,
+        label: str,
+        namespace: str,
+        parameters: Mapping[str, object],
+        clock: EmulatedClock | None = None,
+    ) -> None:
         """Start a node of this package by the executable that is installed for it; `label` names its log.
 
         With a `clock`, it runs under it and sets it.
@@ -126,8 +138,11 @@ class ProcessGroup:
             environment = clock.environment(environment)
         for key, value in parameters.items():
             command += ["-p", f"{key}:={_to_yaml(value)}"]
-        self.nodes.append(Process(name, command if clock is None else clock.command(command), environment,
-                                  self._logs / f"{label}.log"))
+        self.nodes.append(
+            Process(
+                name, command if clock is None else clock.command(command), environment, self._logs / f"{label}.log"
+            )
+        )
 
     def start_load(self, count: int) -> None:
         """Start `count` processes that take all of the CPU they can get."""

@@ -41,8 +41,11 @@ class ResultPaths:
 
 def check_run(run: RecordedRun) -> list[str]:
     """What went wrong in a run that came to its end, in sentences; empty: nothing."""
-    faults = [f"{run.title}: no frame was answered in the phase '{phase.name}'" for phase in run.phases
-              if not any(phase.start <= frame.time < phase.end for frame in run.frames)]
+    faults = [
+        f"{run.title}: no frame was answered in the phase '{phase.name}'"
+        for phase in run.phases
+        if not any(phase.start <= frame.time < phase.end for frame in run.frames)
+    ]
     if run.iou_source and not run.scores:
         faults.append(f"{run.title}: no answer could be compared with the truth")
     if not run.managed:
@@ -60,22 +63,39 @@ def check_run(run: RecordedRun) -> list[str]:
     return faults
 
 
-def write_demo(out: Path, managed: RecordedRun, fixed: RecordedRun, plan: Plan, deadlines: Deadlines,
-               limits: Limits) -> ResultPaths:
+def write_demo(
+    out: Path, managed: RecordedRun, fixed: RecordedRun, plan: Plan, deadlines: Deadlines, limits: Limits
+) -> ResultPaths:
     """Write `index.html`, `timeline.png`, `results.json` with its pictures and, of a segmenter, `overlay.png`."""
     overlay = out / "overlay.png"
     drawn = draw_overlay(overlay, plan.bundle, (managed, fixed))
     results = Results(
-        name=out.resolve().name, runs=(managed, fixed), table=plan.table, limits=limits, metric=plan.bundle.metric,
-        sources=describe_sources(plan, managed), machine=describe_machine(),
+        name=out.resolve().name,
+        runs=(managed, fixed),
+        table=plan.table,
+        limits=limits,
+        metric=plan.bundle.metric,
+        sources=describe_sources(plan, managed),
+        machine=describe_machine(),
         deadlines=explain_deadlines(deadlines, plan.scenario.frame_rate),
-        overlay=overlay.read_bytes() if drawn else None)
-    series = write_results(out, results, {
-        "model": plan.bundle.name, "weights_sha256": plan.bundle.weights_sha256,
-        "deadlines": {f"{key}_s" if isinstance(value, float) else key: value
-                      for key, value in dataclasses.asdict(deadlines).items()},
-        "summary": {"managed": [_plain_summary(s) for s in summarise(managed)],
-                    "fixed": [_plain_summary(s) for s in summarise(fixed)]}})
+        overlay=overlay.read_bytes() if drawn else None,
+    )
+    series = write_results(
+        out,
+        results,
+        {
+            "model": plan.bundle.name,
+            "weights_sha256": plan.bundle.weights_sha256,
+            "deadlines": {
+                f"{key}_s" if isinstance(value, float) else key: value
+                for key, value in dataclasses.asdict(deadlines).items()
+            },
+            "summary": {
+                "managed": [_plain_summary(s) for s in summarise(managed)],
+                "fixed": [_plain_summary(s) for s in summarise(fixed)],
+            },
+        },
+    )
     paths = ResultPaths(out / "index.html", out / "timeline.png", series, overlay if drawn else None)
     draw_timeline(show_runs([results]), paths.timeline)
     write_page(paths.page, [results])
@@ -100,24 +120,44 @@ def describe_machine() -> dict[str, str]:
 
 def explain_deadlines(deadlines: Deadlines, frame_rate: float) -> list[tuple[str, float, str]]:
     """Phases, seconds, and how each was computed; `frame_rate` [Hz] of the camera."""
-    smallest, largest, frugal, median, p90 = (f"{1e3 * seconds:.2f} ms" for seconds in (
-        deadlines.smallest, deadlines.largest, deadlines.frugal, deadlines.overhead_median, deadlines.overhead_p90))
+    smallest, largest, frugal, median, p90 = (
+        f"{1e3 * seconds:.2f} ms"
+        for seconds in (
+            deadlines.smallest,
+            deadlines.largest,
+            deadlines.frugal,
+            deadlines.overhead_median,
+            deadlines.overhead_p90,
+        )
+    )
     slower = f"{deadlines.slow_down:.2f}"
     calm = f"one frame period at {frame_rate:g} Hz: the answer is there before the next frame"
-    tight = (f"the overhead around the inference that 90 % of {deadlines.frames} frames of the calm phase kept, {p90} "
-             f"(median {median}), plus the middle between the table's fastest smaller subnetwork, {smallest}, and the "
-             f"largest at its fastest, {largest}, times the slow-down of the inference in the calm phase, {slower}: "
-             "the largest does not fit, a smaller one does")
-    roomy = (f"{ROOM:g} times the sum of the same overhead and of {largest} times {slower}: on an idle machine the "
-             "largest fits without trouble; at most one frame period")
-    economy = (f"the same overhead, plus the middle between the largest subnetwork at its fastest operating point, "
-               f"{largest}, and at its most frugal, {frugal}, times {slower}: whoever must save power has to take a "
-               "smaller one; at most one frame period")
+    tight = (
+        f"the overhead around the inference that 90 % of {deadlines.frames} frames of the calm phase kept, {p90} "
+        f"(median {median}), plus the middle between the table's fastest smaller subnetwork, {smallest}, and the "
+        f"largest at its fastest, {largest}, times the slow-down of the inference in the calm phase, {slower}: "
+        "the largest does not fit, a smaller one does"
+    )
+    roomy = (
+        f"{ROOM:g} times the sum of the same overhead and of {largest} times {slower}: on an idle machine the "
+        "largest fits without trouble; at most one frame period"
+    )
+    economy = (
+        f"the same overhead, plus the middle between the largest subnetwork at its fastest operating point, "
+        f"{largest}, and at its most frugal, {frugal}, times {slower}: whoever must save power has to take a "
+        "smaller one; at most one frame period"
+    )
     if deadlines.frugal <= SLOWER * deadlines.largest:
-        economy = (f"as calm, because on this machine the most frugal operating point of the largest subnetwork, "
-                   f"{frugal}, is about as fast as its fastest, {largest}")
-    return [("calm, heat, recovery", deadlines.calm, calm), ("tight deadline", deadlines.tight, tight),
-            ("CPU load", deadlines.roomy, roomy), ("battery", deadlines.economy, economy)]
+        economy = (
+            f"as calm, because on this machine the most frugal operating point of the largest subnetwork, "
+            f"{frugal}, is about as fast as its fastest, {largest}"
+        )
+    return [
+        ("calm, heat, recovery", deadlines.calm, calm),
+        ("tight deadline", deadlines.tight, tight),
+        ("CPU load", deadlines.roomy, roomy),
+        ("battery", deadlines.economy, economy),
+    ]
 
 
 def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
@@ -128,24 +168,29 @@ def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
         temperature = (
             f"modelled: one thermal resistance of {board.thermal_resistance:.3g} K/W, so that the largest subnetwork "
             f"at {plan.scenario.frame_rate:g} Hz ({1e3 * power:.3g} mW) heats by {LARGEST_RISE:g} K, and a time "
-            f"constant of {board.time_constant:.2g} s; driven by the energy of what perception executed")
+            f"constant of {board.time_constant:.2g} s; driven by the energy of what perception executed"
+        )
     battery = "measured by this machine's sensors; nothing is drained in the phase 'battery'"
     if run.battery_source == "modelled":
-        battery = (f"modelled: {board.battery_capacity:.3g} J, so that the largest subnetwork takes "
-                   f"{100 * LARGEST_SHARE:.0f} % of it during a run; other consumers and a charger as in the scenario")
+        battery = (
+            f"modelled: {board.battery_capacity:.3g} J, so that the largest subnetwork takes "
+            f"{100 * LARGEST_SHARE:.0f} % of it during a run; other consumers and a charger as in the scenario"
+        )
     truth = {}
     if run.iou_source:
         truth["mean IoU"] = f"{run.iou_source}, at every fourth pixel of every fourth row of the answered frames"
     clock = {}
     if run.clock_source:
-        clock = {"clock": f"{run.clock_source}: perception gets as much CPU time as the clock would leave it; power is "
-                          f"modelled: {POWER_MODEL}"}
+        clock = {
+            "clock": f"{run.clock_source}: perception gets as much CPU time as the clock would leave it; power is "
+            f"modelled: {POWER_MODEL}"
+        }
     return {
         **clock,
         "latency, misses": "measured: from a frame's stamp to its published answer, by the perception node",
         "CPU load": f"real: {plan.load_processes} processes that take all of the CPU they can get",
         "accuracy": f"{plan.bundle.metric}, measured on the test images of the model bundle, per subnetwork; not on "
-                    "the frames of this run",
+        "the frames of this run",
         **truth,
         "energy": f"{plan.table.provenance['energy']}: of a frame's operating point, as the table has it",
         "temperature": temperature,
@@ -156,17 +201,28 @@ def describe_sources(plan: Plan, run: RecordedRun) -> dict[str, str]:
 
 def print_summary(console: Console, managed: RecordedRun, fixed: RecordedRun, paths: ResultPaths) -> None:
     """The comparison per phase, and where the files are."""
-    table = Table(title="with the manager / fixed largest subnetwork", title_justify="left", box=SIMPLE_HEAD,
-                  pad_edge=False)
+    table = Table(
+        title="with the manager / fixed largest subnetwork", title_justify="left", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("phase", no_wrap=True)
     accuracy = ("mean IoU,\nlive (%)", "mean_iou") if managed.iou_source else ("accuracy\n(%)", "accuracy")
-    columns = (("missed\n(%)", "miss_rate", 1e2, 1), ("p95 latency\n(ms)", "latency_p95", 1e3, 1), (*accuracy, 1e2, 1),
-               ("modelled\nenergy (mJ)", "energy", 1e3, 1))
+    columns = (
+        ("missed\n(%)", "miss_rate", 1e2, 1),
+        ("p95 latency\n(ms)", "latency_p95", 1e3, 1),
+        (*accuracy, 1e2, 1),
+        ("modelled\nenergy (mJ)", "energy", 1e3, 1),
+    )
     for name, *_ in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for a, b in zip(summarise(managed), summarise(fixed)):
-        table.add_row(a.phase, *(f"{scale * getattr(a, key):.{digits}f} / {scale * getattr(b, key):.{digits}f}"
-                                 for _, key, scale, digits in columns), end_section=a.phase == managed.phases[-1].name)
+        table.add_row(
+            a.phase,
+            *(
+                f"{scale * getattr(a, key):.{digits}f} / {scale * getattr(b, key):.{digits}f}"
+                for _, key, scale, digits in columns
+            ),
+            end_section=a.phase == managed.phases[-1].name,
+        )
     console.print(table)
     console.print(headline(managed, fixed), highlight=False)
     if managed.clock_source:

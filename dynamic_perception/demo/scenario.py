@@ -23,14 +23,14 @@ SLOWER = 1.1  # times as long: less of a difference between two operating points
 
 # The modelled board is cooled and fed so that the largest subnetwork at the frame rate heats it by LARGEST_RISE, and
 # takes LARGEST_SHARE of the battery during a run: on any machine the same picture, whatever its operating points draw.
-LARGEST_RISE = 22.0    # [K]
-LARGEST_SHARE = 0.30   # [0..1]
+LARGEST_RISE = 22.0  # [K]
+LARGEST_SHARE = 0.30  # [0..1]
 TIME_CONSTANT = 0.025  # of the run's duration
-DWELL = 0.004          # of the run's duration: how long the manager waits at first before it steps up
-RAMP = 0.35            # of a phase, in which the ambient temperature goes from the last phase's to its own
+DWELL = 0.004  # of the run's duration: how long the manager waits at first before it steps up
+RAMP = 0.35  # of a phase, in which the ambient temperature goes from the last phase's to its own
 
 CALM_AMBIENT, HOT_AMBIENT = 35.0, 68.0  # [°C] hot: the largest subnetwork would pass the critical 90, the smallest not
-START_CHARGE = 0.62                     # [0..1]
+START_CHARGE = 0.62  # [0..1]
 OTHER_DRAIN, FAST_DRAIN, CHARGING = 0.02, 0.30, 0.25  # [0..1] of the battery over a phase: usual, draining, charger
 
 
@@ -109,8 +109,9 @@ def choose_frame_rate(table: OperatingPointTable, largest: str) -> float:
     return next((rate for rate in FRAME_RATES if ROOM * fastest <= 1 / rate), FRAME_RATES[-1])
 
 
-def compute_deadlines(frames: Sequence[Frame], table: OperatingPointTable, largest: str,
-                      frame_rate: float) -> Deadlines:
+def compute_deadlines(
+    frames: Sequence[Frame], table: OperatingPointTable, largest: str, frame_rate: float
+) -> Deadlines:
     """Deadlines for this machine.
 
     Args:
@@ -131,10 +132,18 @@ def compute_deadlines(frames: Sequence[Frame], table: OperatingPointTable, large
     calm = 1 / frame_rate
     economy = p90 + slow_down * (fastest + frugal) / 2 if frugal > SLOWER * fastest else calm
     return Deadlines(
-        calm=calm, tight=p90 + slow_down * (smallest + fastest) / 2,
-        roomy=min(calm, ROOM * (p90 + slow_down * fastest)), economy=min(calm, economy),
-        overhead_median=median, overhead_p90=p90, frames=len(frames), slow_down=slow_down,
-        smallest=smallest, largest=fastest, frugal=frugal)
+        calm=calm,
+        tight=p90 + slow_down * (smallest + fastest) / 2,
+        roomy=min(calm, ROOM * (p90 + slow_down * fastest)),
+        economy=min(calm, economy),
+        overhead_median=median,
+        overhead_p90=p90,
+        frames=len(frames),
+        slow_down=slow_down,
+        smallest=smallest,
+        largest=fastest,
+        frugal=frugal,
+    )
 
 
 @dataclass(frozen=True)
@@ -155,15 +164,19 @@ class Scenario:
         """The phases with their times."""
         ends = np.cumsum([phase.share for phase in PHASES]) / sum(phase.share for phase in PHASES) * self.duration
         starts = [0.0, *ends[:-1]]
-        return tuple(PhaseSpan(phase.name, phase.text, float(start), float(end))
-                     for phase, start, end in zip(PHASES, starts, ends))
+        return tuple(
+            PhaseSpan(phase.name, phase.text, float(start), float(end))
+            for phase, start, end in zip(PHASES, starts, ends)
+        )
 
     @cached_property
     def board(self) -> PlatformSettings:
         """The modelled board."""
         return PlatformSettings(
-            thermal_resistance=LARGEST_RISE / self.reference_power, time_constant=TIME_CONSTANT * self.duration,
-            battery_capacity=self.reference_power * self.duration / LARGEST_SHARE)
+            thermal_resistance=LARGEST_RISE / self.reference_power,
+            time_constant=TIME_CONSTANT * self.duration,
+            battery_capacity=self.reference_power * self.duration / LARGEST_SHARE,
+        )
 
     @property
     def dwell(self) -> float:
@@ -186,8 +199,11 @@ class Scenario:
         before = PHASES[number - 1].ambient if number else phase.ambient
         way = min(1.0, max(0.0, (time - span.start) / (RAMP * (span.end - span.start))))
         watts = self.board.battery_capacity / (span.end - span.start)
-        return Surroundings(ambient=before + way * (phase.ambient - before), other_load=phase.drain * watts,
-                            charger=phase.charge * watts)
+        return Surroundings(
+            ambient=before + way * (phase.ambient - before),
+            other_load=phase.drain * watts,
+            charger=phase.charge * watts,
+        )
 
 
 def reference_power(table: OperatingPointTable, largest: str, frame_rate: float) -> float:

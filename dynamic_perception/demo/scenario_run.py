@@ -78,16 +78,29 @@ class ScenarioRun:
         fixed: the subnetwork of a run without the manager; empty: the largest.
     """
 
-    def __init__(self, plan: Plan, title: str, managed: bool, processes: ProcessGroup, interruption: Interruption,
-                 display: Display, deadlines: Deadlines | None = None, fixed: str = ""):
+    def __init__(
+        self,
+        plan: Plan,
+        title: str,
+        managed: bool,
+        processes: ProcessGroup,
+        interruption: Interruption,
+        display: Display,
+        deadlines: Deadlines | None = None,
+        fixed: str = "",
+    ):
         self.deadlines = deadlines
         self._fixed = fixed
-        self.record = RecordedRun(title, managed, plan.scenario.spans,
-                                  temperature_source="modelled" if plan.temperature_modelled else "measured",
-                                  battery_source="modelled" if plan.battery_modelled else "measured",
-                                  iou_source=plan.iou_source,
-                                  energy_source=plan.table.provenance.get("energy", "unknown"),
-                                  clock_source=EMULATION if plan.clock else "")
+        self.record = RecordedRun(
+            title,
+            managed,
+            plan.scenario.spans,
+            temperature_source="modelled" if plan.temperature_modelled else "measured",
+            battery_source="modelled" if plan.battery_modelled else "measured",
+            iou_source=plan.iou_source,
+            energy_source=plan.table.provenance.get("energy", "unknown"),
+            clock_source=EMULATION if plan.clock else "",
+        )
         self._plan = plan
         self._processes = processes
         self._interruption = interruption
@@ -125,16 +138,20 @@ class ScenarioRun:
         label = "managed" if self.record.managed else "fixed"
         nodes: dict[str, dict[str, object]] = {
             "camera": {**self._plan.camera, "frame_rate": self._plan.scenario.frame_rate},
-            "perception": {"model": model, "engine": self._plan.engine} | (
-                {} if self.record.managed else {"command_timeout": 0.0, "start_subnetwork": self._fixed}),
+            "perception": {"model": model, "engine": self._plan.engine}
+            | ({} if self.record.managed else {"command_timeout": 0.0, "start_subnetwork": self._fixed}),
             "hardware_monitor": {},
         }
         if self.record.managed:
-            nodes["resource_manager"] = {"model": model, "profile": str(self._plan.profile.resolve()),
-                                         "dwell": self._plan.scenario.dwell}
+            nodes["resource_manager"] = {
+                "model": model,
+                "profile": str(self._plan.profile.resolve()),
+                "dwell": self._plan.scenario.dwell,
+            }
         for name, parameters in nodes.items():
-            self._processes.start_node(name, f"{label}_{name}", self._namespace, parameters,
-                                       self._plan.clock if name == "perception" else None)
+            self._processes.start_node(
+                name, f"{label}_{name}", self._namespace, parameters, self._plan.clock if name == "perception" else None
+            )
 
     def _wait_for_frames(self, observer: Observer, executor: SingleThreadedExecutor) -> None:
         """Until frames flow at the calm deadline, a manager's first command is answered, and the truth is heard."""
@@ -148,16 +165,21 @@ class ScenarioRun:
             if asked_at is None and observer.deadline_readers() >= readers:
                 observer.publish_deadline(1 / self._plan.scenario.frame_rate)
                 asked_at = observer.reports_heard
-            missing = [what for what, there in (
-                ("answered no frame", asked_at is not None and observer.reports_heard >= asked_at + FIRST_FRAMES),
-                ("answered no command", self.record.answers or not self.record.managed),
-                ("gave no answer whose truth is known", observer.answers_compared or not self.record.iou_source),
-            ) if not there]
+            missing = [
+                what
+                for what, there in (
+                    ("answered no frame", asked_at is not None and observer.reports_heard >= asked_at + FIRST_FRAMES),
+                    ("answered no command", self.record.answers or not self.record.managed),
+                    ("gave no answer whose truth is known", observer.answers_compared or not self.record.iou_source),
+                )
+                if not there
+            ]
             if not missing:
                 return
             if time.monotonic() > end:
                 raise ProcessFault(
-                    self._processes.node("perception").describe(f"{missing[0]} within {START_TIMEOUT:g} s"))
+                    self._processes.node("perception").describe(f"{missing[0]} within {START_TIMEOUT:g} s")
+                )
 
     def _play_scenario(self, observer: Observer, executor: SingleThreadedExecutor) -> None:
         scenario = self._plan.scenario
@@ -205,8 +227,9 @@ class ScenarioRun:
             frames = [frame for frame in self.record.frames if frame.time >= settled]
             if not frames:
                 raise ProcessFault(self._processes.node("perception").describe("answered no frame in the calm phase"))
-            self.deadlines = compute_deadlines(frames, self._plan.table, self._plan.bundle.subnetworks[-1].name,
-                                               self._plan.scenario.frame_rate)
+            self.deadlines = compute_deadlines(
+                frames, self._plan.table, self._plan.bundle.subnetworks[-1].name, self._plan.scenario.frame_rate
+            )
         observer.publish_deadline(self.deadlines.of(phase))
 
     def _play_sensors(self, observer: Observer, now: float) -> None:

@@ -16,7 +16,13 @@ from rich.console import Console
 from dynamic_perception.demo.emulated_clock import EmulatedClock, open_emulated_table, start_clock
 from dynamic_perception.demo.interruption import KILL_AFTER, Interruption
 from dynamic_perception.demo.preparation import (
-    choose_camera, describe_truth, open_table, read_limits, read_model, read_source)
+    choose_camera,
+    describe_truth,
+    open_table,
+    read_limits,
+    read_model,
+    read_source,
+)
 from dynamic_perception.demo.processes import ProcessFault, ProcessGroup
 from dynamic_perception.demo.results import check_run, print_summary, write_demo
 from dynamic_perception.demo.scenario import Scenario, choose_frame_rate, reference_power
@@ -69,8 +75,15 @@ def run_session(options: DemoOptions, interruption: Interruption) -> int:
         clock.close()
 
 
-def _play(options: DemoOptions, interruption: Interruption, console: Console, source: str, bundle: ModelBundle,
-          out: Path, clock: EmulatedClock | None) -> int:
+def _play(
+    options: DemoOptions,
+    interruption: Interruption,
+    console: Console,
+    source: str,
+    bundle: ModelBundle,
+    out: Path,
+    clock: EmulatedClock | None,
+) -> int:
     """Both runs and the report; the exit code."""
     plan, limits = make_plan(options.duration, console, source, bundle, clock), read_limits()
     processes = interruption.processes = ProcessGroup(out / "logs", os.environ)
@@ -103,16 +116,26 @@ def make_plan(duration: float, console: Console, source: str, bundle: ModelBundl
     largest = bundle.subnetworks[-1].name
     frame_rate = choose_frame_rate(table, largest)
     return Plan(
-        bundle=bundle, table=table, profile=profile, camera=choose_camera(source, bundle),
+        bundle=bundle,
+        table=table,
+        profile=profile,
+        camera=choose_camera(source, bundle),
         iou_source=describe_truth(source, bundle),
         scenario=Scenario(duration, frame_rate, reference_power(table, largest, frame_rate)),
         load_processes=LOAD_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)),
-        temperature_modelled=not read_temperatures(), battery_modelled=read_battery() is None,
-        namespace=f"/demo_{uuid.uuid4().hex[:8]}", engine=engine, clock=clock)
+        temperature_modelled=not read_temperatures(),
+        battery_modelled=read_battery() is None,
+        namespace=f"/demo_{uuid.uuid4().hex[:8]}",
+        engine=engine,
+        clock=clock,
+    )
 
 
-def _open_points(bundle: ModelBundle, clock: EmulatedClock | None, console: Console,
-                 ) -> tuple[Path, OperatingPointTable, str, EmulatedClock | None]:
+def _open_points(
+    bundle: ModelBundle,
+    clock: EmulatedClock | None,
+    console: Console,
+) -> tuple[Path, OperatingPointTable, str, EmulatedClock | None]:
     """The table and its file, the engine, and the clock, if there are operating points with it."""
     if clock is not None:
         try:

@@ -61,7 +61,7 @@ class Affinity:
         cpus = self._cpus_of(element)
         if len(cpus) < element.threads:
             return [cpus] * element.threads
-        return [frozenset(sorted(cpus)[first::element.threads]) for first in range(element.threads)]
+        return [frozenset(sorted(cpus)[first :: element.threads]) for first in range(element.threads)]
 
     def _pin_all(self, shares: Sequence[frozenset[int]]) -> None:
         pin(shares[0])

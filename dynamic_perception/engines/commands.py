@@ -21,7 +21,8 @@ def add_export(commands: argparse._SubParsersAction) -> None:
         help="write the ONNX graph of every subnetwork of a bundle",
         description="Write one ONNX graph per subnetwork: batch normalisation is folded into the convolutions, and "
         "normalisation, layout change and arg-max or ranking are inside, so that it takes a camera's image, uint8 "
-        "[H, W, 3] in RGB. By default they go where the nodes look for them, which then start faster.")
+        "[H, W, 3] in RGB. By default they go where the nodes look for them, which then start faster.",
+    )
     parser.add_argument("bundle", help="name of a shipped bundle, or its folder")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: the nodes' cache)")
     parser.set_defaults(run_command=run_export)

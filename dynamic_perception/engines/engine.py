@@ -120,8 +120,9 @@ class Engine(ABC):
     def enter(self, element: ComputeElement) -> None:
         """Prepare the calling thread to run on `element`."""
 
-    def prepare(self, subnetworks: Sequence[str], elements: Sequence[ComputeElement],
-                warm_up_runs: int = 1) -> dict[Point, EngineError]:
+    def prepare(
+        self, subnetworks: Sequence[str], elements: Sequence[ComputeElement], warm_up_runs: int = 1
+    ) -> dict[Point, EngineError]:
         """Make every combination ready, in this order, as far as the budget goes; the ones that cannot be, and why."""
         failures = {}
         for element in elements:

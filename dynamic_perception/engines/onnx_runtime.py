@@ -31,8 +31,12 @@ class OnnxRuntimeEngine(Engine):
     name = "onnxruntime"
     version = onnxruntime.__version__
 
-    def __init__(self, bundle: ModelBundle, memory_budget: int = MEMORY_BUDGET,
-                 graph_of: Callable[[ModelBundle, str], bytes] = read_graph):
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        memory_budget: int = MEMORY_BUDGET,
+        graph_of: Callable[[ModelBundle, str], bytes] = read_graph,
+    ):
         super().__init__(bundle, memory_budget)
         self._graph_of = graph_of
         self._affinity = Affinity()
@@ -48,8 +52,10 @@ class OnnxRuntimeEngine(Engine):
         options.add_session_config_entry(*(SPIN if VERSION >= SPIN_SINCE else NO_SPIN_AFTER_A_RUN))
         workers = self._affinity.shares(element)[1:]
         if workers:  # ONNX Runtime counts CPUs from 1
-            options.add_session_config_entry("session.intra_op_thread_affinities", ";".join(
-                ",".join(str(cpu + 1) for cpu in sorted(cpus)) for cpus in workers))
+            options.add_session_config_entry(
+                "session.intra_op_thread_affinities",
+                ";".join(",".join(str(cpu + 1) for cpu in sorted(cpus)) for cpus in workers),
+            )
         # One at a time runs, so all sessions work in the memory that the largest needs.
         if not on_gpu(element):
             options.add_session_config_entry("session.use_env_allocators", "1")
@@ -75,11 +81,16 @@ def _providers(element: ComputeElement) -> list[str | tuple[str, dict[str, str]]
     if not on_gpu(element):
         return ["CPUExecutionProvider"]
     built = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_folder() / "tensorrt")}
-    found = [provider for provider in (("TensorrtExecutionProvider", built), ("CUDAExecutionProvider", {}))
-             if provider[0] in onnxruntime.get_available_providers()]
+    found = [
+        provider
+        for provider in (("TensorrtExecutionProvider", built), ("CUDAExecutionProvider", {}))
+        if provider[0] in onnxruntime.get_available_providers()
+    ]
     if not found:
-        raise EngineError(f"ONNX Runtime {onnxruntime.__version__} has no provider for '{element.name}': install "
-                          "onnxruntime-gpu in place of onnxruntime, or take the engine 'pytorch'")
+        raise EngineError(
+            f"ONNX Runtime {onnxruntime.__version__} has no provider for '{element.name}': install "
+            "onnxruntime-gpu in place of onnxruntime, or take the engine 'pytorch'"
+        )
     return [*found, "CPUExecutionProvider"]  # for operators that a GPU provider does not have
 
 
@@ -87,5 +98,8 @@ def _providers(element: ComputeElement) -> list[str | tuple[str, dict[str, str]]
 def _share_memory() -> None:
     """Give the sessions of this process one arena for what they compute."""
     onnxruntime.create_and_register_allocator(
-        onnxruntime.OrtMemoryInfo("Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0,
-                                  onnxruntime.OrtMemType.DEFAULT), None)
+        onnxruntime.OrtMemoryInfo(
+            "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+        ),
+        None,
+    )

@@ -28,8 +28,12 @@ class OpenVinoEngine(Engine):
         self._affinity = Affinity()
 
     def build(self, subnetwork: str, element: ComputeElement) -> Ready:
-        settings = {"INFERENCE_NUM_THREADS": element.threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,
-                    "INFERENCE_PRECISION_HINT": FLOAT32}
+        settings = {
+            "INFERENCE_NUM_THREADS": element.threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": FLOAT32,
+        }
         graph = read_graph(self.bundle, subnetwork)
         with self._affinity.on(element):  # inside every inference, OpenVINO keeps its threads there
             try:

@@ -24,7 +24,6 @@ PARALLEL = 2**16  # elements per thread that PyTorch surely divides between thre
 GRAPH_WARM_UPS = 3  # runs before a CUDA graph is captured, in which libraries choose their kernels
 
 
-
 class PyTorchEngine(Engine):
     """Runs the subnetworks as PyTorch modules, on CPUs, or on the first GPU for elements of a cluster "gpu..."."""
 
@@ -43,7 +42,9 @@ class PyTorchEngine(Engine):
             raise EngineError(f"PyTorch {torch.__version__} sees no GPU for '{subnetwork}' on '{element.name}'")
         chosen = self.bundle.subnetwork(subnetwork)
         if chosen.precision not in self.precisions:
-            raise EngineError(f"PyTorch runs '{subnetwork}' in {FLOAT32} only: take another engine for {chosen.precision}")
+            raise EngineError(
+                f"PyTorch runs '{subnetwork}' in {FLOAT32} only: take another engine for {chosen.precision}"
+            )
         static = self._network.extract(chosen.config, _from_numpy(self.bundle.statistics(subnetwork)))
         model = FromImage(self.bundle, fold_batch_norm(static))
         model = model.to("cuda" if on_gpu(element) else "cpu", memory_format=torch.channels_last).eval()
@@ -61,8 +62,10 @@ class PyTorchEngine(Engine):
             output = forward(image)
             return (output[0] if self.bundle.task == "classification" else output).cpu().numpy()
 
-        answers = [torch.inference_mode()(answer) for answer in (
-            rank if self.bundle.task == "classification" else label, logits)]
+        answers = [
+            torch.inference_mode()(answer)
+            for answer in (rank if self.bundle.task == "classification" else label, logits)
+        ]
         return Ready(*answers if on_gpu(element) else map(self._team(element).calling, answers))
 
     def enter(self, element: ComputeElement) -> None:
@@ -168,4 +171,3 @@ def _captured(model: FromImage, size: Sequence[int]) -> Callable[[np.ndarray], T
         return output
 
     return forward
-

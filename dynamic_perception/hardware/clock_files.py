@@ -192,8 +192,9 @@ class ClockFiles:
 
     def _speed_is_told(self) -> bool:
         try:
-            return (read_text(self.path / self.GOVERNOR) == "userspace"
-                    and read_integer(self.path / self.SPEED) is not None)
+            return (
+                read_text(self.path / self.GOVERNOR) == "userspace" and read_integer(self.path / self.SPEED) is not None
+            )
         except OSError:
             return False
 
@@ -254,8 +255,10 @@ def explain(error: OSError) -> str:
     """What a failed read or write of a clock's file means, and the way to mend it."""
     path = error.filename
     if error.errno in (errno.EACCES, errno.EPERM):
-        return (f"no permission for {path}: start `dynamic-perception clock-helper` as root, or let this user write it "
-                f"(sudo chown $USER {path})")
+        return (
+            f"no permission for {path}: start `dynamic-perception clock-helper` as root, or let this user write it "
+            f"(sudo chown $USER {path})"
+        )
     if error.errno == errno.EROFS:
         return f"{path} is read-only (a container?): start the container with --privileged, or mount /sys writable"
     if error.errno == errno.ENOENT:

@@ -136,7 +136,8 @@ class ClockHelper:
             return
         connection.setblocking(False)
         pid, uid, gid = CREDENTIALS.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        )
         why_not = self._why_not(uid, gid)
         if why_not:
             _log(f"process {pid} of user {uid} refused: {why_not}")
@@ -227,8 +228,9 @@ class ClockHelper:
         if not available:
             raise Refused(f"'{clock.name}' has no frequency that is allowed")
         if not available[0] <= frequency <= available[-1]:
-            raise Refused(f"frequency is {frequency:g}: expected {available[0]:g} to {available[-1]:g} Hz for "
-                          f"'{clock.name}'")
+            raise Refused(
+                f"frequency is {frequency:g}: expected {available[0]:g} to {available[-1]:g} Hz for '{clock.name}'"
+            )
 
     def _own(self, client: Client, clocks: list[ClockFiles]) -> None:
         """Make the client the owner of all these clocks, or raise Refused and leave it as it was."""
@@ -336,8 +338,9 @@ def group_id(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise ValueError(f"group '{name}' does not exist: make it (groupadd --system {name}), or give another one with "
-                         "--group") from None
+        raise ValueError(
+            f"group '{name}' does not exist: make it (groupadd --system {name}), or give another one with --group"
+        ) from None
 
 
 def _log(text: str) -> None:

@@ -29,8 +29,9 @@ class FrequencyRange:
     def __post_init__(self):
         for name, limit in (("lowest", self.lowest), ("highest", self.highest)):
             if not 0.0 <= limit < math.inf:
-                raise ValueError(f"{name} frequency is {limit}: expected a number of Hz, or 0 for the hardware's own "
-                                 "limit")
+                raise ValueError(
+                    f"{name} frequency is {limit}: expected a number of Hz, or 0 for the hardware's own limit"
+                )
         if 0.0 < self.highest < self.lowest:
             raise ValueError(f"lowest frequency is {self.lowest}: expected at most the highest, {self.highest}")
 
@@ -73,15 +74,19 @@ class ClockSetter(ABC):
         unit = self.clock.unit
         target = self.clock.nearest(hertz / unit, self._lowest, self._highest)
         if target is None:
-            return [f"clock not changed: {self.clock.folder} has no frequency within "
-                    f"{megahertz(unit * self._lowest)} to {megahertz(unit * self._highest)}"]
+            return [
+                f"clock not changed: {self.clock.folder} has no frequency within "
+                f"{megahertz(unit * self._lowest)} to {megahertz(unit * self._highest)}"
+            ]
         fault = self._hold(target, deadline)
         if fault:
             return [fault]
         actual = self.clock.current()
         if not abs(actual - unit * target) <= TOLERANCE:
-            return [f"{self.clock.folder} was set to {megahertz(unit * target)} but runs at {megahertz(actual)}: heat, "
-                    "power or firmware limits it"]
+            return [
+                f"{self.clock.folder} was set to {megahertz(unit * target)} but runs at {megahertz(actual)}: heat, "
+                "power or firmware limits it"
+            ]
         if abs(unit * target - hertz) > TOLERANCE:
             return [f"{megahertz(hertz)} is not available: took {megahertz(unit * target)}, the nearest"]
         return []
@@ -198,11 +203,14 @@ class ClockOwner(ClockSetter):
             why = self.clock.explain(error) if isinstance(error, OSError) else error
             return f"clock not changed: what cannot be read cannot be put back: {why}"
         try:
-            SavedClock(self._sysfs_root, self.clock.kind, self.clock.name, found, boot_id(),
-                       os.getpid()).write(self._state_file)
+            SavedClock(self._sysfs_root, self.clock.kind, self.clock.name, found, boot_id(), os.getpid()).write(
+                self._state_file
+            )
         except OSError as error:
-            return (f"clock not changed: what was found cannot be saved ({error}): make room there, or point "
-                    "XDG_STATE_HOME at a folder that can be written")
+            return (
+                f"clock not changed: what was found cannot be saved ({error}): make room there, or point "
+                "XDG_STATE_HOME at a folder that can be written"
+            )
         self._found = found
         return ""
 

@@ -63,8 +63,9 @@ class Ownership:
         except BlockingIOError:
             owner = _holder(self._descriptor)
             self.release()
-            raise ClocksInUse(f"process {owner or '(number not known)'} sets the clock {clock.folder} already: stop it "
-                              "first") from None
+            raise ClocksInUse(
+                f"process {owner or '(number not known)'} sets the clock {clock.folder} already: stop it first"
+            ) from None
         except OSError:
             self.release()
             raise
@@ -101,8 +102,15 @@ class SavedClock:
         Raises:
             OSError: the folder or the disk does not take it; the old file is still there.
         """
-        content = {"schema": SCHEMA, "boot_id": self.boot_id, "pid": self.pid, "sysfs_root": str(self.sysfs_root),
-                   "kind": self.kind, "name": self.name, "found": self.found}
+        content = {
+            "schema": SCHEMA,
+            "boot_id": self.boot_id,
+            "pid": self.pid,
+            "sysfs_root": str(self.sysfs_root),
+            "kind": self.kind,
+            "name": self.name,
+            "found": self.found,
+        }
         temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         try:
             with open(temporary, "w", encoding="utf-8", opener=_private) as stream:
@@ -134,8 +142,14 @@ class SavedClock:
             fault = str(error)
         if fault:
             raise ValueError(f"{file}: {fault}. Set the clock by hand if need be, then delete the file")
-        return cls(Path(content["sysfs_root"]), content["kind"], content["name"], content["found"], content["boot_id"],
-                   content["pid"])
+        return cls(
+            Path(content["sysfs_root"]),
+            content["kind"],
+            content["name"],
+            content["found"],
+            content["boot_id"],
+            content["pid"],
+        )
 
     def clock(self) -> Clock:
         """The clock itself.
@@ -168,8 +182,14 @@ def _holder(descriptor: int) -> str:
 def _fault(content: object) -> str:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         return f"schema: expected {SCHEMA}"
-    for key, kind in (("boot_id", str), ("pid", int), ("sysfs_root", str), ("kind", str), ("name", str),
-                      ("found", dict)):
+    for key, kind in (
+        ("boot_id", str),
+        ("pid", int),
+        ("sysfs_root", str),
+        ("kind", str),
+        ("name", str),
+        ("found", dict),
+    ):
         if not isinstance(content.get(key), kind):
             return f"{key}: expected {kind.__name__}"
     kind, name = content["kind"], content["name"]

@@ -25,8 +25,15 @@ from dynamic_perception.hardware.helper_client import HelperClock, HelperConnect
 from dynamic_perception.hardware.nvml import load_nvml
 from dynamic_perception.hardware.nvml_clocks import NvmlClock
 
-__all__ = ["ClockControl", "ClockResult", "ClocksInUse", "FrequencyRange", "RestoreResult", "default_state_folder",
-           "restore_saved"]
+__all__ = [
+    "ClockControl",
+    "ClockResult",
+    "ClocksInUse",
+    "FrequencyRange",
+    "RestoreResult",
+    "default_state_folder",
+    "restore_saved",
+]
 
 
 @dataclass(frozen=True)
@@ -73,16 +80,25 @@ class ClockControl:
             None: no helper.
     """
 
-    def __init__(self, sysfs_root: Path = Path("/sys"), state_folder: Path | None = None,
-                 allowed: FrequencyRange = FrequencyRange(), cpus: Iterable[int] | None = None,
-                 gpu: Clock | None = None, gpu_allowed: FrequencyRange = FrequencyRange(),
-                 helper_socket: Path | None = None):
+    def __init__(
+        self,
+        sysfs_root: Path = Path("/sys"),
+        state_folder: Path | None = None,
+        allowed: FrequencyRange = FrequencyRange(),
+        cpus: Iterable[int] | None = None,
+        gpu: Clock | None = None,
+        gpu_allowed: FrequencyRange = FrequencyRange(),
+        helper_socket: Path | None = None,
+    ):
         self._sysfs_root = Path(sysfs_root)
         self._state_folder = Path(state_folder) if state_folder else default_state_folder(self._sysfs_root)
         self._helper = HelperConnection(helper_socket) if helper_socket else None
         wanted = None if cpus is None else frozenset(cpus)
-        self._cpus = {policy.cpus: self._setter(policy, allowed)
-                      for policy in find_policies(self._sysfs_root) if wanted is None or policy.cpus & wanted}
+        self._cpus = {
+            policy.cpus: self._setter(policy, allowed)
+            for policy in find_policies(self._sysfs_root)
+            if wanted is None or policy.cpus & wanted
+        }
         self._gpu = self._setter(gpu, gpu_allowed) if gpu else None
         self._lock = threading.Lock()
 
@@ -127,8 +143,11 @@ class ClockControl:
             cluster_cpus: numbers of CPUs; every policy that clocks one of them is set.
             hertz: 0: put the clock back as it was found; NaN: no change.
         """
-        return self._set(self._setters_of(cluster_cpus), hertz, f"{self._sysfs_root / CPUFREQ} has no policy for these "
-                         "CPUs (a container or a virtual machine?)")
+        return self._set(
+            self._setters_of(cluster_cpus),
+            hertz,
+            f"{self._sysfs_root / CPUFREQ} has no policy for these CPUs (a container or a virtual machine?)",
+        )
 
     def set_gpu_frequency(self, hertz: float) -> ClockResult:
         """As `set_cpu_frequency`, of the GPU."""

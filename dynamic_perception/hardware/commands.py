@@ -17,14 +17,20 @@ from dynamic_perception.hardware.sensors import scan_temperatures
 def add_hardware(commands: argparse._SubParsersAction) -> None:
     """Add the `hardware` command."""
     parser = commands.add_parser(
-        "hardware", help="show what this machine has: compute elements, clocks, power rails, temperatures, batteries",
+        "hardware",
+        help="show what this machine has: compute elements, clocks, power rails, temperatures, batteries",
         description="Show what this machine has, and what its sensors read now. A sensor that cannot be believed shows "
-                    "the reason in place of a number. With --yaml, print a platform file to begin with.")
+        "the reason in place of a number. With --yaml, print a platform file to begin with.",
+    )
     parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--yaml", action="store_true", help="print YAML, which --platform takes, in place of tables")
-    parser.add_argument("--platform", type=Path, metavar="FILE",
-                        help="names, thread counts, clock ranges and power rails to use in place of what the machine "
-                             "tells: a file, or the name of one of config/platforms/, such as odroid_xu3")
+    parser.add_argument(
+        "--platform",
+        type=Path,
+        metavar="FILE",
+        help="names, thread counts, clock ranges and power rails to use in place of what the machine "
+        "tells: a file, or the name of one of config/platforms/, such as odroid_xu3",
+    )
     parser.set_defaults(run_command=run_hardware)
 
 

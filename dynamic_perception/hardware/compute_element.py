@@ -37,8 +37,12 @@ class ComputeElement:
     threads: int
 
 
-def discover_elements(sysfs_root: Path = Path("/sys"), allowed_cpus: Iterable[int] | None = None,
-                      gpus: bool = False, said: Platform = Platform()) -> tuple[ComputeElement, ...]:
+def discover_elements(
+    sysfs_root: Path = Path("/sys"),
+    allowed_cpus: Iterable[int] | None = None,
+    gpus: bool = False,
+    said: Platform = Platform(),
+) -> tuple[ComputeElement, ...]:
     """Every compute element of this machine, the cluster with the fastest CPUs first, then threads rising, then GPUs.
 
     A cluster's name comes from the machine, not from `allowed_cpus`, so that a table measured on it keeps its names.
@@ -61,8 +65,10 @@ def discover_elements(sysfs_root: Path = Path("/sys"), allowed_cpus: Iterable[in
         counts = thread_counts(len(cpus)) if own.threads is None else fitting(own.threads, len(cpus))
         elements += [ComputeElement(f"{own.name}:{threads}", own.name, cpus, threads) for threads in counts]
     if not elements:
-        raise ValueError(f"allowed_cpus is {sorted(allowed)}: expected some of "
-                         f"{sorted(frozenset().union(*clusters.values()))}, the CPUs of {sysfs_root}")
+        raise ValueError(
+            f"allowed_cpus is {sorted(allowed)}: expected some of "
+            f"{sorted(frozenset().union(*clusters.values()))}, the CPUs of {sysfs_root}"
+        )
     names = [said.of(gpu.name).name for gpu in (find_gpus(sysfs_root) if gpus else ())]
     return (*elements, *(ComputeElement(f"{name}:1", name, elements[0].cpus, 1) for name in names))
 
@@ -100,16 +106,19 @@ def find_element(elements: Iterable[ComputeElement], name: str) -> ComputeElemen
     return by_name[name]
 
 
-def platform_fingerprint(sysfs_root: Path = Path("/sys"),
-                         cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str | int]:
+def platform_fingerprint(
+    sysfs_root: Path = Path("/sys"), cpuinfo: Path = Path("/proc/cpuinfo")
+) -> dict[str, str | int]:
     """What makes measurements of two machines comparable: `architecture`, `cpu_model` and `cpu_count`.
 
     The model is the board's of the device tree where there is one, else the CPU's name, else "unknown".  Nothing
     here changes with the kernel, the load, or the CPUs that this process may use.
     """
-    return {"architecture": platform.machine(),
-            "cpu_model": _board_model(sysfs_root) or _cpu_model(cpuinfo) or "unknown",
-            "cpu_count": len(_machine_cpus(sysfs_root, find_policies(sysfs_root))) or os.cpu_count() or 1}
+    return {
+        "architecture": platform.machine(),
+        "cpu_model": _board_model(sysfs_root) or _cpu_model(cpuinfo) or "unknown",
+        "cpu_count": len(_machine_cpus(sysfs_root, find_policies(sysfs_root))) or os.cpu_count() or 1,
+    }
 
 
 def platform_name(fingerprint: dict[str, str | int]) -> str:

@@ -43,8 +43,11 @@ class CpuBandwidth:
             self.set_limit(1.0, threads)
         except OSError as error:
             self.close()
-            raise OSError(error.errno, f"cannot limit CPU time with control groups ({error}): this needs root and a "
-                          f"writable {parent}; in a container, --privileged") from None
+            raise OSError(
+                error.errno,
+                f"cannot limit CPU time with control groups ({error}): this needs root and a "
+                f"writable {parent}; in a container, --privileged",
+            ) from None
 
     @property
     def members(self) -> Path:
@@ -126,8 +129,10 @@ def _find_controller(mounts: Path) -> tuple[Path, bool]:
             if "cpu" not in subtree.read_text().split():
                 subtree.write_text("+cpu")
             return Path(folder), True
-    raise OSError("cannot limit CPU time: no control group file system with the cpu controller is mounted (see "
-                  "/proc/mounts); in a container, --privileged")
+    raise OSError(
+        "cannot limit CPU time: no control group file system with the cpu controller is mounted (see "
+        "/proc/mounts); in a container, --privileged"
+    )
 
 
 def _remove_stale(parent: Path) -> None:

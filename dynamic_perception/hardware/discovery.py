@@ -7,8 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable
 
-from dynamic_perception.hardware.compute_element import (CPUS, find_cpu_clusters, fitting, platform_fingerprint,
-                                                         thread_counts)
+from dynamic_perception.hardware.compute_element import (
+    CPUS,
+    find_cpu_clusters,
+    fitting,
+    platform_fingerprint,
+    thread_counts,
+)
 from dynamic_perception.hardware.cpufreq import CpuPolicy, find_policies
 from dynamic_perception.hardware.gpus import SYSFS, GpuDevice, find_gpus, is_this_machine
 from dynamic_perception.hardware.platform_file import Found, Platform, read_platform, within
@@ -95,8 +100,13 @@ def discover_machine(sysfs_root: Path = SYSFS, platform_file: Path | None = None
     found = (*_clusters(root, sensors), *(_gpu(gpu, sensors) for gpu in find_gpus(root)))
     platform = read_platform(platform_file, _found(board, found, sensors)) if platform_file else Platform()
     rails = tuple(Rail(sensor.name, sensor.source, sensor.energy_counter) for sensor in sensors)
-    return Machine(board, tuple(_as_said(element, platform) for element in found), find_thermal_zones(root), rails,
-                   read_batteries(root))
+    return Machine(
+        board,
+        tuple(_as_said(element, platform) for element in found),
+        find_thermal_zones(root),
+        rails,
+        read_batteries(root),
+    )
 
 
 def load_platform(platform_file: Path, sysfs_root: Path = SYSFS) -> Platform:
@@ -111,18 +121,30 @@ def load_platform(platform_file: Path, sysfs_root: Path = SYSFS) -> Platform:
 
 def _found(board: str, elements: Iterable[MachineElement], rails: Iterable[Rail | PowerSensor]) -> Found:
     by_name = {element.found_as: element for element in elements}
-    return Found(board, {name: len(element.cpus) for name, element in by_name.items()},
-                 {name: element.frequencies for name, element in by_name.items()},
-                 frozenset(name for name, element in by_name.items() if element.stepped),
-                 tuple(rail.name for rail in rails))
+    return Found(
+        board,
+        {name: len(element.cpus) for name, element in by_name.items()},
+        {name: element.frequencies for name, element in by_name.items()},
+        frozenset(name for name, element in by_name.items() if element.stepped),
+        tuple(rail.name for rail in rails),
+    )
 
 
 def _as_said(element: MachineElement, platform: Platform) -> MachineElement:
     said = platform.of(element.found_as)
     threads = element.threads if said.threads is None else fitting(said.threads, max(1, len(element.cpus)))
-    return MachineElement(said.name, element.found_as, element.cpus, tuple(threads), element.capacity, element.driver,
-                          element.governor, within(element.frequencies, said.frequency_range, element.stepped),
-                          element.stepped, said.power_rail or element.power_rail)
+    return MachineElement(
+        said.name,
+        element.found_as,
+        element.cpus,
+        tuple(threads),
+        element.capacity,
+        element.driver,
+        element.governor,
+        within(element.frequencies, said.frequency_range, element.stepped),
+        element.stepped,
+        said.power_rail or element.power_rail,
+    )
 
 
 def _clusters(root: Path, sensors: tuple[PowerSensor, ...]) -> list[MachineElement]:
@@ -132,16 +154,27 @@ def _clusters(root: Path, sensors: tuple[PowerSensor, ...]) -> list[MachineEleme
     packages = [s.name for s in sensors if s.source == "rapl" and s.name.startswith("package-") and "_" not in s.name]
     rail = packages[0] if len(packages) == 1 == len(clusters) else ""  # else part of a package, or several of them
     policies = find_policies(root)
-    return [_cluster(root, name, cpus, [policy for policy in policies if policy.cpus & cpus], rail)
-            for name, cpus in clusters.items()]
+    return [
+        _cluster(root, name, cpus, [policy for policy in policies if policy.cpus & cpus], rail)
+        for name, cpus in clusters.items()
+    ]
 
 
 def _cluster(root: Path, name: str, cpus: frozenset[int], policies: list[CpuPolicy], rail: str) -> MachineElement:
     capacity = max((read_integer(root / CPUS / f"cpu{cpu}" / "cpu_capacity") or 0 for cpu in cpus), default=0)
     stepped = any(text_or(policy.path / "scaling_available_frequencies", "") for policy in policies)
-    return MachineElement(name, name, tuple(sorted(cpus)), tuple(thread_counts(len(cpus))), max(0, capacity),
-                          _joined(policies, "scaling_driver", "cpufreq"), _joined(policies, "scaling_governor", ""),
-                          _common_frequencies(policies, stepped), stepped, rail)
+    return MachineElement(
+        name,
+        name,
+        tuple(sorted(cpus)),
+        tuple(thread_counts(len(cpus))),
+        max(0, capacity),
+        _joined(policies, "scaling_driver", "cpufreq"),
+        _joined(policies, "scaling_governor", ""),
+        _common_frequencies(policies, stepped),
+        stepped,
+        rail,
+    )
 
 
 def _common_frequencies(policies: list[CpuPolicy], stepped: bool) -> tuple[float, ...]:
@@ -162,5 +195,6 @@ def _joined(policies: list[CpuPolicy], file: str, otherwise: str) -> str:
 def _gpu(gpu: GpuDevice, sensors: tuple[PowerSensor, ...]) -> MachineElement:
     own = [sensor.name for sensor in sensors if sensor.source == gpu.kind == "nvml" and sensor.name == gpu.name]
     governor = text_or(gpu.path / "governor", "") if gpu.path else ""
-    return MachineElement(gpu.name, gpu.name, (), (1,), 0, gpu.kind, governor, gpu.frequencies, gpu.stepped,
-                          own[0] if own else "")
+    return MachineElement(
+        gpu.name, gpu.name, (), (1,), 0, gpu.kind, governor, gpu.frequencies, gpu.stepped, own[0] if own else ""
+    )

@@ -23,8 +23,17 @@ from dynamic_perception.hardware.cpufreq import CPUFREQ, CpuPolicy, find_policie
 from dynamic_perception.hardware.sysfs import read_integer, read_text, text_or
 from dynamic_perception.simulation.platform_model import PlatformModel, PlatformSettings, Surroundings
 
-VOLTAGES = {400_000: 0.91375, 600_000: 0.91375, 800_000: 0.91375, 1_000_000: 0.95, 1_200_000: 1.0, 1_400_000: 1.0375,
-            1_600_000: 1.09375, 1_800_000: 1.17, 2_000_000: 1.2975}  # [kHz] to [V]
+VOLTAGES = {
+    400_000: 0.91375,
+    600_000: 0.91375,
+    800_000: 0.91375,
+    1_000_000: 0.95,
+    1_200_000: 1.0,
+    1_400_000: 1.0375,
+    1_600_000: 1.09375,
+    1_800_000: 1.17,
+    2_000_000: 1.2975,
+}  # [kHz] to [V]
 CAPACITANCE = 1.85 / 4  # [W/(GHz V^2)] of one busy core
 IDLE_POWER = 0.1  # [W] of the policy's cores at rest; chosen
 SURROUNDINGS = Surroundings(ambient=45.5, other_load=2.0, charger=0.0)
@@ -97,18 +106,38 @@ class EmulatedCpufreq:
 
     def _make_tree(self) -> None:
         steps, cpus = sorted(VOLTAGES), " ".join(map(str, self._cpus))
-        _keep_or_write(self.policy.path, {
-            "related_cpus": cpus, "affected_cpus": cpus, "cpuinfo_min_freq": steps[0], "cpuinfo_max_freq": steps[-1],
-            "scaling_available_frequencies": " ".join(map(str, steps)), "scaling_available_governors": GOVERNORS,
-            "scaling_driver": DRIVER, "scaling_governor": "schedutil", "scaling_min_freq": steps[0],
-            "scaling_max_freq": steps[-1], "scaling_cur_freq": steps[-1], "scaling_setspeed": "<unsupported>"})
+        _keep_or_write(
+            self.policy.path,
+            {
+                "related_cpus": cpus,
+                "affected_cpus": cpus,
+                "cpuinfo_min_freq": steps[0],
+                "cpuinfo_max_freq": steps[-1],
+                "scaling_available_frequencies": " ".join(map(str, steps)),
+                "scaling_available_governors": GOVERNORS,
+                "scaling_driver": DRIVER,
+                "scaling_governor": "schedutil",
+                "scaling_min_freq": steps[0],
+                "scaling_max_freq": steps[-1],
+                "scaling_cur_freq": steps[-1],
+                "scaling_setspeed": "<unsupported>",
+            },
+        )
         for cpu in self._cpus:
             _keep_or_write(self.root / f"devices/system/cpu/cpu{cpu}", {"online": 1, "cpu_capacity": 1024})
         _keep_or_write(self.root / "class/thermal/thermal_zone0", {"type": "cpu-thermal"})
         _keep_or_write(self.root / "class/hwmon/hwmon0", {"name": "emulated", "power1_label": "cpu"})
-        _keep_or_write(self.root / "class/power_supply/BAT0", {
-            "type": "Battery", "present": 1, "status": "Discharging", "voltage_now": BATTERY_VOLTAGE,
-            "voltage_min_design": BATTERY_VOLTAGE, "energy_full": round(PLATFORM.battery_capacity / MICROWATT_HOUR)})
+        _keep_or_write(
+            self.root / "class/power_supply/BAT0",
+            {
+                "type": "Battery",
+                "present": 1,
+                "status": "Discharging",
+                "voltage_now": BATTERY_VOLTAGE,
+                "voltage_min_design": BATTERY_VOLTAGE,
+                "energy_full": round(PLATFORM.battery_capacity / MICROWATT_HOUR),
+            },
+        )
         self._show(IDLE_POWER)
 
     def _follow(self) -> None:

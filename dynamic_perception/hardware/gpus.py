@@ -64,10 +64,17 @@ def find_gpus(sysfs_root: Path = SYSFS) -> tuple[GpuDevice, ...]:
     nodes = _devfreq_nodes(Path(sysfs_root))
     cards = nvml_gpus() if is_this_machine(sysfs_root) else ()
     names = ["gpu"] if len(nodes) + len(cards) == 1 else [f"gpu{i}" for i in range(len(nodes) + len(cards))]
-    found = [GpuDevice(name, "devfreq", model, path, -1, "", *_frequencies(path))
-             for name, (model, path) in zip(names, nodes)]
-    return (*found, *(GpuDevice(name, "nvml", card.model, None, card.index, card.uuid, card.frequencies(), nvml=card)
-                      for name, card in zip(names[len(nodes):], cards)))
+    found = [
+        GpuDevice(name, "devfreq", model, path, -1, "", *_frequencies(path))
+        for name, (model, path) in zip(names, nodes)
+    ]
+    return (
+        *found,
+        *(
+            GpuDevice(name, "nvml", card.model, None, card.index, card.uuid, card.frequencies(), nvml=card)
+            for name, card in zip(names[len(nodes) :], cards)
+        ),
+    )
 
 
 def is_this_machine(sysfs_root: Path) -> bool:

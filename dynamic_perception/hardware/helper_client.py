@@ -66,8 +66,10 @@ class HelperConnection:
             connection.connect(str(self.path))
         except OSError as error:
             connection.close()
-            raise OSError(error.errno, f"{error.strerror}: start `dynamic-perception clock-helper` as root, and put "
-                          "this user into its group") from None
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: start `dynamic-perception clock-helper` as root, and put this user into its group",
+            ) from None
         self._socket = connection
 
     def _read_line(self) -> bytes:

@@ -74,8 +74,11 @@ def parse_request(line: bytes) -> Request:
     name, frequency = content[targets[0]], content["frequency"]
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:@,-]{0,63}", name):
         raise Refused(f"{targets[0]} is {_shown(name)}: expected a name")
-    if isinstance(frequency, bool) or not isinstance(frequency, (int, float)) \
-            or not 0 <= frequency <= HIGHEST_FREQUENCY:
+    if (
+        isinstance(frequency, bool)
+        or not isinstance(frequency, (int, float))
+        or not 0 <= frequency <= HIGHEST_FREQUENCY
+    ):
         raise Refused(f"frequency is {_shown(frequency)}: expected 0, or a number of Hz up to {HIGHEST_FREQUENCY:g}")
     return Request(targets[0], name, float(frequency))
 

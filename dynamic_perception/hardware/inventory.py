@@ -26,28 +26,47 @@ HEADER = """\
 """
 
 
-def machine_tables(machine: Machine, temperatures: Iterable[TemperatureReading],
-                   sensors: Iterable[PowerSensor]) -> Group:
+def machine_tables(
+    machine: Machine, temperatures: Iterable[TemperatureReading], sensors: Iterable[PowerSensor]
+) -> Group:
     """What there is and what it reads now; waits for `WINDOW` where energy is counted."""
     sensors = tuple(sensors)
     if any(sensor.energy_counter for sensor in sensors):
         time.sleep(WINDOW)
-    return Group(_elements_table(machine), _rails_table(sensors), _zones_table(machine.zones, temperatures),
-                 _batteries_table(machine.batteries))
+    return Group(
+        _elements_table(machine),
+        _rails_table(sensors),
+        _zones_table(machine.zones, temperatures),
+        _batteries_table(machine.batteries),
+    )
 
 
 def machine_yaml(machine: Machine) -> str:
     """A platform file that changes nothing, with everything that was found under `found`."""
     elements = {element.found_as: _overridable(element) for element in machine.elements}
-    content = {"schema": SCHEMA, "elements": elements, "found": {
-        "board": machine.board,
-        "elements": {element.found_as: _facts(element) for element in machine.elements},
-        "power_rails": {rail.name: {"source": rail.source, "energy_counter": rail.energy_counter}
-                        for rail in machine.rails},
-        "thermal_zones": {zone.name: [{"kind": trip.kind, "celsius": trip.celsius,
-                                       "hysteresis": None if math.isnan(trip.hysteresis) else trip.hysteresis}
-                                      for trip in zone.trips] for zone in machine.zones},
-        "batteries": [battery.name for battery in machine.batteries]}}
+    content = {
+        "schema": SCHEMA,
+        "elements": elements,
+        "found": {
+            "board": machine.board,
+            "elements": {element.found_as: _facts(element) for element in machine.elements},
+            "power_rails": {
+                rail.name: {"source": rail.source, "energy_counter": rail.energy_counter} for rail in machine.rails
+            },
+            "thermal_zones": {
+                zone.name: [
+                    {
+                        "kind": trip.kind,
+                        "celsius": trip.celsius,
+                        "hysteresis": None if math.isnan(trip.hysteresis) else trip.hysteresis,
+                    }
+                    for trip in zone.trips
+                ]
+                for zone in machine.zones
+            },
+            "batteries": [battery.name for battery in machine.batteries],
+        },
+    }
     body = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     return HEADER.format(board=machine.board) + body
 
@@ -62,8 +81,14 @@ def _overridable(element: MachineElement) -> dict[str, Any]:
 
 
 def _facts(element: MachineElement) -> dict[str, Any]:
-    return {"cpus": list(element.cpus), "capacity": element.capacity, "driver": element.driver,
-            "governor": element.governor, "frequencies": list(element.frequencies), "stepped": element.stepped}
+    return {
+        "cpus": list(element.cpus),
+        "capacity": element.capacity,
+        "driver": element.driver,
+        "governor": element.governor,
+        "frequencies": list(element.frequencies),
+        "stepped": element.stepped,
+    }
 
 
 def _elements_table(machine: Machine) -> Group:
@@ -71,9 +96,15 @@ def _elements_table(machine: Machine) -> Group:
     for element in machine.elements:
         name = element.name if element.name == element.found_as else f"{element.name} ({element.found_as})"
         set_by = ", ".join(part for part in (element.driver, element.governor) if part)
-        table.add_row(name, _ranges(element.cpus), str(element.capacity or UNKNOWN),
-                      " ".join(map(str, element.threads)), _clocks(element), set_by or UNKNOWN,
-                      element.power_rail or UNKNOWN)
+        table.add_row(
+            name,
+            _ranges(element.cpus),
+            str(element.capacity or UNKNOWN),
+            " ".join(map(str, element.threads)),
+            _clocks(element),
+            set_by or UNKNOWN,
+            element.power_rail or UNKNOWN,
+        )
     return _titled(f"Compute elements of {machine.board}", table)
 
 
@@ -92,17 +123,26 @@ def _zones_table(zones: tuple[ThermalZone, ...], temperatures: Iterable[Temperat
     for zone in zones:
         trips = ", ".join(f"{trip.kind} {trip.celsius:g}" for trip in zone.trips)
         reading = now.get(zone.name)
-        table.add_row(zone.name, _number(reading.celsius if reading else math.nan), trips or UNKNOWN,
-                      reading.fault if reading else "")
+        table.add_row(
+            zone.name,
+            _number(reading.celsius if reading else math.nan),
+            trips or UNKNOWN,
+            reading.fault if reading else "",
+        )
     return _titled("Temperatures", table)
 
 
 def _batteries_table(batteries: tuple[BatteryReading, ...]) -> Group:
     table = _table("battery", "status", "charge [%]", "voltage [V]", "power [W]", "")
     for battery in batteries:
-        table.add_row(battery.name, battery.status if battery.present else "not present",
-                      _number(100.0 * battery.percentage), _number(battery.voltage), _number(battery.power),
-                      "; ".join(fault.text for fault in battery.faults))
+        table.add_row(
+            battery.name,
+            battery.status if battery.present else "not present",
+            _number(100.0 * battery.percentage),
+            _number(battery.voltage),
+            _number(battery.power),
+            "; ".join(fault.text for fault in battery.faults),
+        )
     return _titled("Batteries", table)
 
 

@@ -44,15 +44,18 @@ class NvmlClock:
         except nvml.NVMLError as error:
             raise OSError(errno.ENODEV, f"no GPU {gpu}: {error}") from None
         address = address.decode() if isinstance(address, bytes) else address
-        self.name = address.lower()[-len("0000:00:00.0"):]  # NVML writes the domain with eight digits, sysfs with four
+        self.name = address.lower()[-len("0000:00:00.0") :]  # NVML writes the domain with eight digits, sysfs with four
         self.folder = Path(sysfs_root) / PCI_DEVICES / self.name
 
     def frequencies(self) -> tuple[int, ...]:
         """[MHz] rising: the graphics clocks at any memory clock; empty where the driver lists none."""
         try:
             memory = self._nvml.nvmlDeviceGetSupportedMemoryClocks(self._handle)
-            steps = {step for clock in memory
-                     for step in self._nvml.nvmlDeviceGetSupportedGraphicsClocks(self._handle, clock)}
+            steps = {
+                step
+                for clock in memory
+                for step in self._nvml.nvmlDeviceGetSupportedGraphicsClocks(self._handle, clock)
+            }
         except self._nvml.NVMLError:
             return ()
         return tuple(sorted(steps))
@@ -111,8 +114,12 @@ class NvmlClock:
 
     def _call(self, function: str, *arguments: int) -> None:
         nvml = self._nvml
-        numbers = {nvml.NVML_ERROR_NO_PERMISSION: errno.EACCES, nvml.NVML_ERROR_IN_USE: errno.EBUSY,
-                   nvml.NVML_ERROR_NOT_SUPPORTED: errno.EOPNOTSUPP, nvml.NVML_ERROR_INVALID_ARGUMENT: errno.EINVAL}
+        numbers = {
+            nvml.NVML_ERROR_NO_PERMISSION: errno.EACCES,
+            nvml.NVML_ERROR_IN_USE: errno.EBUSY,
+            nvml.NVML_ERROR_NOT_SUPPORTED: errno.EOPNOTSUPP,
+            nvml.NVML_ERROR_INVALID_ARGUMENT: errno.EINVAL,
+        }
         try:
             getattr(nvml, function)(self._handle, *arguments)
         except nvml.NVMLError as error:

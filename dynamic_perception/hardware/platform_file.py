@@ -165,8 +165,12 @@ class _Checker:
         self._mapping(place, said, ELEMENT_KEYS)
         settings = ElementSettings(found_as)
         for key, value in said.items():
-            check = {"name": self._name, "threads": self._threads, "frequency_range": self._range,
-                     "power_rail": self._rail}[key]
+            check = {
+                "name": self._name,
+                "threads": self._threads,
+                "frequency_range": self._range,
+                "power_rail": self._rail,
+            }[key]
             settings = replace(settings, **{key: check((*place, key), found_as, value)})
         return settings
 
@@ -175,16 +179,25 @@ class _Checker:
             self._refuse(place, value, "a letter, then at most 31 letters, digits, '_' or '-'")
         is_gpu = found_as.startswith(GPU)
         if value.startswith(GPU) != is_gpu:
-            self._refuse(place, value, f"a name that {'begins' if is_gpu else 'does not begin'} with '{GPU}', as those "
-                                       "of GPUs do and others must not")
+            self._refuse(
+                place,
+                value,
+                f"a name that {'begins' if is_gpu else 'does not begin'} with '{GPU}', as those "
+                "of GPUs do and others must not",
+            )
         return value
 
     def _threads(self, place: tuple, found_as: str, value: Any) -> tuple[int, ...]:
         most = max(1, self._found.cpus[found_as])
         numbers = isinstance(value, list) and value and all(type(n) is int and 1 <= n <= most for n in value)
         if not numbers or len(set(value)) < len(value):
-            self._refuse(place, value, "[1], as a GPU has no threads to set" if found_as.startswith(GPU) else
-                         f"a list of different numbers from 1 to {most}, the CPUs of {found_as}")
+            self._refuse(
+                place,
+                value,
+                "[1], as a GPU has no threads to set"
+                if found_as.startswith(GPU)
+                else f"a list of different numbers from 1 to {most}, the CPUs of {found_as}",
+            )
         return tuple(sorted(value))
 
     def _range(self, place: tuple, found_as: str, value: Any) -> tuple[float, float]:
@@ -199,8 +212,13 @@ class _Checker:
 
     def _rail(self, place: tuple, found_as: str, value: Any) -> str:
         if value not in self._found.rails:
-            self._refuse(place, value, f"one of {', '.join(self._found.rails)}" if self._found.rails else
-                         "no rail, as this machine shows none")
+            self._refuse(
+                place,
+                value,
+                f"one of {', '.join(self._found.rails)}"
+                if self._found.rails
+                else "no rail, as this machine shows none",
+            )
         return value
 
     def _check_board(self, boards: Any) -> None:
@@ -215,8 +233,9 @@ class _Checker:
     def _check_names(self, settings: dict[str, ElementSettings]) -> None:
         for found_as in settings:
             name = settings[found_as].name
-            others = [settings[other].name if other in settings else other
-                      for other in self._found.cpus if other != found_as]
+            others = [
+                settings[other].name if other in settings else other for other in self._found.cpus if other != found_as
+            ]
             if name in others:
                 self._refuse(("elements", found_as, "name"), name, "a name that no other element has")
 

@@ -62,6 +62,7 @@ def _own_names(rails: list[_Rail]) -> list[str]:
 
 # Energy counters (RAPL) ----------------------------------------------------------------------------------------------
 
+
 def _counters(root: Path) -> list[_Rail]:
     try:
         zones = sorted(path for path in (root / POWERCAP).iterdir() if (path / "energy_uj").exists())
@@ -69,8 +70,11 @@ def _counters(root: Path) -> list[_Rail]:
         return []
     named = {zone: _zone_name(zone) for zone in zones}
     own = {name for zone, name in named.items() if MIRROR not in zone.name}
-    return [_Rail(name, zone.name, partial(_make_counter, zone)) for zone, name in named.items()
-            if MIRROR not in zone.name or name not in own]
+    return [
+        _Rail(name, zone.name, partial(_make_counter, zone))
+        for zone, name in named.items()
+        if MIRROR not in zone.name or name not in own
+    ]
 
 
 def _zone_name(zone: Path) -> str:
@@ -83,12 +87,18 @@ def _zone_name(zone: Path) -> str:
 def _make_counter(zone: Path, name: str) -> PowerSensor:
     file = zone / "energy_uj"
     # The whole package, or system, always draws power; an unused part of it, such as its graphics, need not.
-    return EnergyCounter(name, "rapl", file, partial(read_number, file),
-                         wraps_at=max(0, read_integer(zone / "max_energy_range_uj") or 0),
-                         always_draws=name.startswith(("package", "psys")) and "_" not in name)
+    return EnergyCounter(
+        name,
+        "rapl",
+        file,
+        partial(read_number, file),
+        wraps_at=max(0, read_integer(zone / "max_energy_range_uj") or 0),
+        always_draws=name.startswith(("package", "psys")) and "_" not in name,
+    )
 
 
 # Hardware monitors ---------------------------------------------------------------------------------------------------
+
 
 def _board_rails(root: Path) -> list[_Rail]:
     try:
@@ -104,11 +114,19 @@ def _board_rails(root: Path) -> list[_Rail]:
 
 
 def _power_channels(monitor: Path, chip: str) -> list[_Rail]:
-    files = {file.name.partition("_")[0]: file for suffix in ("_average", "_input")
-             for file in numbered_entries(monitor, "power", suffix)}
-    return [_Rail(_label(monitor, channel, f"{chip}_{channel}"), _place(monitor),
-                  lambda name, file=file: Gauge(name, "hwmon", file, partial(_watts, file), name in WHOLE_MACHINE))
-            for channel, file in files.items()]
+    files = {
+        file.name.partition("_")[0]: file
+        for suffix in ("_average", "_input")
+        for file in numbered_entries(monitor, "power", suffix)
+    }
+    return [
+        _Rail(
+            _label(monitor, channel, f"{chip}_{channel}"),
+            _place(monitor),
+            lambda name, file=file: Gauge(name, "hwmon", file, partial(_watts, file), name in WHOLE_MACHINE),
+        )
+        for channel, file in files.items()
+    ]
 
 
 def _voltage_and_current(monitor: Path, chip: str) -> list[_Rail]:
@@ -119,8 +137,15 @@ def _voltage_and_current(monitor: Path, chip: str) -> list[_Rail]:
         voltage = monitor / f"in{number}_input"
         label = _label(monitor, f"in{number}", "") or _label(monitor, f"curr{number}", "")
         if label and voltage.exists() and read_integer(monitor / f"in{number}_enable") != 0:
-            rails.append(_Rail(label, _place(monitor), lambda name, voltage=voltage, current=current: Gauge(
-                name, "hwmon", current, partial(_volts_times_amperes, voltage, current), name in WHOLE_MACHINE)))
+            rails.append(
+                _Rail(
+                    label,
+                    _place(monitor),
+                    lambda name, voltage=voltage, current=current: Gauge(
+                        name, "hwmon", current, partial(_volts_times_amperes, voltage, current), name in WHOLE_MACHINE
+                    ),
+                )
+            )
     return rails
 
 
@@ -149,9 +174,16 @@ def _volts_times_amperes(voltage: Path, current: Path) -> tuple[float, str]:
 
 # Batteries and cards -------------------------------------------------------------------------------------------------
 
+
 def _batteries(root: Path) -> list[_Rail]:
-    return [_Rail(supply.name, "battery", lambda name, supply=supply: Gauge(
-        name, "battery", supply, partial(_discharge, supply), always_draws=True)) for supply in find_batteries(root)]
+    return [
+        _Rail(
+            supply.name,
+            "battery",
+            lambda name, supply=supply: Gauge(name, "battery", supply, partial(_discharge, supply), always_draws=True),
+        )
+        for supply in find_batteries(root)
+    ]
 
 
 def _discharge(supply: Path) -> tuple[float, str]:

@@ -75,8 +75,14 @@ class Gauge(PowerSensor):
 
     energy_counter = False
 
-    def __init__(self, name: str, source: str, path: Path | None, watts: Callable[[], tuple[float, str]],
-                 always_draws: bool = False):
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        path: Path | None,
+        watts: Callable[[], tuple[float, str]],
+        always_draws: bool = False,
+    ):
         super().__init__(name, source, path)
         self._watts, self._always_draws = watts, always_draws
 
@@ -122,8 +128,16 @@ class EnergyCounter(PowerSensor):
 
     energy_counter = True
 
-    def __init__(self, name: str, source: str, path: Path | None, microjoules: Callable[[], tuple[int | None, str]],
-                 wraps_at: int = 0, always_draws: bool = False, shortest: float = 0.005):
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        path: Path | None,
+        microjoules: Callable[[], tuple[int | None, str]],
+        wraps_at: int = 0,
+        always_draws: bool = False,
+        shortest: float = 0.005,
+    ):
         super().__init__(name, source, path)
         self._microjoules, self._wraps_at, self._always_draws = microjoules, wraps_at, always_draws
         self._shortest = shortest

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable
 
-from dynamic_perception.hardware.sysfs import (NOT_TOLD, excerpt, numbered_entries, parse_integer, read_integer,
-                                               read_text, text_or)
+from dynamic_perception.hardware.sysfs import (
+    NOT_TOLD,
+    excerpt,
+    numbered_entries,
+    parse_integer,
+    read_integer,
+    read_text,
+    text_or,
+)
 
 THERMAL_ZONES = Path("class/thermal")
 HARDWARE_MONITORS = Path("class/hwmon")
@@ -91,12 +98,16 @@ def find_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[tuple[str, Path]
     """
     zones = numbered_entries(sysfs_root / THERMAL_ZONES, "thermal_zone")
     if zones:
-        sensors = [(text_or(zone / "type", "thermal_zone"), zone.name.removeprefix("thermal_zone"), zone / "temp")
-                   for zone in zones]
+        sensors = [
+            (text_or(zone / "type", "thermal_zone"), zone.name.removeprefix("thermal_zone"), zone / "temp")
+            for zone in zones
+        ]
     else:
-        sensors = [(_monitor_name(monitor, file), f"{monitor.name}_{file.name.removesuffix('_input')}", file)
-                   for monitor in numbered_entries(sysfs_root / HARDWARE_MONITORS, "hwmon")
-                   for file in numbered_entries(monitor, "temp", "_input")]
+        sensors = [
+            (_monitor_name(monitor, file), f"{monitor.name}_{file.name.removesuffix('_input')}", file)
+            for monitor in numbered_entries(sysfs_root / HARDWARE_MONITORS, "hwmon")
+            for file in numbered_entries(monitor, "temp", "_input")
+        ]
     names = Counter(name for name, _, _ in sensors)
     return tuple((name if names[name] == 1 else f"{name}_{number}", file) for name, number, file in sensors)
 
@@ -125,8 +136,11 @@ def find_batteries(sysfs_root: Path = Path("/sys")) -> tuple[Path, ...]:
         supplies = sorted((sysfs_root / POWER_SUPPLIES).iterdir())
     except OSError:
         return ()
-    return tuple(supply for supply in supplies
-                 if text_or(supply / "type", "") == "Battery" and text_or(supply / "scope", "") != "Device")
+    return tuple(
+        supply
+        for supply in supplies
+        if text_or(supply / "type", "") == "Battery" and text_or(supply / "scope", "") != "Device"
+    )
 
 
 def _read_temperature(zone: str, path: Path) -> TemperatureReading:
@@ -136,8 +150,9 @@ def _read_temperature(zone: str, path: Path) -> TemperatureReading:
         return TemperatureReading(zone, path, math.nan, f"{path}: {error.strerror}")
     thousandths = parse_integer(text)
     if thousandths is None:
-        return TemperatureReading(zone, path, math.nan,
-                                  f"{path} holds '{excerpt(text)}': expected thousandths of a degree")
+        return TemperatureReading(
+            zone, path, math.nan, f"{path} holds '{excerpt(text)}': expected thousandths of a degree"
+        )
     celsius = thousandths / 1000.0
     if celsius == 0.0 or not LOWEST_TEMPERATURE <= celsius <= HIGHEST_TEMPERATURE:  # dead ones give 0 or -256
         return TemperatureReading(zone, path, math.nan, f"{path} says {celsius:g} °C: the sensor seems to be dead")
@@ -172,8 +187,9 @@ def read_battery_at(supply: Path) -> BatteryReading:
     if math.isnan(charge):
         energy = _micro(supply / "energy_now", faults, smallest=0)
         charge = _derived(energy / nominal_voltage, supply, "energy over voltage", faults)
-    return BatteryReading(name, supply, True, _percentage(supply, faults), voltage, current, charge, power, status,
-                          tuple(faults))
+    return BatteryReading(
+        name, supply, True, _percentage(supply, faults), voltage, current, charge, power, status, tuple(faults)
+    )
 
 
 def _percentage(supply: Path, faults: list[SensorFault]) -> float:
@@ -193,8 +209,9 @@ def _percentage(supply: Path, faults: list[SensorFault]) -> float:
 
 def _size(supply: Path) -> tuple[bool, float]:
     """Energy when full [Wh], behind whether there is a battery in the bay at all."""
-    energy, charge, nominal, present = (_micro(supply / name, []) for name in (
-        "energy_full", "charge_full", "voltage_min_design", "voltage_now"))
+    energy, charge, nominal, present = (
+        _micro(supply / name, []) for name in ("energy_full", "charge_full", "voltage_min_design", "voltage_now")
+    )
     if math.isnan(energy):
         energy = charge * (present if math.isnan(nominal) else nominal)
     return read_integer(supply / "present") != 0, 0.0 if math.isnan(energy) else energy

@@ -9,8 +9,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamic_perception.hardware.sensors import (HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, SensorFault,
-                                                 find_temperatures)
+from dynamic_perception.hardware.sensors import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, SensorFault, find_temperatures
 from dynamic_perception.hardware.sysfs import numbered_entries, read_number, text_or
 
 KINDS = ("active", "passive", "hot", "critical")

@@ -52,8 +52,7 @@ class Availability:
         ceiling = self._machine.ceilings.get(cluster)
         if available or ceiling is None or not point.cpu_frequency > ceiling[0]:
             return f"{point} {'is available again' if available else 'was rejected'}"
-        return (f"{cluster} clock throttled to {ceiling[0] / 1e6:.0f} MHz "
-                f"({point.cpu_frequency / 1e6:.0f} MHz asked)")
+        return f"{cluster} clock throttled to {ceiling[0] / 1e6:.0f} MHz ({point.cpu_frequency / 1e6:.0f} MHz asked)"
 
     def _throttled(self) -> np.ndarray:
         """[n] bool: asks for a clock that its cluster did not reach when it was last asked for that much."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 GROWTH = 1.02  # per frame: the period is the least gap of late, as frames are skipped
-LONGEST = 10   # [frames] after a slow inference: who still waits then has a camera that is faster than the network
+LONGEST = 10  # [frames] after a slow inference: who still waits then has a camera that is faster than the network
 
 
 class Backlog:
@@ -20,11 +20,11 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self.waiting = 0.0          # [s] of the next frame; 0: there is no backlog
-        self._time = -math.inf      # [s] when the last frame was answered
-        self._stamp = math.nan      # [s] when it was taken
-        self._period = math.inf     # [s]
-        self._left = 0              # [frames] that may still count
+        self.waiting = 0.0  # [s] of the next frame; 0: there is no backlog
+        self._time = -math.inf  # [s] when the last frame was answered
+        self._stamp = math.nan  # [s] when it was taken
+        self._period = math.inf  # [s]
+        self._left = 0  # [frames] that may still count
 
     def observe(self, time: float, age: float, slow: bool) -> None:
         """A frame was answered at `time` [s], `age` s after it was taken; `slow`: its inference, for that machine."""

@@ -10,16 +10,16 @@ from typing import Sequence
 import numpy as np
 
 COLDEST, HOTTEST = -40.0, 150.0  # [Celsius] outside it is the sensor that is wrong (dead ones report -256 or 0)
-LONGEST_STEP = 10.0              # [periods] a silent sensor does not fill the integral with what nobody measured
+LONGEST_STEP = 10.0  # [periods] a silent sensor does not fill the integral with what nobody measured
 
 
 @dataclass(frozen=True)
 class PowerCap:
     """A limit on power and who set it."""
 
-    source: str   # for example "battery", "temperature cpu_thermal", "target"
+    source: str  # for example "battery", "temperature cpu_thermal", "target"
     watts: float
-    text: str     # in words
+    text: str  # in words
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class BatteryThreshold:
         if not 0 < self.below <= 1:
             raise ValueError(f"battery threshold: below is {self.below:g}: expected more than 0 and at most 1")
         if math.isnan(self.max_power) == math.isnan(self.max_power_fraction):
-            raise ValueError(f"battery threshold at {self.below:g}: max_power is {self.max_power:g} and "
-                             f"max_power_fraction is {self.max_power_fraction:g}: expected exactly one of them")
+            raise ValueError(
+                f"battery threshold at {self.below:g}: max_power is {self.max_power:g} and "
+                f"max_power_fraction is {self.max_power_fraction:g}: expected exactly one of them"
+            )
         for name in ("max_power", "max_power_fraction"):
             value = getattr(self, name)
             if value <= 0 or math.isinf(value):
@@ -58,8 +60,9 @@ class BatteryBudget:
     known cap; where nothing is known since the battery was attached, it counts as empty: unknown is never "not low".
     """
 
-    def __init__(self, thresholds: Sequence[BatteryThreshold], greatest_power: float = math.nan,
-                 hysteresis: float = 0.02):
+    def __init__(
+        self, thresholds: Sequence[BatteryThreshold], greatest_power: float = math.nan, hysteresis: float = 0.02
+    ):
         """`greatest_power` [W] of the table, which the fractions are fractions of."""
         if not 0 <= hysteresis < 1:
             raise ValueError(f"battery: hysteresis is {hysteresis:g}: expected 0 to below 1")
@@ -77,8 +80,14 @@ class BatteryBudget:
         """[W] that the fractions are fractions of; ValueError for NaN where there are some."""
         if math.isnan(greatest_power) and any(math.isnan(threshold.max_power) for threshold in self._thresholds):
             raise ValueError("battery: a threshold is a fraction of the greatest power, but the table knows no power")
-        self._watts = np.array([greatest_power * threshold.max_power_fraction if math.isnan(threshold.max_power)
-                                else threshold.max_power for threshold in self._thresholds])
+        self._watts = np.array(
+            [
+                greatest_power * threshold.max_power_fraction
+                if math.isnan(threshold.max_power)
+                else threshold.max_power
+                for threshold in self._thresholds
+            ]
+        )
         self._update()
 
     def observe(self, percentage: float, present: bool) -> bool:
@@ -144,10 +153,10 @@ class MissionBudget:
         if not 0 <= other_load < math.inf:
             raise ValueError(f"battery: other_load is {other_load:g} W: expected 0 or more")
         self._capacity, self._reserve, self._other_load = capacity, reserve, other_load
-        self._end = math.nan         # [s]
+        self._end = math.nan  # [s]
         self._percentage = math.nan  # of a battery that is in use
-        self._left = math.nan        # [s] of the mission, when the cap was computed
-        self.watts = math.inf        # cap in force; inf: none
+        self._left = math.nan  # [s] of the mission, when the cap was computed
+        self.watts = math.inf  # cap in force; inf: none
 
     def set_end(self, now: float, seconds: float) -> None:
         """The mission ends in so many seconds; NaN or 0: there is none."""
@@ -190,24 +199,26 @@ class ThermalZone:
     `sustainable_power` must count the same watts as the operating-point table, since it is compared with them.
     """
 
-    name: str                  # Temperature.header.frame_id; "*": every zone without settings of its own
-    sustainable_power: float   # [W] at which the zone stays at `control`
-    switch_on: float           # [Celsius] no limit below
-    control: float             # [Celsius] to settle at
-    critical: float            # [Celsius] from here on only the coolest point
-    overshoot_gain: float = math.nan   # k_po [W/K] above control; sustainable / (control - switch_on)
+    name: str  # Temperature.header.frame_id; "*": every zone without settings of its own
+    sustainable_power: float  # [W] at which the zone stays at `control`
+    switch_on: float  # [Celsius] no limit below
+    control: float  # [Celsius] to settle at
+    critical: float  # [Celsius] from here on only the coolest point
+    overshoot_gain: float = math.nan  # k_po [W/K] above control; sustainable / (control - switch_on)
     undershoot_gain: float = math.nan  # k_pu [W/K] below control; twice that
-    integral_gain: float = math.nan    # k_i [W/K per period]; k_pu / 10
-    derivative_gain: float = 0.0       # k_d [W per K/period]
-    integral_cutoff: float = 0.0       # [K] the integral only accumulates while control - temperature is less
-    period: float = 1.0                # [s] that k_i and k_d count in, whatever the sensor's rate
+    integral_gain: float = math.nan  # k_i [W/K per period]; k_pu / 10
+    derivative_gain: float = 0.0  # k_d [W per K/period]
+    integral_cutoff: float = 0.0  # [K] the integral only accumulates while control - temperature is less
+    period: float = 1.0  # [s] that k_i and k_d count in, whatever the sensor's rate
 
     def __post_init__(self):
         if not self.name:
             raise ValueError("thermal zone: name is empty: expected the zone's frame_id, or * for every other zone")
         if not COLDEST <= self.switch_on < self.control < self.critical <= HOTTEST:
-            raise ValueError(f"thermal zone {self.name}: switch_on {self.switch_on:g}, control {self.control:g}, "
-                             f"critical {self.critical:g}: expected rising temperatures in {COLDEST:g}..{HOTTEST:g} C")
+            raise ValueError(
+                f"thermal zone {self.name}: switch_on {self.switch_on:g}, control {self.control:g}, "
+                f"critical {self.critical:g}: expected rising temperatures in {COLDEST:g}..{HOTTEST:g} C"
+            )
         for name in ("sustainable_power", "period"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"thermal zone {self.name}: {name} is {getattr(self, name):g}: expected more than 0")
@@ -233,9 +244,9 @@ class ThermalBudget:
     def __init__(self, zone: ThermalZone, greatest_power: float = math.inf):
         """`greatest_power` [W] that anything to be limited can take."""
         self.zone = zone
-        self.celsius = math.nan     # last temperature that can be true
-        self.watts = math.inf       # budget; inf below switch_on
-        self.fault = ""             # why the last reading could not be used
+        self.celsius = math.nan  # last temperature that can be true
+        self.watts = math.inf  # budget; inf below switch_on
+        self.fault = ""  # why the last reading could not be used
         self.greatest = greatest_power
         self._reset()
 
@@ -263,20 +274,27 @@ class ThermalBudget:
         """The cap in force; None: the zone does not limit the power."""
         source = f"temperature {self.zone.name}"
         if self.critical:
-            return PowerCap(source, 0.0, f"{self.zone.name} {self.celsius:.1f} C, critical from "
-                                         f"{self.zone.critical:g} C: only the coolest point")
+            return PowerCap(
+                source,
+                0.0,
+                f"{self.zone.name} {self.celsius:.1f} C, critical from "
+                f"{self.zone.critical:g} C: only the coolest point",
+            )
         if math.isinf(self.watts):
             return None
-        return PowerCap(source, self.watts, f"{self.zone.name} {self.celsius:.1f} C, {self.zone.control:g} C wanted: "
-                                            f"cap {self.watts:.3g} W")
+        return PowerCap(
+            source,
+            self.watts,
+            f"{self.zone.name} {self.celsius:.1f} C, {self.zone.control:g} C wanted: cap {self.watts:.3g} W",
+        )
 
     def __str__(self) -> str:
         return self.cap.text if self.cap else f"{self.zone.name} {self.celsius:.1f} C: no cap"
 
     def _reset(self) -> None:
-        self._integral = 0.0         # [K periods]
+        self._integral = 0.0  # [K periods]
         self._last_error = math.nan  # [K]
-        self._last_time = math.nan   # [s]
+        self._last_time = math.nan  # [s]
 
     def _control(self, time: float, error: float) -> float:
         zone = self.zone

@@ -39,16 +39,16 @@ USER_REASONS = (Reason.DEADLINE, Reason.TARGET)  # may change as often as the us
 class Decision(NamedTuple):
     """The operating point to run, with what it is predicted to do now (NaN: not known)."""
 
-    index: int                    # row of the table
-    point: OperatingPoint         # that row, as profiled
-    expected_latency: float       # [s] one inference
-    expected_end_to_end: float    # [s] with the overhead around it
-    expected_power: float         # [W] while an inference runs
-    expected_energy: float        # [J] of one inference
-    expected_accuracy: float      # [0..1]
-    deadline_probability: float   # [0..1] of meeting the deadline; 1 where there is none
-    reason: Reason                # why this point was taken, when it was
-    feasible: bool                # every limit is met
+    index: int  # row of the table
+    point: OperatingPoint  # that row, as profiled
+    expected_latency: float  # [s] one inference
+    expected_end_to_end: float  # [s] with the overhead around it
+    expected_power: float  # [W] while an inference runs
+    expected_energy: float  # [J] of one inference
+    expected_accuracy: float  # [0..1]
+    deadline_probability: float  # [0..1] of meeting the deadline; 1 where there is none
+    reason: Reason  # why this point was taken, when it was
+    feasible: bool  # every limit is met
     relaxed: tuple[Relaxed, ...]  # the limits that are missed, and by how much; never the thermal one
-    detail: str                   # the reason in words, and what is missed
-    changed: bool                 # the decision before was for another point
+    detail: str  # the reason in words, and what is missed
+    changed: bool  # the decision before was for another point

@@ -8,9 +8,9 @@ from typing import Hashable
 
 import numpy as np
 
-GROWTH = 4.0    # 5, 20, 45 s: the third wait already ends most ping-pong within its first minute
-TRIAL = 1 / 3   # [longest dwells] a step up that lasts less has failed
-WINDOW = 60.0   # [s]
+GROWTH = 4.0  # 5, 20, 45 s: the third wait already ends most ping-pong within its first minute
+TRIAL = 1 / 3  # [longest dwells] a step up that lasts less has failed
+WINDOW = 60.0  # [s]
 
 
 class Dwell:

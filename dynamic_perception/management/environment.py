@@ -34,7 +34,7 @@ class EnvironmentSettings:
     slow_down: KalmanSettings = SLOW_DOWN
     overhead: KalmanSettings = KalmanSettings(mean=2e-3, deviation=1e-3, noise=5e-4, noise_floor=1e-4)
     fixed_cost: float = 3e-4  # F [s]; 0: all is a factor
-    factor: float = 0.2       # S
+    factor: float = 0.2  # S
 
     def __post_init__(self):
         if not 0.0 <= self.fixed_cost < math.inf:
@@ -49,8 +49,13 @@ class Environment:
     `slow_downs`: those of the machine, where other networks run on it too; the overhead is this network's own.
     """
 
-    def __init__(self, elements: Sequence[str], settings: EnvironmentSettings = EnvironmentSettings(),
-                 slow_downs: SlowDowns | None = None, catches_up: bool = True):
+    def __init__(
+        self,
+        elements: Sequence[str],
+        settings: EnvironmentSettings = EnvironmentSettings(),
+        slow_downs: SlowDowns | None = None,
+        catches_up: bool = True,
+    ):
         """`catches_up`: that frames wait counts after one slow inference already, not only after a step."""
         self.elements = tuple(elements)
         self._settings = settings
@@ -90,8 +95,11 @@ class Environment:
 
     @staticmethod
     def _refuse(inference: float, profiled: float, overhead: float) -> None:
-        for name, value, least in (("inference", inference, "more than"), ("profiled", profiled, "more than"),
-                                   ("overhead", overhead, "at least")):
+        for name, value, least in (
+            ("inference", inference, "more than"),
+            ("profiled", profiled, "more than"),
+            ("overhead", overhead, "at least"),
+        ):
             if not math.isfinite(value) or value < 0 or (value == 0 and least == "more than"):
                 raise ValueError(f"environment: {name} duration is {value:g} s: expected {least} 0 and finite")
 

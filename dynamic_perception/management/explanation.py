@@ -30,8 +30,11 @@ def explain_change(field: str, before: Situation, now: Situation, table: Operati
 
 def explain_move(old: OperatingPoint, new: OperatingPoint) -> str:
     """For example "50% on cpu:2 (was 100%)"."""
-    same_place = (old.compute_element == new.compute_element and old.subnetwork != new.subnetwork
-                  and str(old).removeprefix(old.subnetwork) == str(new).removeprefix(new.subnetwork))
+    same_place = (
+        old.compute_element == new.compute_element
+        and old.subnetwork != new.subnetwork
+        and str(old).removeprefix(old.subnetwork) == str(new).removeprefix(new.subnetwork)
+    )
     return f"{new} (was {old.subnetwork if same_place else old})"
 
 
@@ -39,10 +42,15 @@ def explain_left_out(situation: Situation, kept: np.ndarray, unknown: Mapping[st
     """Which points no limit could be held against; `unknown`: Selector.unknown."""
     battery_cap = math.inf if situation.battery_ignored else situation.battery_cap
     power_caps = (situation.thermal_cap, battery_cap, situation.target.max_power)
-    limited = {"power": any(math.isfinite(cap) for cap in power_caps),
-               "energy": math.isfinite(situation.target.max_energy)}
-    return [f"{np.count_nonzero(rows)} of {len(rows)} points left out: {name} not known"
-            for name, rows in unknown.items() if limited[name] and not kept[rows].any()]
+    limited = {
+        "power": any(math.isfinite(cap) for cap in power_caps),
+        "energy": math.isfinite(situation.target.max_energy),
+    }
+    return [
+        f"{np.count_nonzero(rows)} of {len(rows)} points left out: {name} not known"
+        for name, rows in unknown.items()
+        if limited[name] and not kept[rows].any()
+    ]
 
 
 def explain_stale(ages: Iterable[tuple[str, float]]) -> str:

@@ -27,9 +27,9 @@ from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.slow_downs import cluster_of
 from dynamic_perception.management.target import Target
 
-REVIEW_PERIOD = 0.5   # [s] at which something better is looked for; what is not possible any more is left at once
-TOLERANCE = 2e-3      # of the weights: worth that is not looked for any further
-MOST_KNAPSACKS = 8    # that are looked into in one choice, so that it takes milliseconds
+REVIEW_PERIOD = 0.5  # [s] at which something better is looked for; what is not possible any more is left at once
+TOLERANCE = 2e-3  # of the weights: worth that is not looked for any further
+MOST_KNAPSACKS = 8  # that are looked into in one choice, so that it takes milliseconds
 FOR_ALL = ("thermal_cap", "battery_cap", "battery_ignored")  # fields of the situation that are the machine's
 
 
@@ -49,10 +49,10 @@ class JointManager:
         self._selector: JointSelector | None = None  # made when it is needed
         self._dwell = Dwell(settings.dwell, settings.longest_dwell, settings.most_up)
         self._now = -math.inf
-        self._events: list[str] = []         # who came and who went since the last choice that settled
+        self._events: list[str] = []  # who came and who went since the last choice that settled
         self._reviewed_at = -math.inf
-        self._accepted_penalty = 0.0         # of the current combination, that nothing better was found for
-        self._wanted: tuple[int, ...] = ()   # rows that are waited for
+        self._accepted_penalty = 0.0  # of the current combination, that nothing better was found for
+        self._wanted: tuple[int, ...] = ()  # rows that are waited for
         self._settled: dict[str, Situation] = {}  # of every application, when the current combination was the right one
 
     # ---- applications
@@ -62,8 +62,15 @@ class JointManager:
         """Their names, in the order in which they came."""
         return tuple(self._managers)
 
-    def add_application(self, time: float, application: str, table: OperatingPointTable, target: Target = Target(),
-                        weight: float = 1.0, settings: ManagerSettings | None = None) -> None:
+    def add_application(
+        self,
+        time: float,
+        application: str,
+        table: OperatingPointTable,
+        target: Target = Target(),
+        weight: float = 1.0,
+        settings: ManagerSettings | None = None,
+    ) -> None:
         """Let an application take part; `weight`: how much it counts; `settings`: its own, but for the machine's.
 
         ValueError for a name that is taken or a weight that is not positive.
@@ -117,11 +124,21 @@ class JointManager:
         """Let this deadline stand instead of the target's max_latency; NaN or 0: the target's again."""
         self._hear(time, application).set_deadline(self._now, seconds)
 
-    def observe_report(self, time: float, application: str, subnetwork: str, compute_element: str, inference: float,
-                       overhead: float, cpu_frequency: float = math.nan, gpu_frequency: float = math.nan) -> None:
+    def observe_report(
+        self,
+        time: float,
+        application: str,
+        subnetwork: str,
+        compute_element: str,
+        inference: float,
+        overhead: float,
+        cpu_frequency: float = math.nan,
+        gpu_frequency: float = math.nan,
+    ) -> None:
         """Take one processed frame of an application; what other applications slow it by is allowed for."""
-        self._hear(time, application).observe_report(self._now, subnetwork, compute_element, inference, overhead,
-                                                     cpu_frequency, gpu_frequency)
+        self._hear(time, application).observe_report(
+            self._now, subnetwork, compute_element, inference, overhead, cpu_frequency, gpu_frequency
+        )
 
     def observe_clock(self, time: float, compute_element: str, asked: float, actual: float) -> None:
         """Take the CPU clock [Hz] that was asked for on the element's cluster and the one that it has."""
@@ -288,14 +305,17 @@ class JointManager:
             return wider if wider.worth > best.worth else best
         return best
 
-    def _evaluate(self, situations: list[Situation], rows: Sequence[int], current: Sequence[int] = (),
-                  margin: float = 0.0) -> Combination:
+    def _evaluate(
+        self, situations: list[Situation], rows: Sequence[int], current: Sequence[int] = (), margin: float = 0.0
+    ) -> Combination:
         return self._selector.evaluate(self._possible(situations), rows, current, margin)
 
     def _possible(self, situations: list[Situation]) -> list[Situation]:
         """With nothing but the fallback point available to whom it is asked for."""
-        return [situation._replace(available=manager.possible(situation)) if situation.fallback else situation
-                for manager, situation in zip(self._managers.values(), situations)]
+        return [
+            situation._replace(available=manager.possible(situation)) if situation.fallback else situation
+            for manager, situation in zip(self._managers.values(), situations)
+        ]
 
     def _net(self, situations: list[Situation], combination: Combination) -> Combination:
         """With the penalty for missing the battery's cap, which is everybody's."""
@@ -312,8 +332,9 @@ class JointManager:
     def _explain_events(self) -> str:
         return f"{', '.join(self._events)}: "
 
-    def _cause(self, situations: list[Situation], current: Sequence[int], rows: Sequence[int],
-               forced: bool) -> tuple[Reason, str]:
+    def _cause(
+        self, situations: list[Situation], current: Sequence[int], rows: Sequence[int], forced: bool
+    ) -> tuple[Reason, str]:
         """Which input moves the points: bring the new ones into the settled situations one by one until one does."""
         managers = list(self._managers.items())
         trial = [self._settled.get(name, situation) for (name, _), situation in zip(managers, situations)]
@@ -346,14 +367,19 @@ class JointManager:
     def _describe(self, situations: list[Situation], before: list[int | None]) -> dict[str, Decision]:
         """Every application's decision, as it stands among the others."""
         rows = [manager.current for manager in self._managers.values()]
-        power = [network.power[row] / self._selector.sharing(rows, a)[network.table.element_index[row]]
-                 for a, (network, row) in enumerate(zip(self._selector.networks, rows))]
+        power = [
+            network.power[row] / self._selector.sharing(rows, a)[network.table.element_index[row]]
+            for a, (network, row) in enumerate(zip(self._selector.networks, rows))
+        ]
         decisions = {}
         for a, (name, manager) in enumerate(self._managers.items()):
             sharing, others = self._selector.sharing(rows, a), sum(power) - power[a]
             manager.sharing = dict(zip(manager.table.elements, sharing.tolist()))
-            among = situations[a]._replace(sharing=sharing, thermal_cap=_left(situations[a].thermal_cap, others),
-                                           battery_cap=_left(situations[a].battery_cap, others))
+            among = situations[a]._replace(
+                sharing=sharing,
+                thermal_cap=_left(situations[a].thermal_cap, others),
+                battery_cap=_left(situations[a].battery_cap, others),
+            )
             decisions[name] = manager.describe(among, rows[a] != before[a])
         return decisions
 

@@ -32,11 +32,11 @@ from dynamic_perception.management.target import Objective
 Numbers = TypeVar("Numbers", float, np.ndarray)
 
 PENALTY_STEP = 10.0
-TIE_BREAK = 1e-4             # of the whole utility: between equally accurate points, energy decides, then latency
-UNKNOWN_POWER = 1e6          # [W] no cap is kept by not knowing
-MOST_ASSIGNMENTS = 4096      # of networks to elements that are looked at; beyond it, the least promising are dropped
-MOST_REMEMBERED = 1024       # combinations whose sharing is kept
-MOST_LAMBDAS = 20            # steps of the search for the price of power; it ends by itself long before
+TIE_BREAK = 1e-4  # of the whole utility: between equally accurate points, energy decides, then latency
+UNKNOWN_POWER = 1e6  # [W] no cap is kept by not knowing
+MOST_ASSIGNMENTS = 4096  # of networks to elements that are looked at; beyond it, the least promising are dropped
+MOST_REMEMBERED = 1024  # combinations whose sharing is kept
+MOST_LAMBDAS = 20  # steps of the search for the price of power; it ends by itself long before
 ROUNDING = 1e-12
 
 
@@ -45,9 +45,9 @@ class Combination:
     """One row of every network's table, in the networks' order."""
 
     rows: tuple[int, ...]
-    worth: float    # of all networks together, penalties included
+    worth: float  # of all networks together, penalties included
     penalty: float  # 0: every limit is met
-    power: float    # [W] of all networks together
+    power: float  # [W] of all networks together
 
     def is_within(self, cap: float) -> bool:
         """Whether the power stays under `cap` [W]."""
@@ -92,15 +92,21 @@ class JointSelector:
         self._shared: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}  # what `sharing` has answered
         self.clusters = list(dict.fromkeys(cluster for network in networks for cluster in network.clusters))
         self._cores = np.array([cores.get(name) or self._greatest_thread_count(name) for name in self.clusters])
-        self._elements = [np.array([self.clusters.index(cluster) for cluster in network.clusters])
-                          for network in networks]  # per network: [its elements] -> cluster
-        self._classes = [_Classes(network, clusters, self._signatures()) for network, clusters
-                         in zip(networks, self._elements)]
+        self._elements = [
+            np.array([self.clusters.index(cluster) for cluster in network.clusters]) for network in networks
+        ]  # per network: [its elements] -> cluster
+        self._classes = [
+            _Classes(network, clusters, self._signatures()) for network, clusters in zip(networks, self._elements)
+        ]
         self._assign()
 
     def _greatest_thread_count(self, cluster: str) -> int:
-        return max(int(threads) for network in self.networks
-                   for name, threads in zip(network.clusters, network.threads) if name == cluster)
+        return max(
+            int(threads)
+            for network in self.networks
+            for name, threads in zip(network.clusters, network.threads)
+            if name == cluster
+        )
 
     def _signatures(self) -> list[dict[tuple, int]]:
         """Per cluster: clock setting -> 1, 2, ...; 0 is for points that leave the clock alone."""
@@ -157,8 +163,9 @@ class JointSelector:
         clusters = self._elements[of]
         return np.maximum(1.0, (load[clusters] + network.threads) / self._cores[clusters])
 
-    def evaluate(self, situations: Sequence[Situation], rows: Sequence[int], current: Sequence[int] = (),
-                 margin: float = 0.0) -> Combination:
+    def evaluate(
+        self, situations: Sequence[Situation], rows: Sequence[int], current: Sequence[int] = (), margin: float = 0.0
+    ) -> Combination:
         """One combination; -inf worth where a point is not available."""
         worth = penalty = power = 0.0
         for a, (network, situation, row) in enumerate(zip(self.networks, situations, rows)):
@@ -168,8 +175,15 @@ class JointSelector:
             worth, penalty, power = worth + value, penalty + missed, power + watts
         return Combination(tuple(rows), worth, penalty, power)
 
-    def solve(self, situations: Sequence[Situation], cap: float, current: Sequence[int] = (), margin: float = 0.0,
-              tolerance: float = 0.0, most_knapsacks: float = math.inf) -> Combination:
+    def solve(
+        self,
+        situations: Sequence[Situation],
+        cap: float,
+        current: Sequence[int] = (),
+        margin: float = 0.0,
+        tolerance: float = 0.0,
+        most_knapsacks: float = math.inf,
+    ) -> Combination:
         """The combination of greatest worth whose power is at most `cap` [W]; where there is none, that of least power.
 
         With `current`, all other points must do with latency, power and energy worse by `margin`.  `tolerance`: by what
@@ -216,8 +230,9 @@ class _Classes:
         """Those that can run on this element while its cluster's clock is set like that."""
         if (element, setting) not in self._rows:
             on_element = self.elements == element
-            self._rows[element, setting] = np.flatnonzero(on_element & ((self.signature == setting)
-                                                                        | (self.signature == 0)))
+            self._rows[element, setting] = np.flatnonzero(
+                on_element & ((self.signature == setting) | (self.signature == 0))
+            )
         return self._rows[element, setting]
 
     def best(self, values: np.ndarray) -> np.ndarray:
@@ -282,8 +297,10 @@ class _Search:
 
     def _combination(self, assignment: int, rows: Sequence[int]) -> Combination:
         levels = self._selector._level[assignment]
-        total = [float(sum(of[a][levels[a], row] for a, row in enumerate(rows)))
-                 for of in (self._worth, self._penalty, self._power)]
+        total = [
+            float(sum(of[a][levels[a], row] for a, row in enumerate(rows)))
+            for of in (self._worth, self._penalty, self._power)
+        ]
         return Combination(tuple(rows), *total)
 
     def _price_of_power(self, above: Combination, below: Combination) -> float:
@@ -326,8 +343,10 @@ class _Search:
         """(bound, clock setting of every cluster) of one assignment, the most promising first."""
         used = set(self._selector._on_cluster[assignment].tolist())
         choices = [np.flatnonzero(value[c] > -np.inf).tolist() if c in used else [0] for c in range(len(value))]
-        found = [(float(sum(value[c, f] for c, f in enumerate(settings))) + price * self._cap, settings)
-                 for settings in product(*choices)]
+        found = [
+            (float(sum(value[c, f] for c, f in enumerate(settings))) + price * self._cap, settings)
+            for settings in product(*choices)
+        ]
         return sorted(found, key=lambda entry: -entry[0])
 
     def _knapsack(self, assignment: int, settings: tuple[int, ...], price: float, bound: float) -> None:
@@ -336,8 +355,9 @@ class _Search:
         power, worth, chosen = np.zeros(1), np.zeros(1), np.zeros((1, 0), dtype=np.intp)
         for a, classes in enumerate(self._selector._classes):
             level = self._selector._level[assignment, a]
-            rows = classes.rows(self._selector._assignments[assignment, a],
-                                settings[self._selector._on_cluster[assignment, a]])
+            rows = classes.rows(
+                self._selector._assignments[assignment, a], settings[self._selector._on_cluster[assignment, a]]
+            )
             priced = self._priced(a, price)[level, rows]
             rows = rows[priced >= priced.max() - gap]
             rows = rows[_front(self._power[a][level, rows], self._worth[a][level, rows])]
@@ -355,12 +375,13 @@ def _front(power: np.ndarray, worth: np.ndarray) -> np.ndarray:
     """Indices, power rising, of those for which nothing of less power is worth as much."""
     order = np.lexsort((-worth, power))
     rising = worth[order]
-    best_before = np.maximum.accumulate(np.concatenate([[-np.inf], rising[:-1]]))[:len(rising)]
+    best_before = np.maximum.accumulate(np.concatenate([[-np.inf], rising[:-1]]))[: len(rising)]
     return order[rising > best_before]
 
 
-def _judge(network: Network, situation: Situation, sharing: np.ndarray, rows: np.ndarray | slice,
-           worse: np.ndarray | float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _judge(
+    network: Network, situation: Situation, sharing: np.ndarray, rows: np.ndarray | slice, worse: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(worth, penalty, power [W]) of these `rows` ([m]), each [levels, m], when slowed by `sharing` ([levels]).
 
     Weighted.  Latency, power and energy count as `worse` by a factor; -inf worth: not available.
@@ -372,13 +393,18 @@ def _judge(network: Network, situation: Situation, sharing: np.ndarray, rows: np
     shared = sharing[:, None]
     inference = table.latency[rows] * mean * shared
     end_to_end = inference + situation.overhead[0]
-    assured = end_to_end + network.quantile * np.sqrt((table.latency[rows] * shared) ** 2 * variance
-                                                      + situation.overhead[1])
+    assured = end_to_end + network.quantile * np.sqrt(
+        (table.latency[rows] * shared) ** 2 * variance + situation.overhead[1]
+    )
     power = network.power[rows] / shared * worse
     energy = network.energy[rows] * mean * worse
     accuracy = table.accuracy[rows]
-    limits = (("deadline", assured * worse, situation.deadline), ("energy", energy, target.max_energy),
-              ("power", power, target.max_power), ("rate", end_to_end * worse, 1.0 / target.min_rate))
+    limits = (
+        ("deadline", assured * worse, situation.deadline),
+        ("energy", energy, target.max_energy),
+        ("power", power, target.max_power),
+        ("rate", end_to_end * worse, 1.0 / target.min_rate),
+    )
     penalty = np.zeros(inference.shape)
     for name, column, most in limits:
         if math.isfinite(most):
@@ -392,8 +418,9 @@ def _judge(network: Network, situation: Situation, sharing: np.ndarray, rows: np
     return worth, network.weight * penalty, power
 
 
-def _judge_one(network: Network, situation: Situation, sharing: float, row: int,
-               worse: float) -> tuple[float, float, float]:
+def _judge_one(
+    network: Network, situation: Situation, sharing: float, row: int, worse: float
+) -> tuple[float, float, float]:
     """(worth, penalty, power [W]) of one row as `_judge` has them.
 
     The current combination is judged at every report, and numpy takes ten times as long for one number.
@@ -403,14 +430,17 @@ def _judge_one(network: Network, situation: Situation, sharing: float, row: int,
     mean = situation.slow_down[0].item(element)
     variance = max(situation.slow_down[1].item(element), (table.spread.item(row) * mean) ** 2)
     end_to_end = latency * mean + situation.overhead[0]
-    assured = end_to_end + network.quantile * math.sqrt(latency ** 2 * variance + situation.overhead[1])
+    assured = end_to_end + network.quantile * math.sqrt(latency**2 * variance + situation.overhead[1])
     power = network.power.item(row) / sharing * worse
     energy = network.energy.item(row) * mean * worse
     accuracy = table.accuracy.item(row)
     penalty = 0.0
-    for name, value, most in (("deadline", assured * worse, situation.deadline), ("energy", energy, target.max_energy),
-                              ("power", power, target.max_power),
-                              ("rate", end_to_end * worse, 1.0 / target.min_rate)):
+    for name, value, most in (
+        ("deadline", assured * worse, situation.deadline),
+        ("energy", energy, target.max_energy),
+        ("power", power, target.max_power),
+        ("rate", end_to_end * worse, 1.0 / target.min_rate),
+    ):
         if math.isfinite(most) and value / most - 1.0 > ROUNDING:
             penalty += network.penalty_of(name) * (2.0 - most / value)
     if target.min_accuracy > 0 and 1.0 - accuracy / target.min_accuracy > ROUNDING:

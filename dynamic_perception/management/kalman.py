@@ -24,31 +24,39 @@ from typing import NamedTuple
 
 from dynamic_perception.management.operating_points import Z_95
 
-EITHER_OR = 0.3     # share of the start value: the most that two places where the quantity may be count as doubt
-NOISE_GAIN = 3.0    # over the number of samples: the best steps for a normal distribution, 1 / (2 Z_95 phi(Z_95))
+EITHER_OR = 0.3  # share of the start value: the most that two places where the quantity may be count as doubt
+NOISE_GAIN = 3.0  # over the number of samples: the best steps for a normal distribution, 1 / (2 Z_95 phi(Z_95))
 NOISE_PRIOR = 20.0  # [samples] that the start value counts as
-COVERAGE = 0.90     # a two-sided 90 % quantile is a one-sided 95 % one: Z_95 deviations of a normal distribution
+COVERAGE = 0.90  # a two-sided 90 % quantile is a one-sided 95 % one: Z_95 deviations of a normal distribution
 
 
 @dataclass(frozen=True)
 class KalmanSettings:
     """Start values in the unit of the quantity, and the filter's behaviour."""
 
-    mean: float                # where the filter starts, and returns to when it hears nothing
-    deviation: float           # standard deviation of the quantity around `mean` while nothing is known
-    noise: float               # standard deviation of one sample, before it is learnt
-    noise_floor: float         # never assume less
+    mean: float  # where the filter starts, and returns to when it hears nothing
+    deviation: float  # standard deviation of the quantity around `mean` while nothing is known
+    noise: float  # standard deviation of one sample, before it is learnt
+    noise_floor: float  # never assume less
     process_ratio: float = 0.1  # Q0 / R; 0.1 is a steady gain of 0.27: about the last 7 samples count
-    alpha: float = 0.3         # ALERT's
-    gate: float = 3.0          # [standard deviations of the innovation]
-    confirmation: int = 20     # [samples] one outlier in so many is ignored: a deadline kept in 95 % allows for 5 %
-    noise_rate: float = 0.05   # least relative step of the quantile estimate per sample
+    alpha: float = 0.3  # ALERT's
+    gate: float = 3.0  # [standard deviations of the innovation]
+    confirmation: int = 20  # [samples] one outlier in so many is ignored: a deadline kept in 95 % allows for 5 %
+    noise_rate: float = 0.05  # least relative step of the quantile estimate per sample
     fade_time: float = math.inf  # [s] time constant of forgetting; inf: never
-    grace: float = 0.0         # [s] of silence before forgetting begins: the time between two samples is none
+    grace: float = 0.0  # [s] of silence before forgetting begins: the time between two samples is none
 
     def __post_init__(self):
-        for name in ("deviation", "noise", "noise_floor", "process_ratio", "gate", "confirmation", "noise_rate",
-                     "fade_time"):
+        for name in (
+            "deviation",
+            "noise",
+            "noise_floor",
+            "process_ratio",
+            "gate",
+            "confirmation",
+            "noise_rate",
+            "fade_time",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Kalman filter: {name} is {getattr(self, name):g}: expected more than 0")
         if not self.grace >= 0:
@@ -61,9 +69,9 @@ class Hint(NamedTuple):
     """What is known about a quantity that is not heard of, from one that moves with it."""
 
     towards: float = math.nan  # what the estimate fades to; NaN: the start value
-    left: float = 1.0          # [0..1] of its distance from the start value when it was last heard
-    deviation: float = 0.0     # how far it may be from `towards`, beyond the deviation of the settings
-    noise: float = math.nan    # standard deviation of a sample over the quantity; counts until there was one
+    left: float = 1.0  # [0..1] of its distance from the start value when it was last heard
+    deviation: float = 0.0  # how far it may be from `towards`, beyond the deviation of the settings
+    noise: float = math.nan  # standard deviation of a sample over the quantity; counts until there was one
 
 
 NO_HINT = Hint()
@@ -74,17 +82,17 @@ class KalmanFilter:
 
     def __init__(self, settings: KalmanSettings):
         self.settings = settings
-        self.fade_time = settings.fade_time       # [s] may be changed
-        self.grace = settings.grace               # [s] may be changed
-        self.heard_at = -math.inf                 # [s] time of the newest sample
-        self.expected = settings.mean             # mean when the newest sample came, without it
+        self.fade_time = settings.fade_time  # [s] may be changed
+        self.grace = settings.grace  # [s] may be changed
+        self.heard_at = -math.inf  # [s] time of the newest sample
+        self.expected = settings.mean  # mean when the newest sample came, without it
         self._mean = settings.mean
-        self._variance = settings.deviation ** 2  # P
+        self._variance = settings.deviation**2  # P
         self._share = settings.noise / settings.mean  # square root of R, over the quantity
-        self._learnt = 0                          # samples that it was learnt from
-        self._process = settings.process_ratio * settings.noise ** 2  # Q
-        self._outlier = math.nan                  # the last sample outside the gate
-        self._since_outlier = math.inf            # [samples]
+        self._learnt = 0  # samples that it was learnt from
+        self._process = settings.process_ratio * settings.noise**2  # Q
+        self._outlier = math.nan  # the last sample outside the gate
+        self._since_outlier = math.inf  # [samples]
 
     @property
     def mean(self) -> float:
@@ -134,7 +142,7 @@ class KalmanFilter:
         puts off the next sample, which would end it.
         """
         towards, left, deviation, noise = hint
-        start, doubt = self.settings.mean, self.settings.deviation ** 2
+        start, doubt = self.settings.mean, self.settings.deviation**2
         if towards != towards:
             towards = start
         if self.heard_at == -math.inf:
@@ -160,7 +168,7 @@ class KalmanFilter:
 
     def _restart(self, mean: float) -> None:
         self._mean = mean
-        self._since_outlier = math.inf         # the next one is judged by the new mean
+        self._since_outlier = math.inf  # the next one is judged by the new mean
         noise = self._noise_at(mean)
         self._variance = 2.0 * noise * noise  # of two samples, of which the first may have been amid the jump
         # The jump is over: it must not make the samples to come look uncertain, so Q forgets it.
@@ -174,7 +182,7 @@ class KalmanFilter:
         self._mean += correction
         self._variance = (1.0 - gain) * variance
         self._learn_noise(abs(innovation) > Z_95 * math.sqrt(variance + noise * noise))
-        followed = settings.alpha * self._process + (1.0 - settings.alpha) * correction ** 2
+        followed = settings.alpha * self._process + (1.0 - settings.alpha) * correction**2
         self._process = max(settings.process_ratio * self._noise_at(self._mean) ** 2, followed)
 
     def _learn_noise(self, outside: bool) -> None:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from dynamic_perception.management.budgets import (BatteryBudget, BatteryCondition, MissionBudget, PowerCap,
-                                                   ThermalBudget, ThermalZone)
+from dynamic_perception.management.budgets import (
+    BatteryBudget,
+    BatteryCondition,
+    MissionBudget,
+    PowerCap,
+    ThermalBudget,
+    ThermalZone,
+)
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.slow_downs import SlowDowns
 from dynamic_perception.management.watchdog import Watchdog

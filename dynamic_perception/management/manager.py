@@ -39,8 +39,9 @@ class ResourceManager:
     Times are seconds of any one clock, given by the caller.  One that is older than the newest so far counts as that.
     """
 
-    def __init__(self, table: OperatingPointTable, settings: ManagerSettings = ManagerSettings(),
-                 machine: Machine | None = None):
+    def __init__(
+        self, table: OperatingPointTable, settings: ManagerSettings = ManagerSettings(), machine: Machine | None = None
+    ):
         """`machine`: the one that other networks share; None: the network has it for itself."""
         self.table = table
         self.settings = settings
@@ -49,24 +50,25 @@ class ResourceManager:
         self._selector = Selector(table, settings.relax, settings.deadline_probability, self._fallback_rows())
         self._prediction = Prediction(len(table))
         # Where others share the machine, a point is not left for a frame: that would move theirs.
-        self._environment = Environment(table.elements, settings.environment, self.machine.slow_downs,
-                                        catches_up=machine is None)
+        self._environment = Environment(
+            table.elements, settings.environment, self.machine.slow_downs, catches_up=machine is None
+        )
         self._dwell = Dwell(settings.dwell, settings.longest_dwell, settings.most_up)
         self._target = Target()
-        self._deadline = math.nan                          # of the `deadline` topic
+        self._deadline = math.nan  # of the `deadline` topic
         self._availability = Availability(table, self.machine)
-        self.sharing: dict[str, float] = {}                # element -> slowed so much by the machine's other networks
+        self.sharing: dict[str, float] = {}  # element -> slowed so much by the machine's other networks
         self._now = -math.inf
-        self._reports_since_move = 0                       # with a clock, of the current point
-        self._in_flight = 0                                # of these, how many may still be of the point before it
-        self._watchdog = Watchdog()                        # of this network's own inputs
+        self._reports_since_move = 0  # with a clock, of the current point
+        self._in_flight = 0  # of these, how many may still be of the point before it
+        self._watchdog = Watchdog()  # of this network's own inputs
         self._current: int | None = None
-        self._point = table[0]                             # the row of `_current`
-        self._braced_from: int | None = None               # the row that was left because one inference was slow
-        self._detour: int | None = None                    # the row that was left only because frames have waited
-        self._settled: Situation | None = None             # the last one in which the current point was the right one
+        self._point = table[0]  # the row of `_current`
+        self._braced_from: int | None = None  # the row that was left because one inference was slow
+        self._detour: int | None = None  # the row that was left only because frames have waited
+        self._settled: Situation | None = None  # the last one in which the current point was the right one
         self._reason = Reason.STARTUP
-        self._field = ""                                   # of the situation, that moved the point
+        self._field = ""  # of the situation, that moved the point
         self._sentence = ""
 
     # ---- what is heard
@@ -83,8 +85,16 @@ class ResourceManager:
         self._advance(time)
         self._deadline, self._detour = seconds if seconds > 0 else math.nan, None
 
-    def observe_report(self, time: float, subnetwork: str, compute_element: str, inference: float, overhead: float,
-                       cpu_frequency: float = math.nan, gpu_frequency: float = math.nan) -> None:
+    def observe_report(
+        self,
+        time: float,
+        subnetwork: str,
+        compute_element: str,
+        inference: float,
+        overhead: float,
+        cpu_frequency: float = math.nan,
+        gpu_frequency: float = math.nan,
+    ) -> None:
         """Take one processed frame: `inference` s and `overhead` s around it, at these clocks [Hz] (NaN: not known).
 
         ValueError, and no change, for a point that is not in the table or a duration that cannot be.
@@ -210,8 +220,9 @@ class ResourceManager:
             return False
         self._dwell.step_up(self._now, DETOUR)
         self._field = "overhead"
-        self._take(row, Reason.CONTENTION, "no frame waits any more: " + explain_move(self._point, self.table[row]),
-                   situation)
+        self._take(
+            row, Reason.CONTENTION, "no frame waits any more: " + explain_move(self._point, self.table[row]), situation
+        )
         return True
 
     def _improve(self, situation: Situation, prediction: Prediction, better: Selection) -> bool:
@@ -241,8 +252,12 @@ class ResourceManager:
         saves = prediction.energy[new] <= prediction.energy[old]
         missed = better.given_up
         late = "deadline" in missed or "rate" in missed
-        return bool((faster and cheaper) or (faster and late) or (saves and "energy" in missed)
-                    or (cheaper and ("battery" in missed or "power" in missed)))
+        return bool(
+            (faster and cheaper)
+            or (faster and late)
+            or (saves and "energy" in missed)
+            or (cheaper and ("battery" in missed or "power" in missed))
+        )
 
     def _move(self, index: int, situation: Situation, forced: bool, up: bool = False) -> bool:
         """Take point `index`; False if it is one step up too many."""
@@ -312,8 +327,9 @@ class ResourceManager:
             return not self._selector.select(situation, prediction).kept[self._current]
         return self._selector.select(situation, prediction, self._current, self.settings.margin).index != self._current
 
-    def _decision(self, situation: Situation, prediction: Prediction, exact: Selection, changed: bool,
-                  admitted: bool = False) -> Decision:
+    def _decision(
+        self, situation: Situation, prediction: Prediction, exact: Selection, changed: bool, admitted: bool = False
+    ) -> Decision:
         """The current point as a decision; `admitted`: it is known to meet every limit."""
         index, point = self._current, self._point
         missed = () if admitted else self._selector.missed(situation, prediction, index)
@@ -403,13 +419,18 @@ class ResourceManager:
             "stale": self._stale(),
             "faults": {name: fault for name, fault in self.machine.faults.items() if fault},
             "caps": self._caps(),
-            "slow_down": {element: (float(mean[i]), math.sqrt(variance[i]))
-                          for i, element in enumerate(self.table.elements)},
+            "slow_down": {
+                element: (float(mean[i]), math.sqrt(variance[i])) for i, element in enumerate(self.table.elements)
+            },
             "overhead": (overhead, math.sqrt(overhead_variance)),
-            "rejected": {str(self.table[row]): until - self._now
-                         for row, until in sorted(self._availability.rejected.items()) if self._now < until},
-            "throttled": {cluster: clock for cluster, (clock, until) in self.machine.ceilings.items()
-                          if self._now < until},
+            "rejected": {
+                str(self.table[row]): until - self._now
+                for row, until in sorted(self._availability.rejected.items())
+                if self._now < until
+            },
+            "throttled": {
+                cluster: clock for cluster, (clock, until) in self.machine.ceilings.items() if self._now < until
+            },
             "dwell": self._dwell.seconds,
         }
 
@@ -458,8 +479,10 @@ class ResourceManager:
         rows = self.table.matching(*self.settings.fallback)
         if not len(rows):
             points = dict.fromkeys(zip(self.table.subnetwork, self.table.compute_element))
-            raise ValueError(f"manager: fallback is {' on '.join(self.settings.fallback)}: expected one of "
-                             f"{', '.join(f'{subnetwork} on {element}' for subnetwork, element in points)}")
+            raise ValueError(
+                f"manager: fallback is {' on '.join(self.settings.fallback)}: expected one of "
+                f"{', '.join(f'{subnetwork} on {element}' for subnetwork, element in points)}"
+            )
         return rows
 
 

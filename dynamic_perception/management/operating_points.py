@@ -16,10 +16,18 @@ import numpy as np
 
 PROVENANCES = ("measured", "modelled", "published")
 TEXT_COLUMNS = ("subnetwork", "compute_element")
-UNITS: Mapping[str, str] = MappingProxyType({
-    "cpu_frequency": "Hz", "gpu_frequency": "Hz", "latency": "s", "latency_p95": "s", "latency_p99": "s",
-    "power": "W", "energy": "J", "accuracy": "0..1",
-})
+UNITS: Mapping[str, str] = MappingProxyType(
+    {
+        "cpu_frequency": "Hz",
+        "gpu_frequency": "Hz",
+        "latency": "s",
+        "latency_p95": "s",
+        "latency_p99": "s",
+        "power": "W",
+        "energy": "J",
+        "accuracy": "0..1",
+    }
+)
 COLUMNS = (*TEXT_COLUMNS, *UNITS)
 PROVENANCE_REQUIRED = ("latency", "power", "energy", "accuracy")
 FREQUENCY_TOLERANCE = 1e-3  # kernels list clocks rounded to kHz or MHz: nearer than this is the same clock
@@ -45,16 +53,19 @@ class OperatingPoint:
     compute_element: str
     cpu_frequency: float  # [Hz]
     gpu_frequency: float  # [Hz]
-    latency: float        # [s] median of one inference, without the work around it
-    latency_p95: float    # [s]
-    latency_p99: float    # [s]
-    power: float          # [W] while an inference runs
-    energy: float         # [J] of one inference
-    accuracy: float       # [0..1]
+    latency: float  # [s] median of one inference, without the work around it
+    latency_p95: float  # [s]
+    latency_p99: float  # [s]
+    power: float  # [W] while an inference runs
+    energy: float  # [J] of one inference
+    accuracy: float  # [0..1]
 
     def __str__(self) -> str:
-        clocks = [f"{kind} {frequency / 1e6:.0f} MHz" for kind, frequency in
-                  (("cpu", self.cpu_frequency), ("gpu", self.gpu_frequency)) if frequency > 0]
+        clocks = [
+            f"{kind} {frequency / 1e6:.0f} MHz"
+            for kind, frequency in (("cpu", self.cpu_frequency), ("gpu", self.gpu_frequency))
+            if frequency > 0
+        ]
         return f"{self.subnetwork} on {self.compute_element}" + (f" at {', '.join(clocks)}" if clocks else "")
 
 
@@ -131,8 +142,9 @@ class OperatingPointTable:
             rows.setdefault(pair, []).append(row)
         return {pair: np.array(indices, dtype=np.intp) for pair, indices in rows.items()}
 
-    def matching(self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan,
-                 gpu_frequency: float = np.nan) -> np.ndarray:
+    def matching(
+        self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan, gpu_frequency: float = np.nan
+    ) -> np.ndarray:
         """Indices of the rows that these values can mean, best match first.
 
         A clock of NaN matches every row.  A given clock matches rows with this clock, and after them rows that leave
@@ -150,8 +162,14 @@ class OperatingPointTable:
         rows, exact = rows[possible], exact[possible]
         return rows[np.argsort(-exact, kind="stable")] if exact.any() else rows
 
-    def latency_at(self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan,
-                   gpu_frequency: float = np.nan, running: int | None = None) -> float:
+    def latency_at(
+        self,
+        subnetwork: str,
+        compute_element: str,
+        cpu_frequency: float = np.nan,
+        gpu_frequency: float = np.nan,
+        running: int | None = None,
+    ) -> float:
         """Profiled latency [s] at these actual clocks [Hz]; NaN: there is no such subnetwork on this element.
 
         That of row `running` where the clocks can mean it, else that of another row with these clocks, else between the
@@ -172,8 +190,9 @@ class OperatingPointTable:
                 return _along_period(1.0 / column[clocked], self.latency[clocked], 1.0 / actual)
         return self._latency_of(rows, running)
 
-    def _can_mean(self, row: int, subnetwork: str, compute_element: str, cpu_frequency: float,
-                  gpu_frequency: float) -> bool:
+    def _can_mean(
+        self, row: int, subnetwork: str, compute_element: str, cpu_frequency: float, gpu_frequency: float
+    ) -> bool:
         """Whether `row` is among those of :meth:`matching`, without looking at the others."""
         if self.subnetwork[row] != subnetwork or self.compute_element[row] != compute_element:
             return False
@@ -188,8 +207,9 @@ class OperatingPointTable:
             return float(self.latency[running])
         return float(self.latency[rows[0]]) if len(rows) else math.nan
 
-    def find(self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan,
-             gpu_frequency: float = np.nan) -> int | None:
+    def find(
+        self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan, gpu_frequency: float = np.nan
+    ) -> int | None:
         """The first row of :meth:`matching`, or None."""
         indices = self.matching(subnetwork, compute_element, cpu_frequency, gpu_frequency)
         return int(indices[0]) if len(indices) else None
@@ -211,8 +231,9 @@ class OperatingPointTable:
                     raise OperatingPointError(name, row, f"is {value!r}: expected a name")
         for name in ("cpu_frequency", "gpu_frequency"):
             column = getattr(self, name)
-            self._refuse(name, ~np.isnan(column) & ~((column >= 0) & np.isfinite(column)),
-                         "0 or more Hz, or NaN for not set")
+            self._refuse(
+                name, ~np.isnan(column) & ~((column >= 0) & np.isfinite(column)), "0 or more Hz, or NaN for not set"
+            )
         self._refuse("latency", ~((self.latency > 0) & np.isfinite(self.latency)), "more than 0 s")
         for name in ("latency_p95", "latency_p99"):
             column = getattr(self, name)
@@ -220,8 +241,11 @@ class OperatingPointTable:
             self._refuse(name, wrong, "at least the median latency, or NaN for not known")
         for name in ("power", "energy"):
             column = getattr(self, name)
-            self._refuse(name, ~np.isnan(column) & ~((column > 0) & np.isfinite(column)),
-                         f"more than 0 {UNITS[name]}, or NaN for not known")
+            self._refuse(
+                name,
+                ~np.isnan(column) & ~((column > 0) & np.isfinite(column)),
+                f"more than 0 {UNITS[name]}, or NaN for not known",
+            )
         self._refuse("accuracy", ~((self.accuracy >= 0) & (self.accuracy <= 1)), "within 0..1")
 
     def _refuse(self, name: str, wrong: np.ndarray, expected: str) -> None:
@@ -232,8 +256,10 @@ class OperatingPointTable:
     def _check_provenance(self) -> None:
         for name, value in self.provenance.items():
             if name not in UNITS or value not in PROVENANCES:
-                raise ValueError(f"operating points: provenance of {name} is {value!r}: expected one of "
-                                 f"{', '.join(PROVENANCES)} for one of {', '.join(UNITS)}")
+                raise ValueError(
+                    f"operating points: provenance of {name} is {value!r}: expected one of "
+                    f"{', '.join(PROVENANCES)} for one of {', '.join(UNITS)}"
+                )
         for name in PROVENANCE_REQUIRED:
             if name not in self.provenance and not np.isnan(getattr(self, name)).all():
                 raise ValueError(f"operating points: {name} has no provenance: expected {' or '.join(PROVENANCES)}")

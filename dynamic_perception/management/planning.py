@@ -53,8 +53,9 @@ class Plan:
         return not self.misses
 
 
-def make_plan(table: OperatingPointTable, target: Target, settings: ManagerSettings = ManagerSettings(),
-              runners_up: int = 4) -> Plan:
+def make_plan(
+    table: OperatingPointTable, target: Target, settings: ManagerSettings = ManagerSettings(), runners_up: int = 4
+) -> Plan:
     """Choose a point of `table`.
 
     Args:
@@ -70,8 +71,11 @@ def make_plan(table: OperatingPointTable, target: Target, settings: ManagerSetti
     return Plan(
         index=chosen,
         misses=missed[chosen],
-        excluded={name: sum(any(miss.limit == name for miss in of_one) for of_one in missed)
-                  for name in ("deadline", "energy", "power", "accuracy") if chooser.asked(name)},
+        excluded={
+            name: sum(any(miss.limit == name for miss in of_one) for of_one in missed)
+            for name in ("deadline", "energy", "power", "accuracy")
+            if chooser.asked(name)
+        },
         missing=tuple(index for index, of_one in enumerate(missed) if of_one),
         met=sum(not of_one for of_one in missed),
         better=tuple(RunnerUp(index, missed[index]) for index in preferred),
@@ -146,6 +150,13 @@ class _Chooser:
     def _situation(self, target: Target, available: np.ndarray) -> Situation:
         elements = len(self._table.elements)
         return Situation(
-            target=target, deadline=math.inf if math.isnan(target.max_latency) else target.max_latency,
-            thermal_cap=math.inf, battery_cap=math.inf, battery_ignored=False, fallback=False,
-            slow_down=(np.ones(elements), np.zeros(elements)), overhead=(0.0, 0.0), available=available)
+            target=target,
+            deadline=math.inf if math.isnan(target.max_latency) else target.max_latency,
+            thermal_cap=math.inf,
+            battery_cap=math.inf,
+            battery_ignored=False,
+            fallback=False,
+            slow_down=(np.ones(elements), np.zeros(elements)),
+            overhead=(0.0, 0.0),
+            available=available,
+        )

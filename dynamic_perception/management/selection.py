@@ -25,15 +25,15 @@ _UNITS = {"accuracy": (1, ""), "energy": (1e3, " mJ"), "rate": (1, " Hz"), "dead
 class Situation(NamedTuple):
     """Everything that a choice depends on; caps and the deadline are inf where there is none."""
 
-    target: Target          # its max_latency is in `deadline`
-    deadline: float         # [s]
-    thermal_cap: float      # [W] 0 at a critical temperature
-    battery_cap: float      # [W]
-    battery_ignored: bool   # not heard of, and the stale policy says ignore
-    fallback: bool          # an input is not heard of, and the stale policy says fallback
-    slow_down: Gaussians    # ([elements], [elements])
-    overhead: Gaussian      # [s], [s^2]
-    available: np.ndarray   # [n] bool
+    target: Target  # its max_latency is in `deadline`
+    deadline: float  # [s]
+    thermal_cap: float  # [W] 0 at a critical temperature
+    battery_cap: float  # [W]
+    battery_ignored: bool  # not heard of, and the stale policy says ignore
+    fallback: bool  # an input is not heard of, and the stale policy says fallback
+    slow_down: Gaussians  # ([elements], [elements])
+    overhead: Gaussian  # [s], [s^2]
+    available: np.ndarray  # [n] bool
     sharing: np.ndarray | None = None  # [elements] by how much other networks on the machine slow this one; None: not
 
 
@@ -41,9 +41,9 @@ class Situation(NamedTuple):
 class Relaxed:
     """A limit that the chosen point misses."""
 
-    limit: str    # "accuracy", "energy", "power", "battery", "rate" or "deadline"
+    limit: str  # "accuracy", "energy", "power", "battery", "rate" or "deadline"
     asked: float  # [0..1], J, W, W, Hz, s
-    got: float    # what the point is predicted to do; NaN: not known
+    got: float  # what the point is predicted to do; NaN: not known
 
     def __str__(self) -> str:
         scale, unit = _UNITS.get(self.limit, (1, " W"))
@@ -59,13 +59,13 @@ class Prediction:
 
     def __init__(self, length: int):
         self.inference = np.empty(length)  # [n] expected inference [s]
-        self.assured = np.empty(length)    # [n] end-to-end latency [s] kept with the asked probability
-        self.power = np.empty(0)           # [n] [W]
+        self.assured = np.empty(length)  # [n] end-to-end latency [s] kept with the asked probability
+        self.power = np.empty(0)  # [n] [W]
         self.overhead: Gaussian = (0.0, 0.0)
         self.limits: dict[str, tuple[np.ndarray, float]] = {}  # name -> (column, what it may be at most)
         self.slow_down: np.ndarray | float = np.empty(0)  # [n] mean of every row's element, or that of all
-        self.profiled_energy = np.empty(0)                # [n] [J]
-        self.of_rows = np.empty((2, length))              # room for the mean and the variance of every row's element
+        self.profiled_energy = np.empty(0)  # [n] [J]
+        self.of_rows = np.empty((2, length))  # room for the mean and the variance of every row's element
         self._energy = np.empty(length)
         self._energy_is_new = False
 
@@ -92,27 +92,29 @@ class Selection(NamedTuple):
     """The best point, and all that may run."""
 
     index: int
-    kept: np.ndarray            # [n] bool: meets every limit that was not given up
-    given_up: tuple[str, ...]   # limits that no point could meet together with the more important ones
+    kept: np.ndarray  # [n] bool: meets every limit that was not given up
+    given_up: tuple[str, ...]  # limits that no point could meet together with the more important ones
 
 
 class Selector:
     """Chooses points of one table.  `relax` and `deadline_probability` are those of ManagerSettings."""
 
-    def __init__(self, table: OperatingPointTable, relax: tuple[str, ...], deadline_probability: float,
-                 fallback: np.ndarray):
+    def __init__(
+        self, table: OperatingPointTable, relax: tuple[str, ...], deadline_probability: float, fallback: np.ndarray
+    ):
         """`fallback`: indices of the rows that are the fallback point (at several clocks, perhaps)."""
         self.table = table
         self.deadline_probability = deadline_probability
         self._relax = relax
         self._quantile = _STANDARD_NORMAL.inv_cdf(deadline_probability)
-        self.unknown = {name: values for name in ("power", "energy")
-                        if (values := np.isnan(getattr(table, name))).any()}  # [n] bool columns, where any is unknown
+        self.unknown = {
+            name: values for name in ("power", "energy") if (values := np.isnan(getattr(table, name))).any()
+        }  # [n] bool columns, where any is unknown
         self._power = np.where(np.isnan(table.power), np.inf, table.power)
         self._energy = np.where(np.isnan(table.energy), np.inf, table.energy)
         self._inaccuracy = -table.accuracy
-        self._latency_squared = table.latency ** 2
-        self._spread_squared = table.spread ** 2 if table.spread.any() else None
+        self._latency_squared = table.latency**2
+        self._spread_squared = table.spread**2 if table.spread.any() else None
         self.fallback = np.zeros(len(table), dtype=bool)
         self.fallback[fallback] = True
 
@@ -137,14 +139,18 @@ class Selector:
         prediction.limits = self._limits(situation, prediction)
         return prediction
 
-    def _predict_sharing(self, situation: Situation, prediction: Prediction, mean: np.ndarray | float,
-                         variance: np.ndarray | float) -> Prediction:
+    def _predict_sharing(
+        self, situation: Situation, prediction: Prediction, mean: np.ndarray | float, variance: np.ndarray | float
+    ) -> Prediction:
         """Who takes turns is slower, but while the others have theirs it draws no power."""
         shared = situation.sharing[self.table.element_index]
-        variance = np.maximum(variance, self.table.spread ** 2 * mean ** 2)
+        variance = np.maximum(variance, self.table.spread**2 * mean**2)
         prediction.inference[:] = self.table.latency * mean * shared
-        prediction.assured[:] = (prediction.inference + situation.overhead[0] + self._quantile
-                                 * np.sqrt((self.table.latency * shared) ** 2 * variance + situation.overhead[1]))
+        prediction.assured[:] = (
+            prediction.inference
+            + situation.overhead[0]
+            + self._quantile * np.sqrt((self.table.latency * shared) ** 2 * variance + situation.overhead[1])
+        )
         prediction.begin(mean, situation.overhead, self._power / shared, self._energy)
         prediction.limits = self._limits(situation, prediction)
         return prediction
@@ -175,8 +181,9 @@ class Selector:
         shared = 1.0 if situation.sharing is None else situation.sharing[element]
         return math.sqrt((self.table.latency[index] * shared) ** 2 * variance + situation.overhead[1])
 
-    def select(self, situation: Situation, prediction: Prediction, current: int | None = None,
-               margin: float = 0.0) -> Selection:
+    def select(
+        self, situation: Situation, prediction: Prediction, current: int | None = None, margin: float = 0.0
+    ) -> Selection:
         """The best point.  With `current`, every other one must do with latency, power and energy worse by `margin`."""
         worse = 1.0 if current is None else 1.0 + margin
         kept = self._required(situation, prediction, current, worse)
@@ -211,8 +218,10 @@ class Selector:
         for name, (column, most) in prediction.limits.items():
             got = float(column[index])
             if got > most:
-                asked_and_got = {"accuracy": lambda: (-most, -got), "rate": lambda: (
-                    situation.target.min_rate, 1.0 / (got + prediction.overhead[0]))}
+                asked_and_got = {
+                    "accuracy": lambda: (-most, -got),
+                    "rate": lambda: (situation.target.min_rate, 1.0 / (got + prediction.overhead[0])),
+                }
                 asked, got = asked_and_got.get(name, lambda: (most, got))()
                 missed.append(Relaxed(name, asked, known(got)))
         return tuple(missed)

@@ -29,14 +29,14 @@ class ManagerSettings:
     """
 
     deadline_probability: float = 0.95  # a point is kept if it meets the deadline with at least this probability
-    dwell: float = 5.0                  # [s] that a more demanding point must stay possible before it is taken ...
-    longest_dwell: float = 45.0         # [s] ... which grows up to this while steps up are soon taken back;
-    margin: float = 0.1                 # and it must stay possible with latency, power and energy this much worse
-    most_up: int = 3                    # steps up within a minute, at most, but for those that the user asks for
+    dwell: float = 5.0  # [s] that a more demanding point must stay possible before it is taken ...
+    longest_dwell: float = 45.0  # [s] ... which grows up to this while steps up are soon taken back;
+    margin: float = 0.1  # and it must stay possible with latency, power and energy this much worse
+    most_up: int = 3  # steps up within a minute, at most, but for those that the user asks for
 
-    battery_timeout: float = 30.0       # [s]
-    temperature_timeout: float = 5.0    # [s]
-    report_timeout: float = 5.0         # [s]
+    battery_timeout: float = 30.0  # [s]
+    temperature_timeout: float = 5.0  # [s]
+    report_timeout: float = 5.0  # [s]
     battery_stale_policy: str = "keep"
     temperature_stale_policy: str = "fallback"
     report_stale_policy: str = "keep"
@@ -45,14 +45,14 @@ class ManagerSettings:
     relax: tuple[str, ...] = ("accuracy", "energy", "battery", "rate", "deadline")
     fallback: tuple[str, str] | None = None  # (subnetwork, compute element); None: the point of least power
 
-    thermal: tuple[ThermalZone, ...] = ()        # no zones: temperatures do not limit anything
-    battery: tuple[BatteryThreshold, ...] = ()   # no thresholds: the battery does not limit anything
-    battery_hysteresis: float = 0.02             # [0..1] a threshold is lifted this far above itself
-    battery_capacity: float = math.nan           # [J] of the full battery, for missions; NaN: not known
-    battery_reserve: float = 0.05                # [0..1] charge that is to be left when a mission ends
-    other_load: float = 0.0                      # [W] that everything but the networks takes from the battery
-    clock_tolerance: float = 0.01                # [share] below what was asked for, from which a clock is throttled
-    throttle_hold: float = 10.0                  # [s] after which a clock that was throttled is tried again
+    thermal: tuple[ThermalZone, ...] = ()  # no zones: temperatures do not limit anything
+    battery: tuple[BatteryThreshold, ...] = ()  # no thresholds: the battery does not limit anything
+    battery_hysteresis: float = 0.02  # [0..1] a threshold is lifted this far above itself
+    battery_capacity: float = math.nan  # [J] of the full battery, for missions; NaN: not known
+    battery_reserve: float = 0.05  # [0..1] charge that is to be left when a mission ends
+    other_load: float = 0.0  # [W] that everything but the networks takes from the battery
+    clock_tolerance: float = 0.01  # [share] below what was asked for, from which a clock is throttled
+    throttle_hold: float = 10.0  # [s] after which a clock that was throttled is tried again
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
 
     def __post_init__(self):

@@ -10,7 +10,7 @@ import numpy as np
 from dynamic_perception.management.kalman import NO_HINT, Hint, KalmanFilter, KalmanSettings
 
 Gaussians = tuple[np.ndarray, np.ndarray]  # (means, variances)
-Gaussian = tuple[float, float]             # (mean, variance)
+Gaussian = tuple[float, float]  # (mean, variance)
 
 SLOW_DOWN = KalmanSettings(mean=1.0, deviation=0.1, noise=0.03, noise_floor=0.01, fade_time=4.0, grace=2.0)
 
@@ -33,25 +33,25 @@ class _Element:
         self.filter = KalmanFilter(settings)
         self.cluster = cluster_of(name)
         self.threads = threads_of(name)
-        self.samples = 0            # since it was taken into use
-        self.turns = 1.0            # the part of its slow-down that came in steps: it takes turns with other threads
+        self.samples = 0  # since it was taken into use
+        self.turns = 1.0  # the part of its slow-down that came in steps: it takes turns with other threads
         self.slowed_at = -math.inf  # [s] of its last step up, or when it was not slowed
-        self.judged = True          # whether it had recovered when it was taken into use
-        self.left_at = 1.0          # its slow-down when it was last in use
+        self.judged = True  # whether it had recovered when it was taken into use
+        self.left_at = 1.0  # its slow-down when it was last in use
         self.peaker: _Element | None = None  # the one that was heard last of those that tell of this one's recovery
-        self.peak = 1.0             # its greatest slow-down since
+        self.peak = 1.0  # its greatest slow-down since
 
 
 class _Heard(NamedTuple):
     """What an element that was in use says about others."""
 
     used: _Element
-    level: float         # its slow-down
-    alike: float = 1.0   # by how much others are slowed if what slows this one slows all alike,
+    level: float  # its slow-down
+    alike: float = 1.0  # by how much others are slowed if what slows this one slows all alike,
     common: float = 1.0  # and if its steps were other threads on its cores: the rest, which holds for others too,
-    turns: float = 1.0   # besides these
+    turns: float = 1.0  # besides these
     likely: float = 1.0  # [0..1] how much the first is believed
-    kept: float = 1.0    # [0..1] how much of all that still is
+    kept: float = 1.0  # [0..1] how much of all that still is
 
     def of_another(self, turns: float = 1.0) -> float:
         """The slow-down of another element, which takes `turns` with those threads."""
@@ -79,29 +79,29 @@ class SlowDowns:
     slow-down that the one in use still has.
     """
 
-    SETTLED = 2          # [samples] of an element that was taken into use, after which the filter has followed a step
-    FELT = 0.15          # a slow-down by less than this says nothing about other elements, and is no new regime
-    SAID = 0.05          # nor does one by less than this say that another element is slowed
+    SETTLED = 2  # [samples] of an element that was taken into use, after which the filter has followed a step
+    FELT = 0.15  # a slow-down by less than this says nothing about other elements, and is no new regime
+    SAID = 0.05  # nor does one by less than this say that another element is slowed
     RELAPSE = 1.5
-    PATIENCE = 3.0       # [periods of the reports] of silence before an element counts as not used
-    LONGEST_GAP = 10.0   # [s] between two reports, that says something about their period
+    PATIENCE = 3.0  # [periods of the reports] of silence before an element counts as not used
+    LONGEST_GAP = 10.0  # [s] between two reports, that says something about their period
     SLOWEST_FADE = 60.0  # [s]
-    ELSEWHERE = 0.5      # share of a slow-down that is taken to hold for elements on other cores
-    DOUBT = 0.2          # standard deviation of what is passed on, as a share of it
-    ALIKE = 3.0          # [s] time constant with which the belief fades that a step slows all elements alike
-    PASSED_ON = 60.0     # [s] time constant with which that fades which came bit by bit
-    COMMON = 2.5         # the greatest slow-down that is taken to hold for other elements as well
+    ELSEWHERE = 0.5  # share of a slow-down that is taken to hold for elements on other cores
+    DOUBT = 0.2  # standard deviation of what is passed on, as a share of it
+    ALIKE = 3.0  # [s] time constant with which the belief fades that a step slows all elements alike
+    PASSED_ON = 60.0  # [s] time constant with which that fades which came bit by bit
+    COMMON = 2.5  # the greatest slow-down that is taken to hold for other elements as well
 
     def __init__(self, elements: Iterable[str] = (), settings: KalmanSettings = SLOW_DOWN):
         self._settings = settings
         self._elements: dict[str, _Element] = {}
         self._clusters: dict[str, list[_Element]] = {}
-        self._cores: dict[str, int] = {}        # cluster -> the greatest thread count of its elements
+        self._cores: dict[str, int] = {}  # cluster -> the greatest thread count of its elements
         self._in_use: dict[str, _Element] = {}  # cluster -> the element that was heard last and is settled
-        self._newest: _Element | None = None    # of these, the last one
+        self._newest: _Element | None = None  # of these, the last one
         self.regime = 0  # counts the steps that an estimate has made: other work came or went, which is no noise
         self._reported_at = -math.inf
-        self._period = 0.0        # [s] between two reports
+        self._period = 0.0  # [s] between two reports
         self._grace = settings.grace
         self.add(elements)
 
@@ -228,8 +228,9 @@ class SlowDowns:
         since = self._newest.filter.heard_at - self._grace
         used = self._newest
         if len(self._in_use) > 1:
-            used = min((one for one in self._in_use.values() if one.filter.heard_at >= since),
-                       key=lambda one: one.filter.mean)
+            used = min(
+                (one for one in self._in_use.values() if one.filter.heard_at >= since), key=lambda one: one.filter.mean
+            )
         if used is tracked or used.filter.heard_at < tracked.filter.heard_at:
             return NO_HINT
         said = self._said_by(used, time, heard)

@@ -19,12 +19,12 @@ class Objective(IntEnum):
 class Target:
     """Limits and an objective; NaN: no such limit.  ValueError names a field that is not a possible limit."""
 
-    max_latency: float = math.nan   # [s] deadline from the frame's stamp to the answer
-    max_energy: float = math.nan    # [J] per inference
-    max_power: float = math.nan     # [W] while an inference runs
+    max_latency: float = math.nan  # [s] deadline from the frame's stamp to the answer
+    max_energy: float = math.nan  # [J] per inference
+    max_power: float = math.nan  # [W] while an inference runs
     min_accuracy: float = math.nan  # [0..1]
     objective: Objective = Objective.MAX_ACCURACY
-    min_rate: float = math.nan      # [Hz] answers per second that the network could give, from mean latency
+    min_rate: float = math.nan  # [Hz] answers per second that the network could give, from mean latency
 
     def __post_init__(self):
         for name in ("max_latency", "max_energy", "max_power", "min_rate"):
@@ -40,8 +40,15 @@ class Target:
             raise ValueError(f"target: objective is {self.objective!r}: expected one of {accepted}") from None
 
     def __str__(self) -> str:
-        limits = [f"{label} {value:.3g} {unit}".rstrip() for label, value, unit in (
-            ("deadline", self.max_latency * 1e3, "ms"), ("energy up to", self.max_energy, "J"),
-            ("power up to", self.max_power, "W"), ("accuracy from", self.min_accuracy, ""),
-            ("rate from", self.min_rate, "Hz")) if not math.isnan(value)]
+        limits = [
+            f"{label} {value:.3g} {unit}".rstrip()
+            for label, value, unit in (
+                ("deadline", self.max_latency * 1e3, "ms"),
+                ("energy up to", self.max_energy, "J"),
+                ("power up to", self.max_power, "W"),
+                ("accuracy from", self.min_accuracy, ""),
+                ("rate from", self.min_rate, "Hz"),
+            )
+            if not math.isnan(value)
+        ]
         return ", ".join([self.objective.name.lower().replace("_", " "), *limits])

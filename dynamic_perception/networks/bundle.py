@@ -171,8 +171,11 @@ class ModelBundle:
         """Least and greatest value of every activation of that int8 subnetwork, by its name in the float32 graph."""
         with safe_open(self.folder / RANGES_FILE, "numpy") as file:
             prefix = f"{name}/"
-            return {key.removeprefix(prefix): tuple(file.get_tensor(key).tolist())
-                    for key in file.keys() if key.startswith(prefix)}
+            return {
+                key.removeprefix(prefix): tuple(file.get_tensor(key).tolist())
+                for key in file.keys()
+                if key.startswith(prefix)
+            }
 
 
 def find_bundle(name_or_path: str) -> Path:
@@ -353,8 +356,9 @@ def _read_subnetworks(path: Path, plain: list, space: SearchSpace) -> tuple[Subn
         precision = entry.get("precision", FLOAT32)
         if precision not in PRECISIONS:
             raise BundleError(f"{path}: {key}.precision is {precision!r}: expected {' or '.join(PRECISIONS)}")
-        subnetworks.append(replace(expected, accuracy=accuracy, accuracy_source=entry["accuracy_source"],
-                                   precision=precision))
+        subnetworks.append(
+            replace(expected, accuracy=accuracy, accuracy_source=entry["accuracy_source"], precision=precision)
+        )
     names = [s.name for s in subnetworks]
     if not names or len(set(names)) != len(names):
         raise BundleError(f"{path}: subnetworks are named {names}: expected at least one, all different")
@@ -362,10 +366,13 @@ def _read_subnetworks(path: Path, plain: list, space: SearchSpace) -> tuple[Subn
     if macs != sorted(macs):
         raise BundleError(f"{path}: subnetworks have macs {macs}: expected rising numbers")
     for subnetwork, following in zip(subnetworks, [*subnetworks[1:], None]):
-        if subnetwork.precision == INT8 and (following is None or following.config != subnetwork.config
-                                             or following.precision != FLOAT32):
-            raise BundleError(f"{path}: subnetwork {subnetwork.name} is {INT8}: expected the {FLOAT32} one of the same "
-                              "config right after it")
+        if subnetwork.precision == INT8 and (
+            following is None or following.config != subnetwork.config or following.precision != FLOAT32
+        ):
+            raise BundleError(
+                f"{path}: subnetwork {subnetwork.name} is {INT8}: expected the {FLOAT32} one of the same "
+                "config right after it"
+            )
     return tuple(subnetworks)
 
 
@@ -421,7 +428,9 @@ def _check_files(bundle: ModelBundle) -> None:
             raise BundleError(f"{bundle.folder / RANGES_FILE}: there is nothing of subnetwork '{subnetwork.name}'")
     measured = _digest(bundle.folder)
     if measured != bundle.weights_sha256:
-        files = " + ".join(name for name in (WEIGHTS_FILE, STATISTICS_FILE, RANGES_FILE) if (bundle.folder / name).exists())
+        files = " + ".join(
+            name for name in (WEIGHTS_FILE, STATISTICS_FILE, RANGES_FILE) if (bundle.folder / name).exists()
+        )
         raise BundleError(
             f"{bundle.folder / files}: sha256 is {measured}: expected weights_sha256 {bundle.weights_sha256} "
             f"of {MODEL_FILE}"

@@ -22,14 +22,26 @@ def add_import_ofa(commands: argparse._SubParsersAction) -> None:
         help="make a model bundle of a published Once-for-All MobileNetV3 checkpoint",
         description="Read a supernet checkpoint of the Once-for-All authors (kernels 3 5 7, expansions 3 4 6, depths "
         "2 3 4) and write a bundle with its smallest, a middle and its largest subnetwork. Nothing in the file is "
-        "executed, and a tensor that is missing or does not belong is an error.")
+        "executed, and a tensor that is missing or does not belong is an error.",
+    )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the authors' file")
-    parser.add_argument("--width-multiplier", type=_multiplier, default=None, metavar="W",
-                        help="of the channels, or auto: read off the file (default)")
-    parser.add_argument("--resolutions", type=int, nargs="+", metavar="R",
-                        help="input sizes [pixel] of the subnetworks (default: 128 160 192 224)")
-    parser.add_argument("--out", type=Path, metavar="DIR",
-                        help="bundle to write (default: models/ofa_mobilenet_v3_w<width multiplier>)")
+    parser.add_argument(
+        "--width-multiplier",
+        type=_multiplier,
+        default=None,
+        metavar="W",
+        help="of the channels, or auto: read off the file (default)",
+    )
+    parser.add_argument(
+        "--resolutions",
+        type=int,
+        nargs="+",
+        metavar="R",
+        help="input sizes [pixel] of the subnetworks (default: 128 160 192 224)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="bundle to write (default: models/ofa_mobilenet_v3_w<width multiplier>)"
+    )
     parser.set_defaults(run_command=run_import_ofa)
 
 
@@ -45,20 +57,32 @@ def run_import_ofa(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{out} exists: expected a new folder, or a bundle to replace")
     configs = {"min": space.smallest(), "mid": space.middle(), "max": space.largest()}
     bundle = ModelBundle(
-        out, out.resolve().name, space, IMAGENET_MEAN, IMAGENET_STANDARD_DEVIATION, _labels(space.classes),
-        tuple(replace(Subnetwork.of(space, name, config), accuracy_source=ACCURACY_SOURCE)
-              for name, config in configs.items()),
+        out,
+        out.resolve().name,
+        space,
+        IMAGENET_MEAN,
+        IMAGENET_STANDARD_DEVIATION,
+        _labels(space.classes),
+        tuple(
+            replace(Subnetwork.of(space, name, config), accuracy_source=ACCURACY_SOURCE)
+            for name, config in configs.items()
+        ),
         weights_sha256="",
-        training={"method": "imported from the Once-for-All authors", "checkpoint": arguments.checkpoint.name})
+        training={"method": "imported from the Once-for-All authors", "checkpoint": arguments.checkpoint.name},
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
-    bundle = write_bundle(bundle, checkpoint.tensors, {
-        name: space.subnet_statistics(config, checkpoint.statistics) for name, config in configs.items()})
+    bundle = write_bundle(
+        bundle,
+        checkpoint.tensors,
+        {name: space.subnet_statistics(config, checkpoint.statistics) for name, config in configs.items()},
+    )
     table = Table(title=f"{bundle.name}: width multiplier {space.width_multiplier:g}, {space.classes} classes")
     for heading in ("subnetwork", "input [pixel]", "MACs", "parameters"):
         table.add_column(heading, justify="left" if heading == "subnetwork" else "right")
     for subnetwork in bundle.subnetworks:
-        table.add_row(subnetwork.name, str(subnetwork.input_size[0]), f"{subnetwork.macs:,}",
-                      f"{subnetwork.parameters:,}")
+        table.add_row(
+            subnetwork.name, str(subnetwork.input_size[0]), f"{subnetwork.macs:,}", f"{subnetwork.parameters:,}"
+        )
     console = Console()
     console.print(table)
     console.print(f"wrote {out}", soft_wrap=True)

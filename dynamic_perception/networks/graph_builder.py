@@ -42,25 +42,37 @@ class GraphBuilder:
         """The graph's input, uint8 [H, W, 3] in RGB, normalised: float32 [1, 3, H, W]."""
         planes = self._add("Transpose", "image", perm=[2, 0, 1])  # as bytes, a quarter of what it is afterwards
         planes = self._add("Cast", planes, to=TensorProto.FLOAT)
-        mean, deviation = (self._constant(np.reshape(255 * np.array(value), (1, 3, 1, 1)).astype(np.float32))
-                           for value in (self._mean, self._deviation))
+        mean, deviation = (
+            self._constant(np.reshape(255 * np.array(value), (1, 3, 1, 1)).astype(np.float32))
+            for value in (self._mean, self._deviation)
+        )
         # The constants are [1, 3, 1, 1], so this also makes a batch of one.
         return self._add("Div", self._add("Sub", planes, mean), deviation)
 
-    def convolution(self, x: str, name: str, norm: str | None = None, stride: int = 1, dilation: int = 1,
-                    groups: int = 1) -> str:
+    def convolution(
+        self, x: str, name: str, norm: str | None = None, stride: int = 1, dilation: int = 1, groups: int = 1
+    ) -> str:
         """Convolution `name` with half its kernel as padding, and the batch normalisation `norm`, if there is one."""
         weight = self._tensors[f"{name}.weight"].astype(np.float64)  # [out, in, k, k]
         bias = self._tensors.get(f"{name}.bias")
         if norm is not None:
             scale = self._tensors[f"{norm}.weight"] / np.sqrt(
-                self._statistics[f"{norm}.running_var"].astype(np.float64) + self._epsilon)
+                self._statistics[f"{norm}.running_var"].astype(np.float64) + self._epsilon
+            )
             weight = weight * scale[:, None, None, None]
             bias = self._tensors[f"{norm}.bias"] - scale * self._statistics[f"{norm}.running_mean"]
         inputs = [self._constant(value.astype(np.float32)) for value in (weight, bias) if value is not None]
         size = weight.shape[2]
-        return self._add("Conv", x, *inputs, kernel_shape=[size, size], strides=[stride] * 2,
-                         dilations=[dilation] * 2, pads=[dilation * (size // 2)] * 4, group=groups)
+        return self._add(
+            "Conv",
+            x,
+            *inputs,
+            kernel_shape=[size, size],
+            strides=[stride] * 2,
+            dilations=[dilation] * 2,
+            pads=[dilation * (size // 2)] * 4,
+            group=groups,
+        )
 
     def linear(self, x: str, name: str) -> str:
         """Linear layer `name`: [N, in] to [N, out]."""
@@ -150,8 +162,12 @@ class GraphBuilder:
     def _model(self) -> onnx.ModelProto:
         image = helper.make_tensor_value_info("image", TensorProto.UINT8, [*self._size, 3])
         graph = helper.make_graph(self._nodes, self._name, [image], self._outputs, self._constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION,
-                                 producer_name="dynamic_perception")
+        return helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="dynamic_perception",
+        )
 
     def _add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         name = f"{operator.lower()}{len(self._nodes)}"

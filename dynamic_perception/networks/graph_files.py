@@ -48,8 +48,17 @@ def write_graph(path: Path, graph: bytes) -> None:
 def cached_graph(bundle: "ModelBundle", subnetwork: str) -> Path:
     """Where the graph of a subnetwork is kept; the name tells everything apart that the graph depends on."""
     chosen = bundle.subnetwork(subnetwork)
-    content = [FORMAT, bundle.weights_sha256, bundle.space.family, bundle.space.to_plain(), bundle.mean,
-               bundle.standard_deviation, chosen.name, chosen.precision, chosen.config.to_plain()]
+    content = [
+        FORMAT,
+        bundle.weights_sha256,
+        bundle.space.family,
+        bundle.space.to_plain(),
+        bundle.mean,
+        bundle.standard_deviation,
+        chosen.name,
+        chosen.precision,
+        chosen.config.to_plain(),
+    ]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
     return cache_folder() / "graphs" / bundle.name / f"{file_stem(subnetwork)}-{digest}.onnx"
 

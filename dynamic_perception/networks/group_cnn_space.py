@@ -15,7 +15,14 @@ from typing import Any, ClassVar, Mapping, Sequence
 import numpy as np
 
 from dynamic_perception.networks.search_space import (
-    Array, SearchSpace, Shape, SubnetConfig, check_choice, check_keys, rungs)
+    Array,
+    SearchSpace,
+    Shape,
+    SubnetConfig,
+    check_choice,
+    check_keys,
+    rungs,
+)
 
 STATISTICS = ("running_mean", "running_var")
 

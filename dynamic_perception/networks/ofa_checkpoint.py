@@ -34,8 +34,9 @@ class OFACheckpoint:
     statistics: dict[str, np.ndarray]
 
 
-def read_checkpoint(path: Path, width_multiplier: float | None = None,
-                    resolutions: tuple[int, ...] | None = None) -> OFACheckpoint:
+def read_checkpoint(
+    path: Path, width_multiplier: float | None = None, resolutions: tuple[int, ...] | None = None
+) -> OFACheckpoint:
     """Read a supernet with kernels 3 5 7, expansions 3 4 6 and depths 2 3 4, of any width and number of classes.
 
     Nothing in the file is executed: it may hold tensors and plain data only.
@@ -55,8 +56,9 @@ def read_checkpoint(path: Path, width_multiplier: float | None = None,
     spelled = _spelled(OFAMobileNetV3Space(classes=2), state)
     missing, extra = sorted(spelled.keys() - state.keys()), sorted(state.keys() - spelled.keys())
     if missing or extra:
-        raise ValueError(f"{path} is not a checkpoint of this supernet: missing {_some(missing)}; "
-                         f"not in it {_some(extra)}")
+        raise ValueError(
+            f"{path} is not a checkpoint of this supernet: missing {_some(missing)}; not in it {_some(extra)}"
+        )
     named = {spelled[name]: (name, tensor) for name, tensor in state.items()}
     if width_multiplier is None:
         width_multiplier = round(_outputs(path, *named[f"{MIX}.weight"]) / BASE_HEAD_WIDTHS[1], 2)
@@ -65,8 +67,10 @@ def read_checkpoint(path: Path, width_multiplier: float | None = None,
     for name, shape in (learned | statistics).items():
         spelling, tensor = named[name]
         if tensor.shape != shape or not tensor.is_floating_point():
-            raise ValueError(f"{path}: {spelling} has shape {tuple(tensor.shape)} and type {tensor.dtype}: expected "
-                             f"shape {shape} of a floating-point type at width multiplier {width_multiplier:g}")
+            raise ValueError(
+                f"{path}: {spelling} has shape {tuple(tensor.shape)} and type {tensor.dtype}: expected "
+                f"shape {shape} of a floating-point type at width multiplier {width_multiplier:g}"
+            )
 
     def arrays(names: Iterable[str]) -> dict[str, np.ndarray]:
         return {name: named[name][1].to(torch.float32).contiguous().numpy() for name in names}
@@ -86,7 +90,8 @@ def _load(path: Path) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and "state_dict" in content:
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(
-            isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()):
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
+    ):
         raise ValueError(f"{path} holds {type(content).__name__}: expected tensors by name")
     return dict(content)
 

@@ -17,7 +17,16 @@ from torchvision.models.mobilenetv3 import InvertedResidual, InvertedResidualCon
 from torchvision.ops.misc import Conv2dNormActivation
 
 from dynamic_perception.networks.ofa_mobilenet_v3_space import (
-    CLASSIFIER, HEAD, INPUT_CHANNELS, MIX, STEM, STEM_KERNEL, Block, OFAMobileNetV3Space, OFASubnet)
+    CLASSIFIER,
+    HEAD,
+    INPUT_CHANNELS,
+    MIX,
+    STEM,
+    STEM_KERNEL,
+    Block,
+    OFAMobileNetV3Space,
+    OFASubnet,
+)
 from dynamic_perception.networks.supernet import CACHE_BYTES, Normalise, Supernet, draw_weights
 
 
@@ -32,8 +41,9 @@ class OFAMobileNetV3(Supernet):
 
     space: OFAMobileNetV3Space
 
-    def __init__(self, space: OFAMobileNetV3Space, generator: torch.Generator | None = None,
-                 cache_bytes: int = CACHE_BYTES):
+    def __init__(
+        self, space: OFAMobileNetV3Space, generator: torch.Generator | None = None, cache_bytes: int = CACHE_BYTES
+    ):
         super().__init__(space, cache_bytes)
         if generator is not None:
             self.initialise(generator)
@@ -49,8 +59,7 @@ class OFAMobileNetV3(Supernet):
             if block.residual:  # every such block begins as the identity (P. Goyal et al., arXiv 1706.02677)
                 tensors[f"{block.norm('point_linear')}.weight"].zero_()
 
-    def execute(self, images: Tensor, subnet: OFASubnet, tensors: Mapping[str, Tensor],
-                normalise: Normalise) -> Tensor:
+    def execute(self, images: Tensor, subnet: OFASubnet, tensors: Mapping[str, Tensor], normalise: Normalise) -> Tensor:
         def layer(x: Tensor, convolution: str, norm: str, stride: int = 1, groups: int = 1) -> Tensor:
             weight = tensors[f"{convolution}.weight"]
             x = F.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2, groups=groups)
@@ -80,8 +89,10 @@ class OFAMobileNetV3(Supernet):
         tensors = self.space.subnet_tensors(subnet, self.tensors())
         # All in the supernet's type and place, also where the statistics are kept in a longer one.
         like = tensors[f"{CLASSIFIER}.bias"]
-        own = {name: torch.clone(tensor, memory_format=torch.contiguous_format).to(like)
-               for name, tensor in (tensors | dict(statistics)).items()}
+        own = {
+            name: torch.clone(tensor, memory_format=torch.contiguous_format).to(like)
+            for name, tensor in (tensors | dict(statistics)).items()
+        }
         with torch.device("meta"):  # no weights are drawn from the global generator only to be replaced
             network = _static_network(self.space, subnet)
         convolutions = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
@@ -93,9 +104,12 @@ class OFAMobileNetV3(Supernet):
         return network.eval()
 
     @torch.no_grad()
-    def sort_channels(self, trained_expansions: tuple[int, ...] | None = None,
-                      statistics: Mapping[OFASubnet, Mapping[str, Tensor]] | None = None,
-                      importance: Mapping[int, Tensor] | None = None) -> dict[OFASubnet, dict[str, Tensor]]:
+    def sort_channels(
+        self,
+        trained_expansions: tuple[int, ...] | None = None,
+        statistics: Mapping[OFASubnet, Mapping[str, Tensor]] | None = None,
+        importance: Mapping[int, Tensor] | None = None,
+    ) -> dict[OFASubnet, dict[str, Tensor]]:
         """Reorder the channels inside every elastic block, the most important ones first.
 
         A smaller expansion then keeps the channels that matter.  What was trained already is not disturbed: each
@@ -117,13 +131,17 @@ class OFAMobileNetV3(Supernet):
         """
         trained = (self.space.expansions[-1],) if trained_expansions is None else tuple(trained_expansions)
         if not set(trained) <= set(self.space.expansions) or self.space.expansions[-1] not in trained:
-            raise ValueError(f"trained_expansions is {trained}: expected {self.space.expansions[-1]} and none but "
-                             f"{', '.join(map(str, self.space.expansions))}")
+            raise ValueError(
+                f"trained_expansions is {trained}: expected {self.space.expansions[-1]} and none but "
+                f"{', '.join(map(str, self.space.expansions))}"
+            )
         for subnet in statistics or {}:
             untrained = {expansion for stage in subnet.expansions for expansion in stage} - set(trained)
             if untrained:
-                raise ValueError(f"statistics has a subnetwork of expansion {min(untrained)}: expected one of the "
-                                 f"trained {', '.join(map(str, trained))}, others change and are calibrated anew")
+                raise ValueError(
+                    f"statistics has a subnetwork of expansion {min(untrained)}: expected one of the "
+                    f"trained {', '.join(map(str, trained))}, others change and are calibrated anew"
+                )
         tensors = self.tensors()
         reordered = {subnet: dict(values) for subnet, values in (statistics or {}).items()}
         for block in self.space.blocks(self.space.largest())[1:]:
@@ -137,7 +155,7 @@ class OFAMobileNetV3(Supernet):
                 for norm in (block.norm("inverted_bottleneck"), block.norm("depth_conv")):
                     for name in (f"{norm}.running_mean", f"{norm}.running_var"):
                         if name in values:
-                            values[name] = values[name][order[:len(values[name])]]
+                            values[name] = values[name][order[: len(values[name])]]
         self.forget_slices()
         return reordered
 
@@ -164,24 +182,45 @@ def _static_network(space: OFAMobileNetV3Space, subnet: OFASubnet) -> nn.Module:
     norm = partial(nn.BatchNorm2d, eps=space.batch_norm_epsilon)
     blocks = space.blocks(subnet)
     head, mixed = space.head_widths
-    return nn.Sequential(OrderedDict(
-        first_conv=Conv2dNormActivation(INPUT_CHANNELS, blocks[0].input_channels, STEM_KERNEL, space.strides[0],
-                                        norm_layer=norm, activation_layer=nn.Hardswish),
-        blocks=nn.Sequential(*(
-            InvertedResidual(
-                InvertedResidualConfig(block.input_channels, block.kernel, block.mid_channels, block.output_channels,
-                                       use_se=block.squeeze_channels > 0, activation="HS" if block.hard_swish else "RE",
-                                       stride=block.stride, dilation=1, width_mult=1),
-                norm)
-            for block in blocks)),
-        final_expand_layer=Conv2dNormActivation(blocks[-1].output_channels, head, 1, norm_layer=norm,
-                                                activation_layer=nn.Hardswish),
-        pool=nn.AdaptiveAvgPool2d(1),
-        feature_mix_layer=nn.Conv2d(head, mixed, 1, bias=False),
-        activation=nn.Hardswish(inplace=True),
-        flatten=nn.Flatten(),
-        classifier=nn.Linear(mixed, space.classes),
-    ))
+    return nn.Sequential(
+        OrderedDict(
+            first_conv=Conv2dNormActivation(
+                INPUT_CHANNELS,
+                blocks[0].input_channels,
+                STEM_KERNEL,
+                space.strides[0],
+                norm_layer=norm,
+                activation_layer=nn.Hardswish,
+            ),
+            blocks=nn.Sequential(
+                *(
+                    InvertedResidual(
+                        InvertedResidualConfig(
+                            block.input_channels,
+                            block.kernel,
+                            block.mid_channels,
+                            block.output_channels,
+                            use_se=block.squeeze_channels > 0,
+                            activation="HS" if block.hard_swish else "RE",
+                            stride=block.stride,
+                            dilation=1,
+                            width_mult=1,
+                        ),
+                        norm,
+                    )
+                    for block in blocks
+                )
+            ),
+            final_expand_layer=Conv2dNormActivation(
+                blocks[-1].output_channels, head, 1, norm_layer=norm, activation_layer=nn.Hardswish
+            ),
+            pool=nn.AdaptiveAvgPool2d(1),
+            feature_mix_layer=nn.Conv2d(head, mixed, 1, bias=False),
+            activation=nn.Hardswish(inplace=True),
+            flatten=nn.Flatten(),
+            classifier=nn.Linear(mixed, space.classes),
+        )
+    )
 
 
 def _fill(module: nn.Module, name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -203,10 +242,16 @@ def _descending_within(scores: Tensor, tiers: list[int]) -> Tensor:
 def _channel_axes(block: Block) -> list[tuple[str, int]]:
     """Every tensor that has the block's expanded channels, with the axis they are on."""
     axes = [(f"{block.convolution(layer)}.weight", 0) for layer in ("inverted_bottleneck", "depth_conv")]
-    axes += [(f"{block.norm(layer)}.{part}", 0) for layer in ("inverted_bottleneck", "depth_conv")
-             for part in ("weight", "bias")]
+    axes += [
+        (f"{block.norm(layer)}.{part}", 0)
+        for layer in ("inverted_bottleneck", "depth_conv")
+        for part in ("weight", "bias")
+    ]
     axes.append((f"{block.convolution('point_linear')}.weight", 1))
     if block.squeeze_channels:
-        axes += [(f"{block.squeeze_excite('reduce')}.weight", 1), (f"{block.squeeze_excite('expand')}.weight", 0),
-                 (f"{block.squeeze_excite('expand')}.bias", 0)]
+        axes += [
+            (f"{block.squeeze_excite('reduce')}.weight", 1),
+            (f"{block.squeeze_excite('expand')}.weight", 0),
+            (f"{block.squeeze_excite('expand')}.bias", 0),
+        ]
     return axes

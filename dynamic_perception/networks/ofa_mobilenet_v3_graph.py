@@ -31,8 +31,9 @@ def _block(graph: GraphBuilder, x: str, block: Block) -> str:
     if block.number:
         x = graph.convolution(x, block.convolution("inverted_bottleneck"), block.norm("inverted_bottleneck"))
         x = activation(x)
-    x = graph.convolution(x, block.convolution("depth_conv"), block.norm("depth_conv"), block.stride,
-                          groups=block.mid_channels)
+    x = graph.convolution(
+        x, block.convolution("depth_conv"), block.norm("depth_conv"), block.stride, groups=block.mid_channels
+    )
     x = activation(x)
     if block.squeeze_channels:
         hidden = graph.relu(graph.convolution(graph.mean(x), block.squeeze_excite("reduce")))

@@ -24,7 +24,15 @@ from typing import Any, ClassVar, Mapping, Sequence
 import numpy as np
 
 from dynamic_perception.networks.search_space import (
-    Array, SearchSpace, Shape, SubnetConfig, check_choice, check_keys, make_divisible, rungs)
+    Array,
+    SearchSpace,
+    Shape,
+    SubnetConfig,
+    check_choice,
+    check_keys,
+    make_divisible,
+    rungs,
+)
 
 STAGES = 5  # elastic ones; the stem and block 0 come before them
 BASE_WIDTHS = (16, 16, 24, 40, 80, 112, 160)  # stem, block 0, stages; at width multiplier 1
@@ -168,9 +176,12 @@ class OFAMobileNetV3Space(SearchSpace):
         check_choice("resolution", plain["resolution"], self.resolutions)
         depths = _choices("depths", plain["depths"], STAGES, self.depths)
         kernels, expansions = (
-            tuple(_choices(f"{name}[{stage}]", per_stage, depth, getattr(self, name))
-                  for stage, (per_stage, depth) in enumerate(zip(_list(name, plain[name], STAGES), depths)))
-            for name in ("kernels", "expansions"))
+            tuple(
+                _choices(f"{name}[{stage}]", per_stage, depth, getattr(self, name))
+                for stage, (per_stage, depth) in enumerate(zip(_list(name, plain[name], STAGES), depths))
+            )
+            for name in ("kernels", "expansions")
+        )
         return OFASubnet(plain["resolution"], depths, kernels, expansions)
 
     def _from_authors(self, plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,14 +193,23 @@ class OFAMobileNetV3Space(SearchSpace):
         resolution = plain.get("r", self.resolutions[-1])
         check_choice("r", resolution, self.resolutions)
         starts = [stage * deepest for stage in range(STAGES)]
-        return {"resolution": resolution, "depths": depths,
-                "kernels": [kernels[start:start + depth] for start, depth in zip(starts, depths)],
-                "expansions": [expansions[start:start + depth] for start, depth in zip(starts, depths)]}
+        return {
+            "resolution": resolution,
+            "depths": depths,
+            "kernels": [kernels[start : start + depth] for start, depth in zip(starts, depths)],
+            "expansions": [expansions[start : start + depth] for start, depth in zip(starts, depths)],
+        }
 
     def uniform(self, resolution: int, kernel: int, expansion: int, depth: int) -> OFASubnet:
         """The subnetwork that makes the same choice everywhere; ValueError outside the space."""
-        return self.subnet({"resolution": resolution, "depths": [depth] * STAGES,
-                            "kernels": [[kernel] * depth] * STAGES, "expansions": [[expansion] * depth] * STAGES})
+        return self.subnet(
+            {
+                "resolution": resolution,
+                "depths": [depth] * STAGES,
+                "kernels": [[kernel] * depth] * STAGES,
+                "expansions": [[expansion] * depth] * STAGES,
+            }
+        )
 
     def smallest(self) -> OFASubnet:
         return self.uniform(self.resolutions[0], self.kernels[0], self.expansions[0], self.depths[0])
@@ -199,17 +219,21 @@ class OFAMobileNetV3Space(SearchSpace):
 
     def middle(self) -> OFASubnet:
         """The subnetwork of the middle choices, of the larger one where their number is even."""
-        return self.uniform(*(choices[len(choices) // 2]
-                              for choices in (self.resolutions, self.kernels, self.expansions, self.depths)))
+        return self.uniform(
+            *(choices[len(choices) // 2] for choices in (self.resolutions, self.kernels, self.expansions, self.depths))
+        )
 
     def sample(self, rng: np.random.Generator) -> OFASubnet:
         def one(choices: tuple[int, ...]) -> int:
             return choices[rng.integers(len(choices))]
 
         depths = tuple(one(self.depths) for _ in range(STAGES))
-        return OFASubnet(one(self.resolutions), depths,
-                         tuple(tuple(one(self.kernels) for _ in range(depth)) for depth in depths),
-                         tuple(tuple(one(self.expansions) for _ in range(depth)) for depth in depths))
+        return OFASubnet(
+            one(self.resolutions),
+            depths,
+            tuple(tuple(one(self.kernels) for _ in range(depth)) for depth in depths),
+            tuple(tuple(one(self.expansions) for _ in range(depth)) for depth in depths),
+        )
 
     def genes(self) -> tuple[tuple[int, ...], ...]:
         """Choices of the resolution, of every stage's depth, and of every block's kernel and then expansion."""
@@ -218,15 +242,17 @@ class OFAMobileNetV3Space(SearchSpace):
 
     def from_genes(self, values: Sequence[int]) -> OFASubnet:
         deepest = self.depths[-1]
-        depths = tuple(values[1:1 + STAGES])
+        depths = tuple(values[1 : 1 + STAGES])
         kernels, expansions = (
-            tuple(tuple(values[start + stage * deepest:][:depth]) for stage, depth in enumerate(depths))
-            for start in (1 + STAGES, 1 + STAGES * (1 + deepest)))
+            tuple(tuple(values[start + stage * deepest :][:depth]) for stage, depth in enumerate(depths))
+            for start in (1 + STAGES, 1 + STAGES * (1 + deepest))
+        )
         return OFASubnet(values[0], depths, kernels, expansions)
 
     def ladder(self, count: int) -> tuple[OFASubnet, ...]:
-        return tuple(self.uniform(*rung)
-                     for rung in rungs(count, self.resolutions, self.kernels, self.expansions, self.depths))
+        return tuple(
+            self.uniform(*rung) for rung in rungs(count, self.resolutions, self.kernels, self.expansions, self.depths)
+        )
 
     def progressive_phases(self) -> tuple["OFAMobileNetV3Space", ...]:
         """Elastic kernels, then depth as well, then expansion as well, each with elastic resolution."""
@@ -292,7 +318,7 @@ class OFAMobileNetV3Space(SearchSpace):
             if larger <= block.kernel:
                 break
             edge = (larger - smaller) // 2
-            centre = kernel[:, :, edge:edge + smaller, edge:edge + smaller]  # [mid, 1, smaller, smaller]
+            centre = kernel[:, :, edge : edge + smaller, edge : edge + smaller]  # [mid, 1, smaller, smaller]
             flat = centre.reshape(len(centre), smaller**2) @ tensors[block.matrix(larger, smaller)].T
             kernel = flat.reshape(centre.shape)
         return kernel
@@ -302,7 +328,7 @@ class OFAMobileNetV3Space(SearchSpace):
 
     def subnet_statistics(self, subnet: OFASubnet, of_largest: Mapping[str, Array]) -> dict[str, Array]:
         """The subnetwork's share of the largest one's statistics: what it starts with before it is calibrated."""
-        return {name: of_largest[name][:shape[0]] for name, shape in self.statistics_shapes(subnet).items()}
+        return {name: of_largest[name][: shape[0]] for name, shape in self.statistics_shapes(subnet).items()}
 
     def parameters(self, subnet: OFASubnet) -> int:
         return sum(map(math.prod, self.subnet_shapes(subnet).values()))
@@ -334,16 +360,18 @@ def _blocks(space: OFAMobileNetV3Space, subnet: OFASubnet) -> tuple[Block, ...]:
     for stage, width in enumerate(widths):
         for layer in range(subnet.depths[stage]):
             mid = space.mid_channels(channels, subnet.expansions[stage][layer])
-            blocks.append(Block(
-                number=1 + stage * space.depths[-1] + layer,
-                input_channels=channels,
-                mid_channels=mid,
-                output_channels=width,
-                squeeze_channels=make_divisible(mid / SQUEEZE_REDUCTION) if SQUEEZE_EXCITE[stage] else 0,
-                kernel=subnet.kernels[stage][layer],
-                stride=space.strides[2 + stage] if layer == 0 else 1,
-                hard_swish=HARD_SWISH[stage],
-            ))
+            blocks.append(
+                Block(
+                    number=1 + stage * space.depths[-1] + layer,
+                    input_channels=channels,
+                    mid_channels=mid,
+                    output_channels=width,
+                    squeeze_channels=make_divisible(mid / SQUEEZE_REDUCTION) if SQUEEZE_EXCITE[stage] else 0,
+                    kernel=subnet.kernels[stage][layer],
+                    stride=space.strides[2 + stage] if layer == 0 else 1,
+                    hard_swish=HARD_SWISH[stage],
+                )
+            )
             channels = width
     return tuple(blocks)
 
@@ -357,16 +385,31 @@ def _layers(space: OFAMobileNetV3Space, subnet: OFASubnet) -> tuple[Layer, ...]:
     for block in blocks:
         mid = block.mid_channels
         if block.number:
-            layers.append(Layer(block.convolution("inverted_bottleneck"), (mid, block.input_channels, 1, 1), side**2,
-                                block.norm("inverted_bottleneck")))
+            layers.append(
+                Layer(
+                    block.convolution("inverted_bottleneck"),
+                    (mid, block.input_channels, 1, 1),
+                    side**2,
+                    block.norm("inverted_bottleneck"),
+                )
+            )
         side = _strided(side, block.stride)
-        layers.append(Layer(block.convolution("depth_conv"), (mid, 1, block.kernel, block.kernel), side**2,
-                            block.norm("depth_conv")))
+        layers.append(
+            Layer(
+                block.convolution("depth_conv"), (mid, 1, block.kernel, block.kernel), side**2, block.norm("depth_conv")
+            )
+        )
         if block.squeeze_channels:
             layers.append(Layer(block.squeeze_excite("reduce"), (block.squeeze_channels, mid, 1, 1), 1, bias=True))
             layers.append(Layer(block.squeeze_excite("expand"), (mid, block.squeeze_channels, 1, 1), 1, bias=True))
-        layers.append(Layer(block.convolution("point_linear"), (block.output_channels, mid, 1, 1), side**2,
-                            block.norm("point_linear")))
+        layers.append(
+            Layer(
+                block.convolution("point_linear"),
+                (block.output_channels, mid, 1, 1),
+                side**2,
+                block.norm("point_linear"),
+            )
+        )
     layers.append(Layer(f"{HEAD}.conv", (head, blocks[-1].output_channels, 1, 1), side**2, f"{HEAD}.bn"))
     layers.append(Layer(MIX, (mixed, head, 1, 1), 1))
     layers.append(Layer(CLASSIFIER, (space.classes, mixed), 1, bias=True))
@@ -375,8 +418,12 @@ def _layers(space: OFAMobileNetV3Space, subnet: OFASubnet) -> tuple[Layer, ...]:
 
 @lru_cache(maxsize=1024)  # asked for at every switch
 def _statistics_shapes(space: OFAMobileNetV3Space, subnet: OFASubnet) -> tuple[tuple[str, Shape], ...]:
-    return tuple((f"{layer.norm}.{part}", layer.shape[:1]) for layer in space.layers(subnet) if layer.norm
-                 for part in ("running_mean", "running_var"))
+    return tuple(
+        (f"{layer.norm}.{part}", layer.shape[:1])
+        for layer in space.layers(subnet)
+        if layer.norm
+        for part in ("running_mean", "running_var")
+    )
 
 
 def _strided(side: int, stride: int) -> int:

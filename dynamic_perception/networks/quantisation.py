@@ -50,11 +50,17 @@ def quantise(graph: bytes, ranges: Ranges) -> bytes:
     model = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(graph))
     data = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()}
     quantiser = QDQQuantizer(
-        model, per_channel=True,
+        model,
+        per_channel=True,
         reduce_range=True,  # 7 bits: without VNNI instructions, x86 adds products of 8 bits in 16, which overflow
-        weight_qType=QuantType.QInt8, activation_qType=QuantType.QUInt8,
-        tensors_range=TensorsData(CalibrationMethod.MinMax, data), nodes_to_quantize=[], nodes_to_exclude=[],
-        op_types_to_quantize=OPERATORS, extra_options={})
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+        nodes_to_quantize=[],
+        nodes_to_exclude=[],
+        op_types_to_quantize=OPERATORS,
+        extra_options={},
+    )
     quantiser.quantize_model()
     quantised = quantiser.model.model
     return quantised.SerializeToString()

@@ -146,11 +146,14 @@ def check_keys(what: str, plain: Any, required: tuple[str, ...], optional: tuple
 
 def rungs(count: int, *choices: tuple) -> list[tuple]:
     """Up to `count` combinations of one of each of the `choices`, evenly taken from a way on which they grow in turns."""
-    steps = sorted(((step + 0.5) / (len(choice) - 1), place) for place, choice in enumerate(choices)
-                   for step in range(len(choice) - 1))
+    steps = sorted(
+        ((step + 0.5) / (len(choice) - 1), place)
+        for place, choice in enumerate(choices)
+        for step in range(len(choice) - 1)
+    )
     way = [[0] * len(choices)]
     for _, place in steps:
-        way.append([*way[-1][:place], way[-1][place] + 1, *way[-1][place + 1:]])
+        way.append([*way[-1][:place], way[-1][place] + 1, *way[-1][place + 1 :]])
     places = np.linspace(0, len(way) - 1, count) if count > 1 else [len(way) - 1]
     taken = dict.fromkeys(round(place) for place in places)
     return [tuple(choice[number] for choice, number in zip(choices, way[place])) for place in taken]

@@ -32,8 +32,9 @@ class Segmenter(Supernet):
             if name.endswith("second.bn.weight"):
                 tensor.zero_()
 
-    def execute(self, images: Tensor, subnet: SubnetConfig, tensors: Mapping[str, Tensor],
-                normalise: Normalise) -> Tensor:
+    def execute(
+        self, images: Tensor, subnet: SubnetConfig, tensors: Mapping[str, Tensor], normalise: Normalise
+    ) -> Tensor:
         """Logits [N, classes, H/4, W/4] (rounded up) of normalised `images` [N, 3, H, W]."""
         layer = partial(_convolve, tensors=tensors, normalise=normalise)
         x = F.relu(layer("stem", images, stride=2))  # [N, stem, H/2, W/2]
@@ -79,14 +80,25 @@ class StaticSegmenter(nn.Module):
 
         self.stem = layer("stem")
         for stage, dilations in enumerate(space.dilations, start=1):
-            blocks = {f"block{block}": ResidualBlock(layer(f"stage{stage}.block{block}.first"),
-                                                     layer(f"stage{stage}.block{block}.second"))
-                      for block in range(len(dilations))}
-            self.add_module(f"stage{stage}", nn.Sequential(OrderedDict(
-                down=nn.Sequential(OrderedDict(**layer(f"stage{stage}.down")._modules, relu=nn.ReLU())), **blocks)))
+            blocks = {
+                f"block{block}": ResidualBlock(
+                    layer(f"stage{stage}.block{block}.first"), layer(f"stage{stage}.block{block}.second")
+                )
+                for block in range(len(dilations))
+            }
+            self.add_module(
+                f"stage{stage}",
+                nn.Sequential(
+                    OrderedDict(
+                        down=nn.Sequential(OrderedDict(**layer(f"stage{stage}.down")._modules, relu=nn.ReLU())),
+                        **blocks,
+                    )
+                ),
+            )
         self.context = layer("context")
-        self.decoder = nn.ModuleDict({part: layer(f"decoder.{part}")
-                                      for part in ("top", "lateral8", "fuse8", "lateral4", "fuse4")})
+        self.decoder = nn.ModuleDict(
+            {part: layer(f"decoder.{part}") for part in ("top", "lateral8", "fuse8", "lateral4", "fuse4")}
+        )
         self.classifier = layer("classifier")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -114,14 +126,16 @@ class ResidualBlock(nn.Module):
 
 def convolution_with_norm(c: Convolution, epsilon: float) -> nn.Sequential:
     """The convolution `conv` and, where there is one, its batch normalisation `bn`."""
-    conv = nn.Conv2d(c.inputs, c.outputs, c.size, c.stride, c.dilation * (c.size // 2), c.dilation,
-                     bias=not c.normalised)
+    conv = nn.Conv2d(
+        c.inputs, c.outputs, c.size, c.stride, c.dilation * (c.size // 2), c.dilation, bias=not c.normalised
+    )
     norm = {"bn": nn.BatchNorm2d(c.outputs, eps=epsilon)} if c.normalised else {}
     return nn.Sequential(OrderedDict(conv=conv, **norm))
 
 
-def _convolve(name: str, x: Tensor, tensors: Mapping[str, Tensor], normalise: Normalise, stride: int = 1,
-              dilation: int = 1) -> Tensor:
+def _convolve(
+    name: str, x: Tensor, tensors: Mapping[str, Tensor], normalise: Normalise, stride: int = 1, dilation: int = 1
+) -> Tensor:
     weight = tensors[f"{name}.conv.weight"]
     x = F.conv2d(x, weight, stride=stride, padding=dilation * (weight.shape[2] // 2), dilation=dilation)
     return normalise(f"{name}.bn", x, tensors)

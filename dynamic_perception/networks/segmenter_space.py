@@ -12,7 +12,14 @@ from typing import Any, ClassVar, Iterator, Mapping, Sequence
 import numpy as np
 
 from dynamic_perception.networks.search_space import (
-    Array, SearchSpace, Shape, SubnetConfig, check_choice, check_keys, rungs)
+    Array,
+    SearchSpace,
+    Shape,
+    SubnetConfig,
+    check_choice,
+    check_keys,
+    rungs,
+)
 
 EIGHTHS = 8  # widths are multiples of one eighth
 STEPS_DOWN = 4  # the encoder halves the image four times
@@ -91,8 +98,11 @@ class SegmenterSpace(SearchSpace):
         for name, count in (("channels", 3), ("decoder", 2), ("dilations", 3)):
             if not isinstance(getattr(self, name), tuple) or len(getattr(self, name)) != count:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: expected a list of {count}")
-        for name, value in (("stem", self.stem), *(("channels", c) for c in self.channels),
-                            *(("decoder", c) for c in self.decoder)):
+        for name, value in (
+            ("stem", self.stem),
+            *(("channels", c) for c in self.channels),
+            *(("decoder", c) for c in self.decoder),
+        ):
             _check_integer(name, value, EIGHTHS)
             if value % EIGHTHS:
                 raise ValueError(f"{name} is {value}: expected a multiple of {EIGHTHS}")
@@ -132,8 +142,9 @@ class SegmenterSpace(SearchSpace):
         return SegmenterSubnet(EIGHTHS, self.resolutions[-1])
 
     def sample(self, rng: np.random.Generator) -> SegmenterSubnet:
-        return SegmenterSubnet(int(rng.integers(self.smallest_width, EIGHTHS + 1)),
-                               self.resolutions[rng.integers(len(self.resolutions))])
+        return SegmenterSubnet(
+            int(rng.integers(self.smallest_width, EIGHTHS + 1)), self.resolutions[rng.integers(len(self.resolutions))]
+        )
 
     def genes(self) -> tuple[tuple, ...]:
         return tuple(range(self.smallest_width, EIGHTHS + 1)), self.resolutions
@@ -183,12 +194,18 @@ class SegmenterSpace(SearchSpace):
         return self._shapes(self.largest())
 
     def subnet_tensors(self, subnet: SegmenterSubnet, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: tensors[name][tuple(slice(extent) for extent in shape)]
-                for name, shape in self._shapes(subnet).items()}
+        return {
+            name: tensors[name][tuple(slice(extent) for extent in shape)]
+            for name, shape in self._shapes(subnet).items()
+        }
 
     def statistics_shapes(self, subnet: SegmenterSubnet) -> dict[str, Shape]:
-        return {f"{convolution.name}.bn.{part}": (convolution.outputs,) for convolution in self.convolutions(subnet)
-                if convolution.normalised for part in ("running_mean", "running_var")}
+        return {
+            f"{convolution.name}.bn.{part}": (convolution.outputs,)
+            for convolution in self.convolutions(subnet)
+            if convolution.normalised
+            for part in ("running_mean", "running_var")
+        }
 
     def parameters(self, subnet: SegmenterSubnet) -> int:
         return sum(int(np.prod(shape)) for shape in self._shapes(subnet).values())

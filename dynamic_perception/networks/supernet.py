@@ -51,8 +51,9 @@ class Supernet(nn.Module):
         """Draw the weights that a training starts from."""
 
     @abstractmethod
-    def execute(self, images: Tensor, subnet: SubnetConfig, tensors: Mapping[str, Tensor],
-                normalise: Normalise) -> Tensor:
+    def execute(
+        self, images: Tensor, subnet: SubnetConfig, tensors: Mapping[str, Tensor], normalise: Normalise
+    ) -> Tensor:
         """Logits of normalised `images` [N, 3, H, W] by `subnet`, whose own tensors are `tensors`."""
 
     @abstractmethod
@@ -149,8 +150,10 @@ class Supernet(nn.Module):
             self._cache.move_to_end(subnet)
             return self._cache[subnet]
         with torch.no_grad():
-            sliced = {name: tensor.detach().contiguous() for name, tensor in
-                      self.space.subnet_tensors(subnet, self.tensors()).items()}
+            sliced = {
+                name: tensor.detach().contiguous()
+                for name, tensor in self.space.subnet_tensors(subnet, self.tensors()).items()
+            }
         self._cache[subnet] = sliced
         while self.cached_bytes > self._cache_bytes:
             self._cache.popitem(last=False)
@@ -161,15 +164,24 @@ class Supernet(nn.Module):
         return sum(tensor.nbytes for tensor in sliced.values() if tensor.untyped_storage().data_ptr() not in shared)
 
     def _by_batch(self, name: str, x: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        return F.batch_norm(x, None, None, tensors[f"{name}.weight"], tensors[f"{name}.bias"], True, 0.0,
-                            self.space.batch_norm_epsilon)
+        return F.batch_norm(
+            x, None, None, tensors[f"{name}.weight"], tensors[f"{name}.bias"], True, 0.0, self.space.batch_norm_epsilon
+        )
 
     def _by_statistics(self, statistics: Mapping[str, Tensor]) -> Normalise:
         epsilon = self.space.batch_norm_epsilon
 
         def normalise(name: str, x: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-            return F.batch_norm(x, statistics[f"{name}.running_mean"], statistics[f"{name}.running_var"],
-                                tensors[f"{name}.weight"], tensors[f"{name}.bias"], False, 0.0, epsilon)
+            return F.batch_norm(
+                x,
+                statistics[f"{name}.running_mean"],
+                statistics[f"{name}.running_var"],
+                tensors[f"{name}.weight"],
+                tensors[f"{name}.bias"],
+                False,
+                0.0,
+                epsilon,
+            )
 
         return normalise
 

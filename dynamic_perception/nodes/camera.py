@@ -82,8 +82,14 @@ class CameraNode(ManagedNode):
     # Lifecycle -------------------------------------------------------------------------------------------------
 
     def configure(self) -> None:
-        self._source = open_source(self.value("source"), self.value("width"), self.value("height"),
-                                   self.value("frame_rate"), self.value("seed"), self.value("scene"))
+        self._source = open_source(
+            self.value("source"),
+            self.value("width"),
+            self.value("height"),
+            self.value("frame_rate"),
+            self.value("seed"),
+            self.value("scene"),
+        )
         self.get_logger().info(f"source: {self._source.name}")
         self._lossless = self.value("lossless")
         self._begin()
@@ -130,8 +136,13 @@ class CameraNode(ManagedNode):
         now, frames = time.monotonic(), self._frames
         rate = (frames - self._shown[1]) / max(now - self._shown[0], 1e-3)
         self._shown = now, frames
-        values = {"source": self._source.name, "frames": frames, "measured frame rate [Hz]": f"{rate:.1f}",
-                  "subscribers": self._images.get_subscription_count(), "showing": self._source.showing()}
+        values = {
+            "source": self._source.name,
+            "frames": frames,
+            "measured frame rate [Hz]": f"{rate:.1f}",
+            "subscribers": self._images.get_subscription_count(),
+            "showing": self._source.showing(),
+        }
         if self._failure:
             return DiagnosticStatus.ERROR, self._failure, values
         if self._finished:
@@ -235,8 +246,9 @@ class CameraNode(ManagedNode):
                 self._turn.wait_for(lambda: self._stopping or self._awaited is None, REPORT_TIMEOUT)
                 if self._stopping or self._awaited is None:
                     return not self._stopping
-            self.report_fault("resent", f"no inference_report for frame {self._frames} within {REPORT_TIMEOUT:g} s: "
-                                        "it is sent again")
+            self.report_fault(
+                "resent", f"no inference_report for frame {self._frames} within {REPORT_TIMEOUT:g} s: it is sent again"
+            )
             self._send(last, self.get_clock().now().nanoseconds)
 
     def _wait_for_peers(self) -> None:

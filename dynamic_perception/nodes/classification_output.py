@@ -29,8 +29,9 @@ class ClassificationOutput:
 
     draws = False  # no pixels of the frame are needed
 
-    def publish(self, header: Header, answer: Ranking, size: tuple[int, int], pixels: np.ndarray,
-                to_rgb: int | None) -> None:
+    def publish(
+        self, header: Header, answer: Ranking, size: tuple[int, int], pixels: np.ndarray, to_rgb: int | None
+    ) -> None:
         """Publish the best classes by softmax score, in falling order."""
         count = self._node.value("top_k")
         labels = [self._labels[i] for i in answer.classes[:count]]

@@ -26,11 +26,18 @@ class CommandedClocks:
         self._control: ClockControl | None = None
         if value("clocks_enabled"):
             sysfs, helper = Path(value("sysfs_root")), value("clocks.helper_socket")
-            allowed, gpu_allowed = (FrequencyRange(value(f"{kind}_frequency_min"), value(f"{kind}_frequency_max"))
-                                    for kind in ("cpu", "gpu"))
+            allowed, gpu_allowed = (
+                FrequencyRange(value(f"{kind}_frequency_min"), value(f"{kind}_frequency_max"))
+                for kind in ("cpu", "gpu")
+            )
             self._control = ClockControl(
-                sysfs, allowed=allowed, cpus=frozenset().union(*(element.cpus for element in elements)),
-                gpu=find_gpu_clock(sysfs), gpu_allowed=gpu_allowed, helper_socket=Path(helper) if helper else None)
+                sysfs,
+                allowed=allowed,
+                cpus=frozenset().union(*(element.cpus for element in elements)),
+                gpu=find_gpu_clock(sysfs),
+                gpu_allowed=gpu_allowed,
+                helper_socket=Path(helper) if helper else None,
+            )
 
     def open(self) -> tuple[str, ...]:
         """Become their owner; raises, and gives lines for people, as `ClockControl.open`."""
@@ -52,8 +59,10 @@ class CommandedClocks:
         """The clock of the element's cluster and the GPU's as read back; NaN where they are not known."""
         if self._control is None:
             return math.nan, math.nan
-        return (self._control.set_cpu_frequency(element.cpus, math.nan).actual,
-                self._control.set_gpu_frequency(math.nan).actual)
+        return (
+            self._control.set_cpu_frequency(element.cpus, math.nan).actual,
+            self._control.set_gpu_frequency(math.nan).actual,
+        )
 
     def _set_cpu(self, element: ComputeElement, frequency: float) -> str:
         if math.isnan(frequency):

@@ -14,8 +14,13 @@ from rclpy.time import Time
 from sensor_msgs.msg import BatteryState, Temperature
 
 from dynamic_perception.hardware.power import PowerSensor, find_power_sensors
-from dynamic_perception.hardware.sensors import (BatteryReading, TemperatureReading, main_battery, read_batteries,
-                                                 scan_temperatures)
+from dynamic_perception.hardware.sensors import (
+    BatteryReading,
+    TemperatureReading,
+    main_battery,
+    read_batteries,
+    scan_temperatures,
+)
 from dynamic_perception.msg import Power
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.managed_node import ManagedNode, run
@@ -57,8 +62,9 @@ class HardwareMonitorNode(ManagedNode):
         self._rails = tuple(s for s in find_power_sensors(self._sysfs_root) if s.source != "battery")
         self._read()
         self.get_logger().info(f"{self._sysfs_root}: {self._inventory()}")
-        self._timer = self.create_timer(1.0 / self.value("publish_rate"), self._read_and_publish,
-                                        clock=self.steady_clock)
+        self._timer = self.create_timer(
+            1.0 / self.value("publish_rate"), self._read_and_publish, clock=self.steady_clock
+        )
 
     def deactivate(self) -> None:
         if self._timer is not None:
@@ -71,8 +77,9 @@ class HardwareMonitorNode(ManagedNode):
         self._outputs = []
 
     def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
-        values: dict[str, Any] = {f"{reading.zone} [°C]": reading.fault or f"{reading.celsius:g}"
-                                  for reading in self._temperatures}
+        values: dict[str, Any] = {
+            f"{reading.zone} [°C]": reading.fault or f"{reading.celsius:g}" for reading in self._temperatures
+        }
         battery = self._battery
         if battery is not None:
             values[f"{battery.name} [%]"] = f"{100.0 * battery.percentage:g}" if battery.present else "not present"
@@ -111,8 +118,11 @@ class HardwareMonitorNode(ManagedNode):
             seen[battery.path] = battery.name
             faults |= {fault.path: (battery.name, fault.text) for fault in battery.faults}
         self._known |= seen
-        faults |= {path: (sensor, f"{path} is no longer there") for path, sensor in self._known.items()
-                   if path not in seen and not path.exists()}
+        faults |= {
+            path: (sensor, f"{path} is no longer there")
+            for path, sensor in self._known.items()
+            if path not in seen and not path.exists()
+        }
         faults |= {rail.path or Path(rail.name): (rail.name, rail.fault) for rail in self._rails if rail.fault}
         for path, (sensor, text) in faults.items():
             if path not in self._at_fault:
@@ -138,10 +148,17 @@ def _temperature_message(reading: TemperatureReading, now: Time) -> Temperature:
 
 def _battery_message(reading: BatteryReading, now: Time) -> BatteryState:
     message = BatteryState(
-        voltage=reading.voltage, temperature=math.nan, current=reading.current, charge=reading.charge,
-        capacity=math.nan, design_capacity=math.nan, percentage=reading.percentage, present=reading.present,
+        voltage=reading.voltage,
+        temperature=math.nan,
+        current=reading.current,
+        charge=reading.charge,
+        capacity=math.nan,
+        design_capacity=math.nan,
+        percentage=reading.percentage,
+        present=reading.present,
         power_supply_status=BATTERY_STATUS.get(reading.status, BatteryState.POWER_SUPPLY_STATUS_UNKNOWN),
-        location=reading.name)
+        location=reading.name,
+    )
     message.header.stamp = now.to_msg()
     message.header.frame_id = reading.name
     return message

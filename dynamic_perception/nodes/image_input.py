@@ -44,14 +44,18 @@ class ImageInput:
         self.destroy()
         self._current = topic, reliability
         self._subscription = self._node.create_subscription(
-            kind, topic, self._on_image, QoSProfile(depth=1, reliability=reliability))
+            kind, topic, self._on_image, QoSProfile(depth=1, reliability=reliability)
+        )
         self._node.get_logger().info(f"receiving '{self._node.resolve_topic_name(topic)}', {reliability.name.lower()}")
 
     def describe(self) -> dict[str, str]:
         """Per topic, for people: how many publish, and how it is received."""
         received = {self._current[0]: self._current[1].name.lower()} if self._current else {}
-        return {topic: f"publishers {len(self._node.get_publishers_info_by_topic(topic))}, "
-                       f"{received.get(topic, 'not subscribed')}" for topic in IMAGE_TOPICS}
+        return {
+            topic: f"publishers {len(self._node.get_publishers_info_by_topic(topic))}, "
+            f"{received.get(topic, 'not subscribed')}"
+            for topic in IMAGE_TOPICS
+        }
 
     def destroy(self) -> None:
         """End the subscription."""

@@ -86,8 +86,11 @@ ENCODINGS: dict[str, Encoding] = {
     "uyvy": _UYVY,
     "nv12": Encoding(1, cv2.COLOR_YUV2RGB_NV12, scale_first=False, colour_plane=True, even=True),
     "nv21": Encoding(1, cv2.COLOR_YUV2RGB_NV21, scale_first=False, colour_plane=True, even=True),
-    **{f"bayer_{pattern}{8 * size}": Encoding(1, code, sample_bytes=size, scale_first=False, smallest=3)
-       for size in (1, 2) for pattern, code in _BAYER.items()},
+    **{
+        f"bayer_{pattern}{8 * size}": Encoding(1, code, sample_bytes=size, scale_first=False, smallest=3)
+        for size in (1, 2)
+        for pattern, code in _BAYER.items()
+    },
 }
 
 
@@ -161,18 +164,25 @@ def _pixels(message: Image, encoding: Encoding) -> np.ndarray:
     """The data as uint8 [rows, W] or [rows, W, C], without padding and low bytes, still in its encoding."""
     width, height, step = message.width, message.height, message.step
     if not len(message.data) or not width or not height:
-        raise ImageRefused("empty", f"image of {width} x {height} pixels with {len(message.data)} bytes of data: "
-                                    "expected at least one pixel")
+        raise ImageRefused(
+            "empty",
+            f"image of {width} x {height} pixels with {len(message.data)} bytes of data: expected at least one pixel",
+        )
     _check_size(message, encoding)
     row_bytes = width * encoding.channels * encoding.sample_bytes
     if step < row_bytes:
-        raise ImageRefused("step", f"step is {step} bytes: expected at least {row_bytes}, a row of {width} pixels in "
-                                   f"{message.encoding}")
+        raise ImageRefused(
+            "step",
+            f"step is {step} bytes: expected at least {row_bytes}, a row of {width} pixels in {message.encoding}",
+        )
     rows = height * 3 // 2 if encoding.colour_plane else height
     if len(message.data) != step * rows:
         kind = "truncated" if len(message.data) < step * rows else "surplus"
-        raise ImageRefused(kind, f"data has {len(message.data)} bytes: expected {step * rows}, {rows} rows of {step} "
-                                 f"bytes for {width} x {height} pixels in {message.encoding}")
+        raise ImageRefused(
+            kind,
+            f"data has {len(message.data)} bytes: expected {step * rows}, {rows} rows of {step} "
+            f"bytes for {width} x {height} pixels in {message.encoding}",
+        )
     values = np.frombuffer(message.data, np.uint8).reshape(rows, step)[:, :row_bytes]
     if encoding.sample_bytes == 2:
         high_byte = 0 if message.is_bigendian else 1
@@ -183,15 +193,22 @@ def _pixels(message: Image, encoding: Encoding) -> np.ndarray:
 def _check_size(message: Image, encoding: Encoding) -> None:
     odd = message.width % 2 or (encoding.colour_plane and message.height % 2)
     if encoding.even and odd:
-        raise ImageRefused("size", f"image of {message.width} x {message.height} pixels: {message.encoding} expects an "
-                                   f"even width{' and height' if encoding.colour_plane else ''}")
+        raise ImageRefused(
+            "size",
+            f"image of {message.width} x {message.height} pixels: {message.encoding} expects an "
+            f"even width{' and height' if encoding.colour_plane else ''}",
+        )
     if min(message.width, message.height) < encoding.smallest:
-        raise ImageRefused("size", f"image of {message.width} x {message.height} pixels: {message.encoding} expects at "
-                                   f"least {encoding.smallest} x {encoding.smallest}")
+        raise ImageRefused(
+            "size",
+            f"image of {message.width} x {message.height} pixels: {message.encoding} expects at "
+            f"least {encoding.smallest} x {encoding.smallest}",
+        )
 
 
-def decode_compressed(message: CompressedImage,
-                      least_size: tuple[int, int] | None = None) -> tuple[np.ndarray, int | None]:
+def decode_compressed(
+    message: CompressedImage, least_size: tuple[int, int] | None = None
+) -> tuple[np.ndarray, int | None]:
     """The pixels of a compressed image message (JPEG, PNG and whatever else OpenCV reads), as `decode_image` does.
 
     A JPEG that is at least twice, four or eight times as large as `least_size`, height and width [pixel], is decoded at
@@ -216,18 +233,26 @@ def decode_compressed(message: CompressedImage,
     try:
         pixels = cv2.imdecode(np.frombuffer(message.data, np.uint8), flags)
     except cv2.error as error:
-        raise ImageRefused("corrupt", f"compressed image of {len(message.data)} bytes in format '{message.format}': "
-                                      f"OpenCV says {error.err}") from error
+        raise ImageRefused(
+            "corrupt",
+            f"compressed image of {len(message.data)} bytes in format '{message.format}': OpenCV says {error.err}",
+        ) from error
     if pixels is None:
-        raise ImageRefused("corrupt", f"compressed image of {len(message.data)} bytes in format '{message.format}' is "
-                                      "no picture that OpenCV can read: expected a whole JPEG or PNG file")
+        raise ImageRefused(
+            "corrupt",
+            f"compressed image of {len(message.data)} bytes in format '{message.format}' is "
+            "no picture that OpenCV can read: expected a whole JPEG or PNG file",
+        )
     if pixels.ndim == 3:
         return pixels, None if order in ("rgb8", "rgb16") else cv2.COLOR_BGR2RGB
     if mosaic is None:
         return pixels, cv2.COLOR_GRAY2RGB
     if min(pixels.shape) < mosaic.smallest:
-        raise ImageRefused("size", f"compressed image of {pixels.shape[1]} x {pixels.shape[0]} pixels: {order} expects "
-                                   f"at least {mosaic.smallest} x {mosaic.smallest}")
+        raise ImageRefused(
+            "size",
+            f"compressed image of {pixels.shape[1]} x {pixels.shape[0]} pixels: {order} expects "
+            f"at least {mosaic.smallest} x {mosaic.smallest}",
+        )
     return cv2.cvtColor(pixels, mosaic.to_rgb), None
 
 

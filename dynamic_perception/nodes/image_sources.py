@@ -260,11 +260,16 @@ def find_images(folder: Path) -> list[Path]:
     Raises:
         OSError: a folder may not be read.
     """
+
     def refuse(error: OSError) -> None:
         raise error
 
-    return sorted(Path(place) / name for place, _, names in os.walk(folder, onerror=refuse) for name in names
-                  if Path(name).suffix.lower() in IMAGE_ENDINGS)
+    return sorted(
+        Path(place) / name
+        for place, _, names in os.walk(folder, onerror=refuse)
+        for name in names
+        if Path(name).suffix.lower() in IMAGE_ENDINGS
+    )
 
 
 def _open_scene(scene: str, width: int, height: int, frame_rate: float, seed: int, because: str = "") -> Synthetic:

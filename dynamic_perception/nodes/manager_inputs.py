@@ -40,8 +40,10 @@ def give_battery(manager: JointManager, time: float, message: Any) -> str:
     """Tell the state of charge of a BatteryState."""
     manager.observe_battery(time, message.percentage, message.present)
     if message.present and not 0 <= message.percentage <= 1:
-        return (f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; "
-                "the state of charge counts as unknown")
+        return (
+            f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; "
+            "the state of charge counts as unknown"
+        )
     return ""
 
 
@@ -50,8 +52,10 @@ def give_temperature(manager: JointManager, time: float, message: Any) -> str:
     zone = zone_of(message)
     if manager.observe_temperature(time, zone, message.temperature):
         return ""
-    return (f"temperature of zone '{zone}' is {message.temperature:g} C: expected {COLDEST:g} to {HOTTEST:g} C, and "
-            "not exactly 0; the reading is not used")
+    return (
+        f"temperature of zone '{zone}' is {message.temperature:g} C: expected {COLDEST:g} to {HOTTEST:g} C, and "
+        "not exactly 0; the reading is not used"
+    )
 
 
 def give_deadline(manager: JointManager, time: float, network: str, message: Any) -> str:
@@ -77,8 +81,12 @@ def give_report(manager: JointManager, time: float, network: str, message: Any, 
     overhead = max(0.0, message.end_to_end_duration - message.inference_duration)
     command = answers.command
     clock = answers.clocks[1] if command is not None and message.sequence == command.sequence else math.nan
-    return refusal(label(network, "inference_report"), lambda: manager.observe_report(
-        time, network, message.subnetwork, message.compute_element, message.inference_duration, overhead, clock))
+    return refusal(
+        label(network, "inference_report"),
+        lambda: manager.observe_report(
+            time, network, message.subnetwork, message.compute_element, message.inference_duration, overhead, clock
+        ),
+    )
 
 
 def give_state(manager: JointManager, time: float, answers: Answers, message: Any) -> bool:
@@ -183,7 +191,8 @@ def read_profile(value: Value, network: str) -> Profile:
     path = Path(own("profile")).expanduser() if own("profile") else find_table(bundle, here)
     if not path.exists():
         raise ValueError(
-            f"no operating-point table at {path}: measure it with `dynamic-perception profile {own('model')}`")
+            f"no operating-point table at {path}: measure it with `dynamic-perception profile {own('model')}`"
+        )
     file = read_table(path)
     return Profile(bundle, path, file.table, check_table(path, file, bundle, here, value("force_profile")))
 
@@ -215,7 +224,8 @@ def read_settings(value: Value, greatest_power: float) -> ManagerSettings:
     thresholds, caps = value("battery_thresholds"), value("battery_power_caps")
     if len(thresholds) != len(caps):
         raise ValueError(
-            f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}")
+            f"battery_power_caps has {len(caps)} entries: expected one per battery_thresholds, {len(thresholds)}"
+        )
     gains = [gain or math.nan for gain in value("thermal_gains")]
     if len(gains) != len(THERMAL_GAINS):
         raise ValueError(f"thermal_gains has {len(gains)} entries: expected {', '.join(THERMAL_GAINS)}")

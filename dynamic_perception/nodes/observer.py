@@ -25,12 +25,24 @@ from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.image_messages import decode_image
 from dynamic_perception.report.recorded_run import (
-    Answer, Command, DeadlineChange, Frame, Picture, Reading, RecordedRun, Score)
+    Answer,
+    Command,
+    DeadlineChange,
+    Frame,
+    Picture,
+    Reading,
+    RecordedRun,
+    Score,
+)
 from dynamic_perception.training.segmentation_score import count_confusion, mean_iou
 
 MODELLED_ZONE = "modelled_soc"
-RESULTS = {OperatingPointState.RESULT_APPLIED: "applied", OperatingPointState.RESULT_PARTIAL: "partial",
-           OperatingPointState.RESULT_REJECTED: "rejected", OperatingPointState.RESULT_SUPERSEDED: "superseded"}
+RESULTS = {
+    OperatingPointState.RESULT_APPLIED: "applied",
+    OperatingPointState.RESULT_PARTIAL: "partial",
+    OperatingPointState.RESULT_REJECTED: "rejected",
+    OperatingPointState.RESULT_SUPERSEDED: "superseded",
+}
 KEPT = 30  # frames and answers that wait for their counterpart
 SCORED = np.s_[::4, ::4]  # pixels that are compared with the truth: their neighbours say nearly the same
 
@@ -46,8 +58,9 @@ class Observer(Node):
         bundle: the network.
     """
 
-    def __init__(self, context: Context, namespace: str, run: RecordedRun, table: OperatingPointTable,
-                 bundle: ModelBundle):
+    def __init__(
+        self, context: Context, namespace: str, run: RecordedRun, table: OperatingPointTable, bundle: ModelBundle
+    ):
         super().__init__("observer", namespace=namespace, context=context)
         self.recorded = run
         self.reports_heard = 0
@@ -121,8 +134,14 @@ class Observer(Node):
         """Look at whole frames until there is one with its answer; every reader of them costs time."""
         if not self._picture_subscriptions:
             self._picture_subscriptions = [
-                self.create_subscription(Image, topic, lambda message, topic=topic: self._keep_part(
-                    topic, message.header.stamp, message), qos.IMAGE) for topic in self._picture_topics]
+                self.create_subscription(
+                    Image,
+                    topic,
+                    lambda message, topic=topic: self._keep_part(topic, message.header.stamp, message),
+                    qos.IMAGE,
+                )
+                for topic in self._picture_topics
+            ]
 
     def end_picture(self) -> None:
         """Stop looking."""
@@ -175,9 +194,17 @@ class Observer(Node):
         energy = math.nan if row is None else float(self._table.energy[row])
         self.energy += 0.0 if math.isnan(energy) else energy
         frame = Frame(
-            time, report.end_to_end_duration, report.inference_duration, report.subnetwork, report.compute_element,
-            report.deadline_met, report.skipped_frames, energy, self._accuracies.get(report.subnetwork, math.nan),
-            clock)
+            time,
+            report.end_to_end_duration,
+            report.inference_duration,
+            report.subnetwork,
+            report.compute_element,
+            report.deadline_met,
+            report.skipped_frames,
+            energy,
+            self._accuracies.get(report.subnetwork, math.nan),
+            clock,
+        )
         self.recorded.frames.append(frame)
         self._keep_part("frame", report.header.stamp, frame)
 
@@ -187,10 +214,19 @@ class Observer(Node):
         self._commanded.add(message.sequence)
         self._clocks.setdefault(message.sequence, message.operating_point.cpu_frequency)
         point, time = message.operating_point, _not_before_start(self._since_start(message.header.stamp))
-        self.recorded.commands.append(Command(
-            time, message.sequence, point.subnetwork, point.compute_element,
-            Reason(message.reason).name.lower().replace("_", " "), message.feasible, message.detail,
-            point.cpu_frequency, point.gpu_frequency))
+        self.recorded.commands.append(
+            Command(
+                time,
+                message.sequence,
+                point.subnetwork,
+                point.compute_element,
+                Reason(message.reason).name.lower().replace("_", " "),
+                message.feasible,
+                message.detail,
+                point.cpu_frequency,
+                point.gpu_frequency,
+            )
+        )
 
     def _on_state(self, message: OperatingPointState) -> None:
         result = RESULTS[message.result]
@@ -198,9 +234,17 @@ class Observer(Node):
         if message.sequence and (message.sequence, result) not in self._answered:
             self._answered.add((message.sequence, result))
             time = _not_before_start(self._since_start(message.header.stamp))
-            self.recorded.answers.append(Answer(
-                time, message.sequence, result, message.message, message.switch_duration,
-                message.actual.cpu_frequency, message.actual.gpu_frequency))
+            self.recorded.answers.append(
+                Answer(
+                    time,
+                    message.sequence,
+                    result,
+                    message.message,
+                    message.switch_duration,
+                    message.actual.cpu_frequency,
+                    message.actual.gpu_frequency,
+                )
+            )
 
     def _on_temperature(self, message: Temperature) -> None:
         self._add(self.recorded.temperatures, Reading(self._now(), message.header.frame_id, message.temperature))
@@ -240,9 +284,15 @@ def _make_picture(parts: Mapping[str, Any]) -> Picture:
     frame, answer = parts["frame"], parts.get("classification")
     truth, iou = parts.get("score", (None, math.nan))
     return Picture(
-        frame.time, _to_rgb(parts["image"]), frame.subnetwork, labels=tuple(answer.labels) if answer else (),
+        frame.time,
+        _to_rgb(parts["image"]),
+        frame.subnetwork,
+        labels=tuple(answer.labels) if answer else (),
         scores=tuple(answer.scores) if answer else (),
-        overlay=_to_rgb(parts["overlay"]) if "overlay" in parts else None, truth=truth, mean_iou=iou)
+        overlay=_to_rgb(parts["overlay"]) if "overlay" in parts else None,
+        truth=truth,
+        mean_iou=iou,
+    )
 
 
 def _to_rgb(message: Image) -> np.ndarray:

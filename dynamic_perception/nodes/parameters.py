@@ -62,10 +62,19 @@ COMMON = (ParameterSpec("autostart", True, "Configure and activate at start; fal
 
 PERCEPTION = (
     ParameterSpec("model", "group_cnn_cifar10", "Name of a shipped model bundle, or path of a bundle folder."),
-    ParameterSpec("engine", "auto", "What runs the network: onnxruntime, openvino, pytorch, or one that another package "
-                  "adds; auto: the fastest when this machine was profiled, else onnxruntime."),
-    ParameterSpec("engine.memory_budget", 256 * 2**20, "[byte] What the weights of all subnetworks that are ready to run "
-                  "may take together; others are built when they are commanded.", minimum=0),
+    ParameterSpec(
+        "engine",
+        "auto",
+        "What runs the network: onnxruntime, openvino, pytorch, or one that another package "
+        "adds; auto: the fastest when this machine was profiled, else onnxruntime.",
+    ),
+    ParameterSpec(
+        "engine.memory_budget",
+        256 * 2**20,
+        "[byte] What the weights of all subnetworks that are ready to run "
+        "may take together; others are built when they are commanded.",
+        minimum=0,
+    ),
     ParameterSpec("start_subnetwork", "", "Subnetwork before the first command; empty: the largest."),
     ParameterSpec(
         "start_element",
@@ -112,8 +121,12 @@ PERCEPTION = (
     ParameterSpec(
         "gpu_frequency_max", 0.0, "[Hz] Highest GPU clock that may be set; 0: the hardware's own limit.", minimum=0.0
     ),
-    ParameterSpec("clocks.helper_socket", str(DEFAULT_SOCKET), "Socket of `dynamic-perception clock-helper`, which sets "
-                  "the clocks that this node may not write itself; empty: never ask it."),
+    ParameterSpec(
+        "clocks.helper_socket",
+        str(DEFAULT_SOCKET),
+        "Socket of `dynamic-perception clock-helper`, which sets "
+        "the clocks that this node may not write itself; empty: never ask it.",
+    ),
     ParameterSpec("sysfs_root", "/sys", "Where the kernel's view of the hardware is mounted."),
 )
 

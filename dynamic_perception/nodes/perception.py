@@ -25,8 +25,12 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.engine import Engine, NotReady
 from dynamic_perception.engines.selection import AUTO, DEFAULT, open_engine, runs_on_gpus
-from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
-                                                         platform_fingerprint)
+from dynamic_perception.hardware.compute_element import (
+    ComputeElement,
+    discover_elements,
+    find_element,
+    platform_fingerprint,
+)
 from dynamic_perception.msg import (
     InferenceReport,
     OperatingPoint,
@@ -114,8 +118,10 @@ class PerceptionNode(ManagedNode):
         self._reports = self.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
         self._states = self.create_publisher(OperatingPointState, "operating_point/state", qos.LATCHED_STATE)
         self._publishers = [self._reports, self._states]
-        self.get_logger().info(f"model {self._bundle.name}: {', '.join(names)} on {', '.join(self._elements)}, engine "
-                               f"{self._engine.name} {self._engine.version}")
+        self.get_logger().info(
+            f"model {self._bundle.name}: {', '.join(names)} on {', '.join(self._elements)}, engine "
+            f"{self._engine.name} {self._engine.version}"
+        )
 
     def activate(self) -> None:
         for line in self._clocks.open():  # a killed owner's clocks are put back first
@@ -212,8 +218,11 @@ class PerceptionNode(ManagedNode):
 
     def _supersede(self, superseded: OperatingPointCommand, by: OperatingPointCommand) -> None:
         text = f"replaced by command {by.sequence} before it took effect"
-        self._states.publish(self._make_state(OperatingPointState.RESULT_SUPERSEDED, text, superseded.operating_point,
-                                              math.nan, superseded.sequence))
+        self._states.publish(
+            self._make_state(
+                OperatingPointState.RESULT_SUPERSEDED, text, superseded.operating_point, math.nan, superseded.sequence
+            )
+        )
 
     def _on_deadline(self, message: DurationMessage) -> None:
         self._set_deadline(message.sec + 1e-9 * message.nanosec, "deadline")
@@ -273,8 +282,12 @@ class PerceptionNode(ManagedNode):
 
     def _has_work(self) -> bool:
         waiting = self._waiting
-        return (self._stopping or self._frame is not None or self._command is not None
-                or (waiting is not None and waiting.future.done()))
+        return (
+            self._stopping
+            or self._frame is not None
+            or self._command is not None
+            or (waiting is not None and waiting.future.done())
+        )
 
     def _until_fallback(self) -> float | None:
         """Time [s] until commands count as lost; None for never."""
@@ -355,8 +368,10 @@ class PerceptionNode(ManagedNode):
         self._engine.drop(failed.subnetwork, failed.element)
         self._clocks.leave(failed.element)
         self._activate_point(replace(self._fallback, sequence=failed.sequence))
-        text = (f"'{failed.subnetwork}' on '{failed.element.name}' failed: {error}; fallback point; tried again when "
-                f"it is commanded after {pause:g} s")
+        text = (
+            f"'{failed.subnetwork}' on '{failed.element.name}' failed: {error}; fallback point; tried again when "
+            f"it is commanded after {pause:g} s"
+        )
         self.report_fault("engine", text)
         requested = OperatingPoint(subnetwork=failed.subnetwork, compute_element=failed.element.name)
         self._answer(OperatingPointState.RESULT_REJECTED, text, requested, math.nan, failed.sequence)

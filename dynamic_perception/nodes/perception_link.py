@@ -107,9 +107,7 @@ class PerceptionLink:
         self._sent_at = self._steady()
         self.answers.expect(command)
         self._commands.publish(command)
-        self._node.get_logger().info(
-            f"{self.label('command')} {self.sequence}: {decision.point}: {decision.detail}"
-        )
+        self._node.get_logger().info(f"{self.label('command')} {self.sequence}: {decision.point}: {decision.detail}")
 
     def repeat(self) -> None:
         """Send the command again, and report it if it has no answer."""

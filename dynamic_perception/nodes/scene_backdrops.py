@@ -12,8 +12,9 @@ HORIZON = 0.44  # of the height
 HOUSES = 11  # along the road
 
 
-def _noise(shape: tuple[int, int], rng: np.random.Generator, across: float, down: float,
-           octaves: int = 4) -> np.ndarray:
+def _noise(
+    shape: tuple[int, int], rng: np.random.Generator, across: float, down: float, octaves: int = 4
+) -> np.ndarray:
     """Fractal value noise, [H, W] in 0..1, of lumps that are `across` and `down` the frame's height long."""
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
@@ -58,8 +59,11 @@ def sky(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def sea(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    air = _mix(_gradient(shape, (112, 160, 208), (222, 230, 236)), (244, 246, 250),
-               0.6 * _step(_noise(shape, rng, 0.9, 0.2), 0.5, 0.9))
+    air = _mix(
+        _gradient(shape, (112, 160, 208), (222, 230, 236)),
+        (244, 246, 250),
+        0.6 * _step(_noise(shape, rng, 0.9, 0.2), 0.5, 0.9),
+    )
     water = _gradient(shape, (92, 140, 166), (22, 66, 100))
     near = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
     waves = (1 - near) * _noise(shape, rng, 0.2, 0.015, 3) + near * _noise(shape, rng, 0.35, 0.05, 4)
@@ -86,8 +90,11 @@ def road(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def meadow(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    picture = _mix(_gradient(shape, (120, 168, 214), (224, 232, 236)), (248, 248, 250),
-                   0.7 * _step(_noise(shape, rng, 0.8, 0.25), 0.5, 0.85))
+    picture = _mix(
+        _gradient(shape, (120, 168, 214), (224, 232, 236)),
+        (248, 248, 250),
+        0.7 * _step(_noise(shape, rng, 0.8, 0.25), 0.5, 0.85),
+    )
     trees = _gradient(shape, (62, 92, 58), (40, 62, 36)) * (0.55 + 0.9 * _noise(shape, rng, 0.08, 0.1)[..., None])
     trees = cv2.GaussianBlur(trees, (0, 0), shape[0] / 240)
     picture = _ground_from(picture, trees, _ridge(shape, rng, 0.34, 0.16, 0.25))
@@ -121,9 +128,9 @@ def leaves(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 def room(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     picture = _gradient(shape, (190, 174, 152), (166, 146, 124)) * (0.9 + 0.2 * _noise(shape, rng, 0.8, 0.8)[..., None])
-    window = np.s_[:shape[0] // 2, int(0.62 * shape[1]):int(0.9 * shape[1])]
+    window = np.s_[: shape[0] // 2, int(0.62 * shape[1]) : int(0.9 * shape[1])]
     picture[window] = (226, 232, 236)
-    shelf = np.s_[shape[0] // 6:shape[0] // 2, :int(0.34 * shape[1])]
+    shelf = np.s_[shape[0] // 6 : shape[0] // 2, : int(0.34 * shape[1])]
     picture[shelf] = np.array((112, 78, 54), np.float32) * (0.8 + 0.5 * rng.random((1, 1, 3), np.float32))
     blanket = _gradient(shape, (134, 96, 92), (106, 70, 70))
     blanket *= 0.82 + 0.36 * _noise(shape, rng, 0.03, 0.03, 3)[..., None]
@@ -144,8 +151,16 @@ def wet_ground(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 BACKDROPS: dict[str, Callable[[tuple[int, int], np.random.Generator], np.ndarray]] = {
-    "airplane": sky, "automobile": road, "bird": leaves, "cat": room, "deer": forest, "dog": lawn, "frog": wet_ground,
-    "horse": meadow, "ship": sea, "truck": road,
+    "airplane": sky,
+    "automobile": road,
+    "bird": leaves,
+    "cat": room,
+    "deer": forest,
+    "dog": lawn,
+    "frog": wet_ground,
+    "horse": meadow,
+    "ship": sea,
+    "truck": road,
 }
 
 

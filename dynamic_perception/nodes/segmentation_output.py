@@ -39,8 +39,9 @@ class SegmentationOutput:
         """Whether the frame's pixels are needed at its own size, because somebody subscribes to the overlay."""
         return self._overlays.get_subscription_count() > 0
 
-    def publish(self, header: Header, labels: np.ndarray, size: tuple[int, int], pixels: np.ndarray,
-                to_rgb: int | None) -> None:
+    def publish(
+        self, header: Header, labels: np.ndarray, size: tuple[int, int], pixels: np.ndarray, to_rgb: int | None
+    ) -> None:
         """Publish an answer.
 
         Args:

@@ -51,8 +51,11 @@ class Sketch:
         turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
         along, across = radii[0] * np.cos(turn), radii[1] * np.sin(turn)
         cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-        self._fill(np.column_stack([centre[0] + along * cosine - across * sine,
-                                    centre[1] + along * sine + across * cosine]), colour, **look)
+        self._fill(
+            np.column_stack([centre[0] + along * cosine - across * sine, centre[1] + along * sine + across * cosine]),
+            colour,
+            **look,
+        )
 
     def limb(self, points: Sequence[tuple[float, float, float]], colour: Colour, **look: float) -> None:
         """A smooth band through (x, y, thickness), with round ends: a leg, a tail, a branch."""
@@ -63,8 +66,12 @@ class Sketch:
             cv2.circle(mask, centre, self._fixed(thickness / 2), 255, -1, cv2.LINE_AA, SUBPIXEL_BITS)
         for (x0, y0, thickness0), (x1, y1, thickness1) in zip(path, path[1:]):
             across = np.array([y0 - y1, x1 - x0]) / (2 * max(np.hypot(x1 - x0, y1 - y0), 1e-6))
-            sides = [(x0, y0) + across * thickness0, (x1, y1) + across * thickness1,
-                     (x1, y1) - across * thickness1, (x0, y0) - across * thickness0]
+            sides = [
+                (x0, y0) + across * thickness0,
+                (x1, y1) + across * thickness1,
+                (x1, y1) - across * thickness1,
+                (x0, y0) - across * thickness0,
+            ]
             corners = np.round(np.array(sides) * self._scale * 2**SUBPIXEL_BITS).astype(np.int32)
             cv2.fillConvexPoly(mask, corners, 255, cv2.LINE_AA, SUBPIXEL_BITS)
         self._paint(mask, colour, **look)
@@ -73,8 +80,9 @@ class Sketch:
         """A soft dark patch on the ground."""
         mask = np.zeros(self._alpha.shape, np.uint8)
         size = (self._fixed(radii[0]), self._fixed(radii[1]))
-        cv2.ellipse(mask, (self._fixed(centre[0]), self._fixed(centre[1])), size, 0, 0, 360, 255, -1, cv2.LINE_AA,
-                    SUBPIXEL_BITS)
+        cv2.ellipse(
+            mask, (self._fixed(centre[0]), self._fixed(centre[1])), size, 0, 0, 360, 255, -1, cv2.LINE_AA, SUBPIXEL_BITS
+        )
         soft = cv2.GaussianBlur(mask, (0, 0), radii[1] * self._scale * 0.5).astype(np.float32) * (strength / 255)
         self._blend(np.s_[:, :], soft, np.zeros((*soft.shape, 3), np.float32))
 
@@ -87,8 +95,9 @@ class Sketch:
         cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, SUBPIXEL_BITS)
         self._paint(mask, colour, **look)
 
-    def _paint(self, mask: np.ndarray, colour: Colour, roundness: float = 3.0, grain: float = 0.0,
-               opacity: float = 1.0) -> None:
+    def _paint(
+        self, mask: np.ndarray, colour: Colour, roundness: float = 3.0, grain: float = 0.0, opacity: float = 1.0
+    ) -> None:
         """Paint where `mask` is.
 
         Args:
@@ -99,7 +108,7 @@ class Sketch:
         x, y, width, height = cv2.boundingRect(mask)
         if not width or not height:
             return
-        box = np.s_[y:y + height, x:x + width]
+        box = np.s_[y : y + height, x : x + width]
         cover = mask[box]
         light = _light(cover, roundness * self._scale) if roundness else AMBIENT + DIFFUSE * LIGHT[2]
         light = light * (1 + grain * self._grain[box])
@@ -128,7 +137,11 @@ def _smooth(points: np.ndarray, closed: bool) -> np.ndarray:
     p = np.concatenate([ends[0], points, ends[1]])
     t = np.linspace(0, 1, CURVE_STEPS, endpoint=False)[:, None, None]
     before, start, end, after = p[:-3], p[1:-2], p[2:-1], p[3:]
-    curve = 0.5 * (2 * start + (end - before) * t + (2 * before - 5 * start + 4 * end - after) * t**2
-                   + (3 * start - before - 3 * end + after) * t**3)
+    curve = 0.5 * (
+        2 * start
+        + (end - before) * t
+        + (2 * before - 5 * start + 4 * end - after) * t**2
+        + (3 * start - before - 3 * end + after) * t**3
+    )
     curve = curve.transpose(1, 0, 2).reshape(-1, points.shape[1])
     return curve if closed else np.concatenate([curve, points[-1:]])

@@ -48,7 +48,8 @@ class SyntheticScene:
             self._drawings[name] = sketch.image()
             self._backdrops[name] = paint_backdrop(name, panorama, rng)
         noise = SENSOR_NOISE * np.random.default_rng(seed).standard_normal(
-            (rows + NOISE_MARGIN, columns + NOISE_MARGIN, 3), np.float32)
+            (rows + NOISE_MARGIN, columns + NOISE_MARGIN, 3), np.float32
+        )
         self._brighter, self._darker = (np.clip(part + 0.5, 0, 255).astype(np.uint8) for part in (noise, -noise))
 
     def truth(self, index: int) -> str:
@@ -69,11 +70,11 @@ class SyntheticScene:
         along = share if flipped else 1 - share  # objects face left; the backdrop passes to the other side
         left = round(along * (backdrop.shape[1] - columns))
         top = round((0.5 + 0.4 * np.sin(2 * np.pi * share)) * (backdrop.shape[0] - rows))
-        picture = backdrop[top:top + rows, left:left + columns].copy()
+        picture = backdrop[top : top + rows, left : left + columns].copy()
         self._lay_over(picture, self._drawings[name], self._placement(share, flipped, name in PORTRAITS))
 
         shift = np.random.default_rng((self._seed, index)).integers(NOISE_MARGIN, size=2)
-        noise = np.s_[shift[0]:shift[0] + rows, shift[1]:shift[1] + columns]
+        noise = np.s_[shift[0] : shift[0] + rows, shift[1] : shift[1] + columns]
         cv2.add(picture, self._brighter[noise], picture)
         cv2.subtract(picture, self._darker[noise], picture)
         if self._size != self._canvas:

@@ -17,8 +17,9 @@ class LabelInfo:
         self._node = node
         self._messages = messages
         self._info = node.create_publisher(messages.LabelInfo, "label_info", qos.LATCHED_COMMAND)
-        info = messages.LabelInfo(class_map=[messages.VisionClass(class_id=i, class_name=label)
-                                             for i, label in enumerate(labels)])
+        info = messages.LabelInfo(
+            class_map=[messages.VisionClass(class_id=i, class_name=label) for i, label in enumerate(labels)]
+        )
         info.header.stamp = node.get_clock().now().to_msg()
         self._info.publish(info)
 
@@ -45,9 +46,15 @@ class VisionClassification(LabelInfo):
 
     def publish(self, answer: Classification) -> None:
         """Publish an answer with one hypothesis per label."""
-        self._answers.publish(self._messages.Classification(
-            header=answer.header, results=[self._messages.ObjectHypothesis(class_id=label, score=float(score))
-                                           for label, score in zip(answer.labels, answer.scores)]))
+        self._answers.publish(
+            self._messages.Classification(
+                header=answer.header,
+                results=[
+                    self._messages.ObjectHypothesis(class_id=label, score=float(score))
+                    for label, score in zip(answer.labels, answer.scores)
+                ],
+            )
+        )
 
     def destroy(self) -> None:
         super().destroy()

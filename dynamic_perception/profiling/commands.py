@@ -20,10 +20,21 @@ from rich.table import Table
 
 from dynamic_perception.engines.engine import Engine
 from dynamic_perception.engines.selection import (
-    AUTO, ENGINES, candidates, compare_engines, open_engine, runs_on_gpus, subnetworks_for)
+    AUTO,
+    ENGINES,
+    candidates,
+    compare_engines,
+    open_engine,
+    runs_on_gpus,
+    subnetworks_for,
+)
 from dynamic_perception.hardware.clocks import ClockControl
-from dynamic_perception.hardware.compute_element import (ComputeElement, discover_elements, find_element,
-                                                         platform_fingerprint)
+from dynamic_perception.hardware.compute_element import (
+    ComputeElement,
+    discover_elements,
+    find_element,
+    platform_fingerprint,
+)
 from dynamic_perception.hardware.emulated_cpufreq import EMULATION, POWER_MODEL, is_emulated
 from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.hardware.power import PowerSensor
@@ -80,17 +91,34 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="table to write (default: this machine's table of the model)"
     )
-    parser.add_argument("--elements", nargs="+", default=[], metavar="NAME",
-                        help="compute elements to measure, as <cluster>:<threads> (default: all)")
-    parser.add_argument("--clocks", nargs="*", type=float, metavar="MHZ",
-                        help="hold the CPUs at each of these clocks, without a value at every one they have; needs "
-                        "the right to set clocks, and puts them back at the end (default: left to the governor)")
-    parser.add_argument("--engine", default=AUTO, metavar="NAME",
-                        help=f"what runs the network: {', '.join(ENGINES)}, or one that another package adds; auto: "
-                        "the fastest of this package's that are installed (default: auto)")
-    parser.add_argument("--power-sensor", default=profiled_machine.AUTO, metavar="NAME",
-                        help="sensor to measure power with; auto: the best that there is; none: model power "
-                        "(default: auto)")
+    parser.add_argument(
+        "--elements",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="compute elements to measure, as <cluster>:<threads> (default: all)",
+    )
+    parser.add_argument(
+        "--clocks",
+        nargs="*",
+        type=float,
+        metavar="MHZ",
+        help="hold the CPUs at each of these clocks, without a value at every one they have; needs "
+        "the right to set clocks, and puts them back at the end (default: left to the governor)",
+    )
+    parser.add_argument(
+        "--engine",
+        default=AUTO,
+        metavar="NAME",
+        help=f"what runs the network: {', '.join(ENGINES)}, or one that another package adds; auto: "
+        "the fastest of this package's that are installed (default: auto)",
+    )
+    parser.add_argument(
+        "--power-sensor",
+        default=profiled_machine.AUTO,
+        metavar="NAME",
+        help="sensor to measure power with; auto: the best that there is; none: model power (default: auto)",
+    )
     parser.add_argument(
         "--core-power",
         type=float,
@@ -105,9 +133,14 @@ def add_profile(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="inferences per point at the most (default: %(default)s)",
     )
-    parser.add_argument("--sysfs-root", type=Path, default=SYSFS, metavar="DIR",
-                        help="the kernel's view of the hardware, or the tree of `emulate-cpufreq`; in that command's "
-                        "group only, and to a table of its own (default: %(default)s)")
+    parser.add_argument(
+        "--sysfs-root",
+        type=Path,
+        default=SYSFS,
+        metavar="DIR",
+        help="the kernel's view of the hardware, or the tree of `emulate-cpufreq`; in that command's "
+        "group only, and to a table of its own (default: %(default)s)",
+    )
     parser.add_argument("--restart", action="store_true", help="throw away what an interrupted profile has measured")
     parser.set_defaults(run_command=run_profile)
 
@@ -145,11 +178,19 @@ def profile_to(path: Path, bundle: ModelBundle, request: ProfileRequest = Profil
     elements = _elements(request)
     with _held_clocks(request) as control, progress_bar() as bar:
         points = _points(bundle, elements, control, request)
-        log = TurnLog(path.with_name(f"{path.name}.turns.partial"), {
-            "model": bundle.name, "weights_sha256": bundle.weights_sha256, "platform": fingerprint,
-            "engine_asked": request.engine, "power_sensor_asked": request.power_sensor,
-            "settings": dataclasses.asdict(request.settings),
-            "points": [[point.subnetwork, point.element.name, point.clock] for point in points]}, request.restart)
+        log = TurnLog(
+            path.with_name(f"{path.name}.turns.partial"),
+            {
+                "model": bundle.name,
+                "weights_sha256": bundle.weights_sha256,
+                "platform": fingerprint,
+                "engine_asked": request.engine,
+                "power_sensor_asked": request.power_sensor,
+                "settings": dataclasses.asdict(request.settings),
+                "points": [[point.subnetwork, point.element.name, point.clock] for point in points],
+            },
+            request.restart,
+        )
         engine, sensor = _begin(log, bundle, elements, request, bar)
         here = ProfiledMachine(request.sysfs_root, control, sensor, log.header["idle_power"])
         try:
@@ -201,19 +242,27 @@ def _elements(request: ProfileRequest) -> list[ComputeElement]:
     return [find_element(found, name) for name in dict.fromkeys(request.elements)] or list(found)
 
 
-def _points(bundle: ModelBundle, elements: Sequence[ComputeElement], control: ClockControl | None,
-            request: ProfileRequest) -> list[Planned]:
-    return [Planned(subnetwork.name, element, clock) for element in elements
-            for clock in (clocks_of(control, element, request.clocks) if control else [0.0])
-            for subnetwork in subnetworks_for(request.engine, bundle)]
+def _points(
+    bundle: ModelBundle, elements: Sequence[ComputeElement], control: ClockControl | None, request: ProfileRequest
+) -> list[Planned]:
+    return [
+        Planned(subnetwork.name, element, clock)
+        for element in elements
+        for clock in (clocks_of(control, element, request.clocks) if control else [0.0])
+        for subnetwork in subnetworks_for(request.engine, bundle)
+    ]
 
 
-def _begin(log: TurnLog, bundle: ModelBundle, elements: Sequence[ComputeElement], request: ProfileRequest,
-           bar: Progress) -> tuple[Engine, PowerSensor | None]:
+def _begin(
+    log: TurnLog, bundle: ModelBundle, elements: Sequence[ComputeElement], request: ProfileRequest, bar: Progress
+) -> tuple[Engine, PowerSensor | None]:
     """Find out once what all turns have in common, or say that an interrupted profile goes on."""
     if log.resumed:
-        bar.console.print(f"going on with the profile of {log.header['measured_at']}: {len(log.turns)} turns are kept "
-                          f"in {log.path}", markup=False, highlight=False)
+        bar.console.print(
+            f"going on with the profile of {log.header['measured_at']}: {len(log.turns)} turns are kept in {log.path}",
+            markup=False,
+            highlight=False,
+        )
         engine = open_engine(log.header["engine"], bundle, memory_budget=UNLIMITED)
         log.require("engine_version", engine.version)
         log.begin({})
@@ -224,16 +273,23 @@ def _begin(log: TurnLog, bundle: ModelBundle, elements: Sequence[ComputeElement]
     at_rest = bar.add_task("power at rest", total=None)
     sensor, idle_power = choose_sensor(request.power_sensor, request.sysfs_root)
     bar.remove_task(at_rest)
-    log.begin({
-        "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "engine": engine.name, "engine_version": engine.version, "compared": compared,
-        "power_sensor": sensor.name if sensor else profiled_machine.NONE, "idle_power": idle_power,
-        "load_average": os.getloadavg()[0]})
+    log.begin(
+        {
+            "measured_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "engine": engine.name,
+            "engine_version": engine.version,
+            "compared": compared,
+            "power_sensor": sensor.name if sensor else profiled_machine.NONE,
+            "idle_power": idle_power,
+            "load_average": os.getloadavg()[0],
+        }
+    )
     return engine, sensor
 
 
-def _compare_engines(bundle: ModelBundle, element: ComputeElement, asked: str,
-                     bar: Progress) -> tuple[dict[str, float], str]:
+def _compare_engines(
+    bundle: ModelBundle, element: ComputeElement, asked: str, bar: Progress
+) -> tuple[dict[str, float], str]:
     """[s] of one inference of every subnetwork, by the engines that were compared, and the engine to take."""
     if asked != AUTO:
         return {}, asked
@@ -245,17 +301,33 @@ def _compare_engines(bundle: ModelBundle, element: ComputeElement, asked: str,
     return compared, next(iter(compared))
 
 
-def _measure(bundle: ModelBundle, engine: Engine, points: Sequence[Planned], settings: ProfileSettings,
-             here: ProfiledMachine, log: TurnLog, bar: Progress) -> list[Summary]:
+def _measure(
+    bundle: ModelBundle,
+    engine: Engine,
+    points: Sequence[Planned],
+    settings: ProfileSettings,
+    here: ProfiledMachine,
+    log: TurnLog,
+    bar: Progress,
+) -> list[Summary]:
     task = bar.add_task(f"profiling {bundle.name}", total=100)
-    summaries = measure(bundle, engine, points, settings,
-                        lambda share: bar.update(task, completed=math.floor(100 * share)), here, log.turns, log.add)
+    summaries = measure(
+        bundle,
+        engine,
+        points,
+        settings,
+        lambda share: bar.update(task, completed=math.floor(100 * share)),
+        here,
+        log.turns,
+        log.add,
+    )
     bar.update(task, completed=100)
     return summaries
 
 
-def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Summary],
-                request: ProfileRequest) -> dict[str, Any]:
+def _conditions(
+    log: TurnLog, points: Sequence[Planned], summaries: Sequence[Summary], request: ProfileRequest
+) -> dict[str, Any]:
     header, good = log.header, [summary for summary in summaries if not summary.mark]
     compared = {name: float(f"{seconds:.4g}") for name, seconds in header["compared"].items()}
     temperatures = [value for summary in summaries for value in summary.temperatures if not math.isnan(value)]
@@ -274,8 +346,10 @@ def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Sum
         **({"idle_power": float(f"{header['idle_power']:.4g}")} if measured else {}),  # [W], subtracted
         **({"temperature": {"lowest": min(temperatures), "highest": max(temperatures)}} if temperatures else {}),
         # Half-widths of the 95 % confidence intervals, relative, of the worst point; .inf: beyond the largest
-        "reached": {name: float(f"{max(precision(s.durations, quantile) for s in good):.3g}") for name, quantile in
-                    (("latency", 0.5), ("latency_p95", 0.95), ("latency_p99", 0.99))},
+        "reached": {
+            name: float(f"{max(precision(s.durations, quantile) for s in good):.3g}")
+            for name, quantile in (("latency", 0.5), ("latency_p95", 0.95), ("latency_p99", 0.99))
+        },
         **_marked(points, summaries),
         **settings,
     }
@@ -283,9 +357,17 @@ def _conditions(log: TurnLog, points: Sequence[Planned], summaries: Sequence[Sum
 
 def _marked(points: Sequence[Planned], summaries: Sequence[Summary]) -> dict[str, Any]:
     """Points that are not in the table, and why; points of which turns were left out."""
-    marked = [{"subnetwork": point.subnetwork, "compute_element": point.element.name, "cpu_frequency": point.clock,
-               "latency": float(f"{np.median(summary.durations):.4g}"), "why": summary.mark}
-              for point, summary in zip(points, summaries) if summary.mark]
+    marked = [
+        {
+            "subnetwork": point.subnetwork,
+            "compute_element": point.element.name,
+            "cpu_frequency": point.clock,
+            "latency": float(f"{np.median(summary.durations):.4g}"),
+            "why": summary.mark,
+        }
+        for point, summary in zip(points, summaries)
+        if summary.mark
+    ]
     left_out = sum(summary.left_out for summary in summaries if not summary.mark)
     return {**({"marked": marked} if marked else {}), **({"turns_left_out": left_out} if left_out else {})}
 
@@ -322,5 +404,8 @@ def print_table(file: ProfileFile) -> None:
     console.print(table)
     for mark in file.conditions.get("marked", ()):
         clock = f" at {mark['cpu_frequency'] / 1e6:.0f} MHz" if mark["cpu_frequency"] else ""
-        console.print(f"not in the table: {mark['subnetwork']} on {mark['compute_element']}{clock}, {mark['why']}",
-                      markup=False, highlight=False)
+        console.print(
+            f"not in the table: {mark['subnetwork']} on {mark['compute_element']}{clock}, {mark['why']}",
+            markup=False,
+            highlight=False,
+        )

@@ -45,18 +45,18 @@ PUBLISHED = (
 
 # Assumed.
 CLOCKS = (204.0, 306.0, 408.0, 510.0, 599.25, 701.25, 803.25, 905.25, 1007.25, 1109.25)  # [MHz]; measured at the last
-FIXED_SHARE = 0.4       # of the latency at the highest clock, that no clock shortens: starting kernels, memory
-RESTING_POWER = 4.0     # [W] of the whole board
-GPU_POWER = 6.0         # [W] more with the largest subnetwork at the highest clock: together the board's 10 W mode
-IDLE_SHARE = 0.5        # of the GPU's power, that its clock takes without any work
-VOLTAGE = (0.6, 0.9)    # [V] at the lowest and at the highest clock, linear between
-DIGITS = 6              # that are written
+FIXED_SHARE = 0.4  # of the latency at the highest clock, that no clock shortens: starting kernels, memory
+RESTING_POWER = 4.0  # [W] of the whole board
+GPU_POWER = 6.0  # [W] more with the largest subnetwork at the highest clock: together the board's 10 W mode
+IDLE_SHARE = 0.5  # of the GPU's power, that its clock takes without any work
+VOLTAGE = (0.6, 0.9)  # [V] at the lowest and at the highest clock, linear between
+DIGITS = 6  # that are written
 
 ASSUMPTIONS = {
     "latency": f"as published at {CLOCKS[-1]} MHz, the highest clock (the authors do not tell theirs); at others "
-               f"{FIXED_SHARE} of it stays and the rest grows as the clock falls",
+    f"{FIXED_SHARE} of it stays and the rest grows as the clock falls",
     "power": f"of the board: {RESTING_POWER} W, and up to {GPU_POWER} W in proportion to f V^2 and to {IDLE_SHARE} + "
-             f"{1 - IDLE_SHARE} x MACs per second over those of the largest subnetwork; {VOLTAGE[0]} to {VOLTAGE[1]} V",
+    f"{1 - IDLE_SHARE} x MACs per second over those of the largest subnetwork; {VOLTAGE[0]} to {VOLTAGE[1]} V",
 }
 
 
@@ -83,5 +83,15 @@ def modelled_table() -> OperatingPointTable:
 def _point(subnetwork: Published, clock: float) -> OperatingPoint:
     seconds, watts = latency(subnetwork, clock), power(subnetwork, clock)
     seconds, watts, joules = (float(f"{value:.{DIGITS}g}") for value in (seconds, watts, seconds * watts))
-    return OperatingPoint(subnetwork.name, ELEMENT, math.nan, 1e6 * clock, seconds, math.nan, math.nan, watts, joules,
-                          subnetwork.top1 / 100)
+    return OperatingPoint(
+        subnetwork.name,
+        ELEMENT,
+        math.nan,
+        1e6 * clock,
+        seconds,
+        math.nan,
+        math.nan,
+        watts,
+        joules,
+        subnetwork.top1 / 100,
+    )

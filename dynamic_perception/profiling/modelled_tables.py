@@ -1,6 +1,6 @@
 """The modelled tables in `config/profiles`, made again.
 
-    .venv/bin/python -m dynamic_perception.profiling.modelled_tables config/profiles
+.venv/bin/python -m dynamic_perception.profiling.modelled_tables config/profiles
 """
 
 from __future__ import annotations
@@ -19,17 +19,35 @@ def xu3_profile() -> ProfileFile:
     """The shipped classifier on the modelled Odroid XU3."""
     bundle = read_bundle(find_bundle("group_cnn_cifar10"))
     # The board's cores are older than the instructions for products of 8 bits.
-    return ProfileFile(odroid_xu3.modelled_table(bundle.of_precision(FLOAT32)), bundle.name, bundle.weights_sha256,
-                       MODELLED, "1", odroid_xu3.PLATFORM, {"clocks": "every one of both clusters", **odroid_xu3.ASSUMPTIONS})
+    return ProfileFile(
+        odroid_xu3.modelled_table(bundle.of_precision(FLOAT32)),
+        bundle.name,
+        bundle.weights_sha256,
+        MODELLED,
+        "1",
+        odroid_xu3.PLATFORM,
+        {"clocks": "every one of both clusters", **odroid_xu3.ASSUMPTIONS},
+    )
 
 
 def xavier_nx_profile() -> ProfileFile:
     """Dynamic-OFA's published subnetworks on the modelled Jetson Xavier NX."""
     board = jetson_xavier_nx
-    return ProfileFile(board.modelled_table(), board.MODEL, board.WEIGHTS, MODELLED, "1", board.PLATFORM, {
-        "clocks": "of the GPU", **board.ASSUMPTIONS,
-        "subnetworks": {s.name: f"{s.resolution} pixel, depths {' '.join(map(str, s.depths))}"
-                        for s in board.PUBLISHED}})
+    return ProfileFile(
+        board.modelled_table(),
+        board.MODEL,
+        board.WEIGHTS,
+        MODELLED,
+        "1",
+        board.PLATFORM,
+        {
+            "clocks": "of the GPU",
+            **board.ASSUMPTIONS,
+            "subnetworks": {
+                s.name: f"{s.resolution} pixel, depths {' '.join(map(str, s.depths))}" for s in board.PUBLISHED
+            },
+        },
+    )
 
 
 TABLES = {"odroid_xu3": xu3_profile, "jetson_xavier_nx": xavier_nx_profile}

@@ -22,34 +22,57 @@ PROVENANCE = {"latency": "modelled", "power": "modelled", "energy": "modelled", 
 STEP = 100_000_000  # [Hz] between clocks, of both clusters
 
 # Measured.
-A15_VOLTAGE = (*[0.91375] * 7, 0.92125, 0.95, 0.975, 1.0, 1.025, 1.0375, 1.05875, 1.09375, 1.13125, 1.17, 1.22125,
-               1.2975)  # [V] at 200, 300, ... 2000 MHz
-A7_VOLTAGE = (*[0.91375] * 4, 0.925, 0.9625, 1.0, 1.0375, 1.0725, 1.10875, 1.15, 1.19875,
-              1.2475)  # [V] at 200, 300, ... 1400 MHz
+A15_VOLTAGE = (
+    *[0.91375] * 7,
+    0.92125,
+    0.95,
+    0.975,
+    1.0,
+    1.025,
+    1.0375,
+    1.05875,
+    1.09375,
+    1.13125,
+    1.17,
+    1.22125,
+    1.2975,
+)  # [V] at 200, 300, ... 2000 MHz
+A7_VOLTAGE = (
+    *[0.91375] * 4,
+    0.925,
+    0.9625,
+    1.0,
+    1.0375,
+    1.0725,
+    1.10875,
+    1.15,
+    1.19875,
+    1.2475,
+)  # [V] at 200, 300, ... 1400 MHz
 A15_CAPACITANCE = 1.85e-9  # [W / (Hz V^2)] of four busy cores; within 9 % of the log
-A7_LOGGING = 0.137e-9      # [W / (Hz V^2)] of the A7 rail, while these cores only logged; within 21 % of the log
-OTHER_RAILS = 0.12         # [W] memory and graphics, the median over the clocks that do not heat the chip
-A7_RESTING = 0.028         # [W] the A7 rail at 200 MHz
+A7_LOGGING = 0.137e-9  # [W / (Hz V^2)] of the A7 rail, while these cores only logged; within 21 % of the log
+OTHER_RAILS = 0.12  # [W] memory and graphics, the median over the clocks that do not heat the chip
+A7_RESTING = 0.028  # [W] the A7 rail at 200 MHz
 RESTING_TEMPERATURE, THERMAL_RESISTANCE = 45.5, 7.0  # [°C], [K/W]: hottest core over the power of all rails
-PASSIVE_TRIP = 85.0        # [°C] of the second trip point, from which the kernel takes 3 to 11 steps from the A15
+PASSIVE_TRIP = 85.0  # [°C] of the second trip point, from which the kernel takes 3 to 11 steps from the A15
 THROTTLED_AS = 1_800_000_000  # [Hz] a throttled 2 GHz does 3.15 to 3.3 of the log's units of work, this does 3.18
 
 # Assumed.
 CORES = 4
-SHARED = 1.0            # cores' worth of power that a cluster takes besides its busy cores: second-level cache, buses
+SHARED = 1.0  # cores' worth of power that a cluster takes besides its busy cores: second-level cache, buses
 A7_LOGGING_CORES = 1.0  # the logging kept one core busy
-A15_RATE = 0.30         # [MAC/cycle] of one core, so that the talk's budgets (100 mJ, 400 ms and 200 mJ, 200 ms) part
-A7_RATE = 0.163         # [MAC/cycle] in proportion to the Dhrystone MIPS/MHz that Arm gives, 1.9 against 3.5
-PARALLEL_GAIN = 0.75    # of one core's speed, that every further thread adds
-DIGITS = 6              # that are written, so that the last bit of a machine's arithmetic does not show
+A15_RATE = 0.30  # [MAC/cycle] of one core, so that the talk's budgets (100 mJ, 400 ms and 200 mJ, 200 ms) part
+A7_RATE = 0.163  # [MAC/cycle] in proportion to the Dhrystone MIPS/MHz that Arm gives, 1.9 against 3.5
+PARALLEL_GAIN = 0.75  # of one core's speed, that every further thread adds
+DIGITS = 6  # that are written, so that the last bit of a machine's arithmetic does not show
 
 ASSUMPTIONS = {
     "single_core_power": "n busy cores take (n + 1) / 5 of the power of four: what they share counts as one more",
     "a7_power": "the A7 rail of the log is that of one busy core; the other cluster rests: A15 off, A7 at 200 MHz",
     "work": f"MACs over {A15_RATE} (A15) or {A7_RATE} (A7) MAC per cycle and core, {PARALLEL_GAIN} of a core's "
-            "speed more for every further thread, in proportion to the clock, the same for every subnetwork",
+    "speed more for every further thread, in proportion to the clock, the same for every subnetwork",
     "throttling": f"where {RESTING_TEMPERATURE} °C + {THERMAL_RESISTANCE} K/W would pass {PASSIVE_TRIP} °C, an A15 is "
-                  f"as slow as at {THROTTLED_AS / 1e6:.0f} MHz, at the power of its clock, as measured at 2000 MHz",
+    f"as slow as at {THROTTLED_AS / 1e6:.0f} MHz, at the power of its clock, as measured at 2000 MHz",
     "power": "of all rails while an inference runs",
 }
 
@@ -99,14 +122,28 @@ A7 = Cluster("a7", A7_VOLTAGE, A7_LOGGING * (CORES + SHARED) / (A7_LOGGING_CORES
 
 def modelled_table(subnetworks: Sequence[Subnetwork]) -> OperatingPointTable:
     """Every subnetwork on every thread count of both clusters at every clock."""
-    points = [_point(subnetwork, cluster, clock, threads)
-              for cluster in (A15, A7) for threads in range(1, CORES + 1)
-              for subnetwork in subnetworks for clock in cluster.clocks]
+    points = [
+        _point(subnetwork, cluster, clock, threads)
+        for cluster in (A15, A7)
+        for threads in range(1, CORES + 1)
+        for subnetwork in subnetworks
+        for clock in cluster.clocks
+    ]
     return OperatingPointTable.from_points(points, PROVENANCE)
 
 
 def _point(subnetwork: Subnetwork, cluster: Cluster, clock: int, threads: int) -> OperatingPoint:
     latency, power = cluster.latency(subnetwork.macs, clock, threads), cluster.power(clock, threads)
     latency, power, energy = (float(f"{value:.{DIGITS}g}") for value in (latency, power, latency * power))
-    return OperatingPoint(subnetwork.name, f"{cluster.name}:{threads}", float(clock), math.nan, latency, math.nan,
-                          math.nan, power, energy, subnetwork.accuracy)
+    return OperatingPoint(
+        subnetwork.name,
+        f"{cluster.name}:{threads}",
+        float(clock),
+        math.nan,
+        latency,
+        math.nan,
+        math.nan,
+        power,
+        energy,
+        subnetwork.accuracy,
+    )

@@ -26,20 +26,34 @@ def add_plan(commands: argparse._SubParsersAction) -> None:
         help="say which operating point of a table is taken under given limits, and why",
         description="Choose an operating point by the resource manager's rules, as on an undisturbed machine, and say "
         "what kept it from taking others. Exit code 1 if no point meets every limit: then the limits are given up in "
-        "the manager's order.")
-    parser.add_argument("table", metavar="TABLE", help="a file, or <platform>/<model> of a shipped table, such "
-                        "as odroid_xu3/group_cnn_cifar10; a wrong name lists them")
+        "the manager's order.",
+    )
+    parser.add_argument(
+        "table",
+        metavar="TABLE",
+        help="a file, or <platform>/<model> of a shipped table, such "
+        "as odroid_xu3/group_cnn_cifar10; a wrong name lists them",
+    )
     limits = parser.add_argument_group("limits, each of which may be left out")
     limits.add_argument("--deadline", type=float, default=math.nan, metavar="ms", help="latency at the most")
     limits.add_argument("--energy", type=float, default=math.nan, metavar="mJ", help="energy per inference at the most")
-    limits.add_argument("--power", type=float, default=math.nan, metavar="W",
-                        help="power while an inference runs at the most")
+    limits.add_argument(
+        "--power", type=float, default=math.nan, metavar="W", help="power while an inference runs at the most"
+    )
     limits.add_argument("--accuracy", type=float, default=math.nan, metavar="0..1", help="accuracy at the least")
-    parser.add_argument("--objective", choices=[objective.name.lower() for objective in Objective],
-                        default=Objective.MAX_ACCURACY.name.lower(),
-                        help="what to take among the points that meet every limit (default: %(default)s)")
-    parser.add_argument("--probability", type=float, default=ManagerSettings.deadline_probability, metavar="0.5..1",
-                        help="with which the deadline must be met (default: %(default)s)")
+    parser.add_argument(
+        "--objective",
+        choices=[objective.name.lower() for objective in Objective],
+        default=Objective.MAX_ACCURACY.name.lower(),
+        help="what to take among the points that meet every limit (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--probability",
+        type=float,
+        default=ManagerSettings.deadline_probability,
+        metavar="0.5..1",
+        help="with which the deadline must be met (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.png", help="draw the trade-off there")
     parser.set_defaults(run_command=run_plan)
 
@@ -47,8 +61,13 @@ def add_plan(commands: argparse._SubParsersAction) -> None:
 def run_plan(arguments: argparse.Namespace) -> int:
     """Choose, print, draw."""
     file = read_table(find_shipped(arguments.table))
-    target = Target(1e-3 * arguments.deadline, 1e-3 * arguments.energy, arguments.power, arguments.accuracy,
-                    Objective[arguments.objective.upper()])
+    target = Target(
+        1e-3 * arguments.deadline,
+        1e-3 * arguments.energy,
+        arguments.power,
+        arguments.accuracy,
+        Objective[arguments.objective.upper()],
+    )
     plan = make_plan(file.table, target, ManagerSettings(deadline_probability=arguments.probability))
     console = Console()
     print_plan(console, file, target, plan)
@@ -63,8 +82,11 @@ def run_plan(arguments: argparse.Namespace) -> int:
 def print_plan(console: Console, file: ProfileFile, target: Target, plan: Plan) -> None:
     """Print what is chosen, how many points each limit excludes, and the runners-up."""
     table = file.table
-    sources = ", ".join(f"{name} {table.provenance[name]}" for name in ("latency", "power", "energy", "accuracy")
-                        if name in table.provenance)
+    sources = ", ".join(
+        f"{name} {table.provenance[name]}"
+        for name in ("latency", "power", "energy", "accuracy")
+        if name in table.provenance
+    )
 
     def say(text: str, style: str = "") -> None:
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
@@ -92,8 +114,14 @@ def _print_runners_up(console: Console, table: OperatingPointTable, title: str, 
         rows.add_column("misses")
     for runner_up in points:
         point = table[runner_up.index]
-        rows.add_row(str(point), f"{1e3 * point.latency:.4g}", f"{1e3 * point.energy:.4g}", f"{point.power:.3g}",
-                     f"{point.accuracy:.4g}", ", ".join(map(_by_how_much, runner_up.misses)))
+        rows.add_row(
+            str(point),
+            f"{1e3 * point.latency:.4g}",
+            f"{1e3 * point.energy:.4g}",
+            f"{point.power:.3g}",
+            f"{point.accuracy:.4g}",
+            ", ".join(map(_by_how_much, runner_up.misses)),
+        )
     console.print(rows)
 
 
@@ -108,8 +136,10 @@ def _by_how_much(miss: Relaxed) -> str:
 
 def _describe(table: OperatingPointTable, index: int) -> str:
     point = table[index]
-    return (f"{point}: {1e3 * point.latency:.4g} ms, {1e3 * point.energy:.4g} mJ, {point.power:.3g} W, "
-            f"accuracy {point.accuracy:.4g}")
+    return (
+        f"{point}: {1e3 * point.latency:.4g} ms, {1e3 * point.energy:.4g} mJ, {point.power:.3g} W, "
+        f"accuracy {point.accuracy:.4g}"
+    )
 
 
 def _title(file: ProfileFile) -> str:

@@ -16,7 +16,7 @@ from dynamic_perception.hardware.sensors import read_temperatures
 from dynamic_perception.profiling.statistics import CLOCK_TOLERANCE
 
 AUTO, NONE = "auto", "none"
-IDLE_TIME = 3.0   # [s] over which the power at rest is measured
+IDLE_TIME = 3.0  # [s] over which the power at rest is measured
 SPANS = {"rapl": 0.25, "hwmon": 0.5, "battery": 5.0}  # [s] of inferences that a sensor needs to tell their power
 
 
@@ -38,8 +38,13 @@ class ProfiledMachine:
         idle_power: [W] that the sensor shows at rest.
     """
 
-    def __init__(self, sysfs_root: Path = SYSFS, clocks: ClockControl | None = None,
-                 sensor: PowerSensor | None = None, idle_power: float = math.nan):
+    def __init__(
+        self,
+        sysfs_root: Path = SYSFS,
+        clocks: ClockControl | None = None,
+        sensor: PowerSensor | None = None,
+        idle_power: float = math.nan,
+    ):
         self.sysfs_root = sysfs_root
         self.sensor, self.idle_power = sensor, idle_power
         self._clocks = clocks
@@ -101,8 +106,10 @@ def find_sensor(name: str, sysfs_root: Path = SYSFS) -> PowerSensor:
     """The sensor of that name; ValueError: there is none, names those that there are."""
     sensors = {sensor.name: sensor for sensor in _real_sensors(sysfs_root) if sensor.source in SPANS}
     if name not in sensors:
-        raise ValueError(f"power sensor '{name}' does not exist here: expected auto, none, or one of "
-                         f"{', '.join(sensors) or '(there is none)'}")
+        raise ValueError(
+            f"power sensor '{name}' does not exist here: expected auto, none, or one of "
+            f"{', '.join(sensors) or '(there is none)'}"
+        )
     return sensors[name]
 
 
@@ -119,8 +126,12 @@ def _ranked(sensors: Sequence[PowerSensor]) -> list[PowerSensor]:
     """
     counters = [s for s in sensors if s.source == "rapl" and "_" not in s.name]
     packages = [s for s in counters if s.name.startswith("package")]
-    return [*(packages if len(packages) == 1 else ()), *(s for s in counters if s.name.startswith("psys")),
-            *(s for s in sensors if s.name in WHOLE_MACHINE), *(s for s in sensors if s.source == "battery")]
+    return [
+        *(packages if len(packages) == 1 else ()),
+        *(s for s in counters if s.name.startswith("psys")),
+        *(s for s in sensors if s.name in WHOLE_MACHINE),
+        *(s for s in sensors if s.source == "battery"),
+    ]
 
 
 def clocks_of(control: ClockControl, element: ComputeElement, asked: Sequence[float]) -> list[float]:
@@ -139,8 +150,10 @@ def clocks_of(control: ClockControl, element: ComputeElement, asked: Sequence[fl
         raise ValueError(f"--clocks: the clock of {element.name} cannot be set on this machine: leave --clocks out")
     for hertz in asked:
         if not 0.99 * available[0] <= hertz <= 1.01 * available[-1]:
-            raise ValueError(f"--clocks {hertz / 1e6:g}: expected {available[0] / 1e6:g} to {available[-1] / 1e6:g} "
-                             f"MHz for {element.name}")
+            raise ValueError(
+                f"--clocks {hertz / 1e6:g}: expected {available[0] / 1e6:g} to {available[-1] / 1e6:g} "
+                f"MHz for {element.name}"
+            )
     nearest = [hertz if len(available) == 2 else min(available, key=lambda step: abs(step - hertz)) for hertz in asked]
     clocks = sorted(set(nearest)) or list(available)
     lowest = control.set_cpu_frequency(element.cpus, clocks[0])

@@ -102,8 +102,14 @@ def measure(
     return [summarise(of_one, point.clock) for of_one, point in zip(turns, points)]
 
 
-def make_table(bundle: ModelBundle, points: Sequence[Planned], summaries: Sequence[Summary],
-               settings: ProfileSettings, power_measured: bool = False, emulated: bool = False) -> OperatingPointTable:
+def make_table(
+    bundle: ModelBundle,
+    points: Sequence[Planned],
+    summaries: Sequence[Summary],
+    settings: ProfileSettings,
+    power_measured: bool = False,
+    emulated: bool = False,
+) -> OperatingPointTable:
     """The table of the points that are not marked.
 
     Args:
@@ -113,16 +119,27 @@ def make_table(bundle: ModelBundle, points: Sequence[Planned], summaries: Sequen
     Raises:
         ValueError: all are.
     """
-    rows = [_row(bundle, point, summary, settings, power_measured, emulated)
-            for point, summary in zip(points, summaries) if not summary.mark]
+    rows = [
+        _row(bundle, point, summary, settings, power_measured, emulated)
+        for point, summary in zip(points, summaries)
+        if not summary.mark
+    ]
     if not rows:
-        raise ValueError(f"no operating point could be measured: {points[0].subnetwork} on {points[0].element.name} "
-                         f"{summaries[0].mark}, and the others alike: cool the machine, or ask for lower --clocks")
+        raise ValueError(
+            f"no operating point could be measured: {points[0].subnetwork} on {points[0].element.name} "
+            f"{summaries[0].mark}, and the others alike: cool the machine, or ask for lower --clocks"
+        )
     return OperatingPointTable.from_points(rows, POWER_MEASURED if power_measured else PROVENANCE)
 
 
-def _take_turn(engine: Engine, point: Planned, image: np.ndarray, settings: ProfileSettings, machine: ProfiledMachine,
-               with_energy: bool) -> Turn:
+def _take_turn(
+    engine: Engine,
+    point: Planned,
+    image: np.ndarray,
+    settings: ProfileSettings,
+    machine: ProfiledMachine,
+    with_energy: bool,
+) -> Turn:
     machine.set_clock(point.element, point.clock)
     engine.activate(point.subnetwork, point.element)
     engine.run(image)
@@ -131,8 +148,14 @@ def _take_turn(engine: Engine, point: Planned, image: np.ndarray, settings: Prof
     joules, seconds, energy_runs = math.nan, 0.0, 0
     if with_energy:  # by itself, since reading a sensor takes time from the inferences
         joules, seconds, energy_runs = machine.measure_energy(lambda: engine.run(image))
-    return Turn(durations, (clock, machine.clock(point.element)), (temperature, machine.temperature()), joules, seconds,
-                energy_runs)
+    return Turn(
+        durations,
+        (clock, machine.clock(point.element)),
+        (temperature, machine.temperature()),
+        joules,
+        seconds,
+        energy_runs,
+    )
 
 
 def _duration(engine: Engine, image: np.ndarray, pause: float) -> float:
@@ -157,8 +180,14 @@ def _share(turns: Sequence[Turn], clock: float, settings: ProfileSettings) -> fl
     return min(0.99, runs / min(needed, settings.most_runs))
 
 
-def _row(bundle: ModelBundle, point: Planned, summary: Summary, settings: ProfileSettings,
-         power_measured: bool, emulated: bool) -> OperatingPoint:
+def _row(
+    bundle: ModelBundle,
+    point: Planned,
+    summary: Summary,
+    settings: ProfileSettings,
+    power_measured: bool,
+    emulated: bool,
+) -> OperatingPoint:
     latency = float(np.median(summary.durations))
     power, energy = summary.power, summary.energy
     if not power_measured:

@@ -8,12 +8,12 @@ from typing import Sequence
 
 import numpy as np
 
-Z_95 = 1.959963984540054   # two-sided 95 % of the standard normal distribution
+Z_95 = 1.959963984540054  # two-sided 95 % of the standard normal distribution
 Z_TREND = 2.326347874040841  # one-sided 99 %
-CLOCK_TOLERANCE = 0.01     # of the clock that was asked for, by which it may read back
-LEAST_DRIFTED = 4          # turns at another clock before a point is given up
-LEAST_RISE = 0.05          # of the latency from the first turn to the last, less is not worth a word
-LEAST_WARMING = 3.0        # [K] meanwhile
+CLOCK_TOLERANCE = 0.01  # of the clock that was asked for, by which it may read back
+LEAST_DRIFTED = 4  # turns at another clock before a point is given up
+LEAST_RISE = 0.05  # of the latency from the first turn to the last, less is not worth a word
+LEAST_WARMING = 3.0  # [K] meanwhile
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,19 @@ def summarise(turns: Sequence[Turn], clock: float) -> Summary:
     else:
         mark = throttling(clean)
     measured = [turn for turn in clean if not math.isnan(turn.energy)]
-    energy, seconds, runs = (sum(getattr(turn, name) for turn in measured)
-                             for name in ("energy", "energy_time", "energy_runs"))
+    energy, seconds, runs = (
+        sum(getattr(turn, name) for turn in measured) for name in ("energy", "energy_time", "energy_runs")
+    )
     above_idle = runs > 0 and energy > 0  # less than idle: too little to be seen by this sensor
     counted = clean or turns
     return Summary(
-        durations=np.array([duration for turn in counted for duration in turn.durations]), left_out=left_out,
+        durations=np.array([duration for turn in counted for duration in turn.durations]),
+        left_out=left_out,
         temperatures=(turns[0].temperatures[0], turns[-1].temperatures[1]),
-        power=energy / seconds if above_idle else math.nan, energy=energy / runs if above_idle else math.nan, mark=mark)
+        power=energy / seconds if above_idle else math.nan,
+        energy=energy / runs if above_idle else math.nan,
+        mark=mark,
+    )
 
 
 def gave_up(turns: Sequence[Turn], clock: float) -> bool:

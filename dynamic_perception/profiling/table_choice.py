@@ -36,8 +36,10 @@ def find_shipped(name_or_path: str) -> Path:
     if name_or_path in shipped:
         return shipped[name_or_path]
     if not path.is_file():
-        raise ValueError(f"no operating-point table at '{name_or_path}': expected a file, or one of the shipped "
-                         f"{', '.join(shipped) or '(none)'}")
+        raise ValueError(
+            f"no operating-point table at '{name_or_path}': expected a file, or one of the shipped "
+            f"{', '.join(shipped) or '(none)'}"
+        )
     return path
 
 
@@ -63,8 +65,9 @@ def find_table(bundle: ModelBundle, fingerprint: Mapping[str, Any]) -> Path:
             return path
         reasons.append(f"{name} {' and '.join(differing)}")
     shipped = f"; of the shipped ones, {'; '.join(reasons)}" if reasons else ""
-    raise FileNotFoundError(f"no operating-point table at {own}{shipped}: "
-                            f"measure it with `dynamic-perception profile {bundle.name}`")
+    raise FileNotFoundError(
+        f"no operating-point table at {own}{shipped}: measure it with `dynamic-perception profile {bundle.name}`"
+    )
 
 
 def measured_engine(bundle: ModelBundle, fingerprint: Mapping[str, Any]) -> str:
@@ -83,19 +86,23 @@ def differences(file: ProfileFile, bundle: ModelBundle, fingerprint: Mapping[str
     """How a table is not one of this bundle on this machine, in words; empty: it is."""
     found = []
     if file.weights_sha256 != bundle.weights_sha256:
-        found.append(f"was measured with other weights of {file.model} ({file.weights_sha256[:HEXADECIMAL]}... there, "
-                     f"{bundle.weights_sha256[:HEXADECIMAL]}... here)")
+        found.append(
+            f"was measured with other weights of {file.model} ({file.weights_sha256[:HEXADECIMAL]}... there, "
+            f"{bundle.weights_sha256[:HEXADECIMAL]}... here)"
+        )
     there, here = dict(file.platform), dict(fingerprint)
     differing = [key for key in {**here, **there} if there.get(key) != here.get(key)]
     if differing:
-        words = ", ".join(f"{key} {there.get(key, 'not told')} there, {here.get(key, 'not told')} here"
-                          for key in differing)
+        words = ", ".join(
+            f"{key} {there.get(key, 'not told')} there, {here.get(key, 'not told')} here" for key in differing
+        )
         found.append(f"was measured on another machine ({words})")
     return found
 
 
-def check_table(path: Path, file: ProfileFile, bundle: ModelBundle, fingerprint: Mapping[str, Any],
-                force: bool = False) -> list[str]:
+def check_table(
+    path: Path, file: ProfileFile, bundle: ModelBundle, fingerprint: Mapping[str, Any], force: bool = False
+) -> list[str]:
     """Refuse a table of another machine or other weights, or one with subnetworks that the bundle has not.
 
     Args:
@@ -109,11 +116,14 @@ def check_table(path: Path, file: ProfileFile, bundle: ModelBundle, fingerprint:
     """
     differing = differences(file, bundle, fingerprint)
     if differing and not force:
-        raise ValueError(f"{path} {' and '.join(differing)}: measure it again with "
-                         f"`dynamic-perception profile {bundle.folder}`, or set force_profile")
+        raise ValueError(
+            f"{path} {' and '.join(differing)}: measure it again with "
+            f"`dynamic-perception profile {bundle.folder}`, or set force_profile"
+        )
     known = {subnetwork.name for subnetwork in bundle.subnetworks}
     unknown = sorted(set(file.table.subnetwork) - known)
     if unknown:
-        raise ValueError(f"{path} has subnetwork '{unknown[0]}', which {bundle.name} has not: it has "
-                         f"{', '.join(sorted(known))}")
+        raise ValueError(
+            f"{path} has subnetwork '{unknown[0]}', which {bundle.name} has not: it has {', '.join(sorted(known))}"
+        )
     return differing

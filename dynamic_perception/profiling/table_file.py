@@ -1,15 +1,15 @@
 """The operating-point table as a file: one format, YAML, SI units, every number with its provenance.
 
-    schema_version: 1
-    model: {name: group_cnn_cifar10, weights_sha256: 9f86...}
-    engine: {name: onnxruntime, version: 1.22.0}
-    platform: {...}            # fingerprint of the machine, as the hardware package gives it
-    conditions: {...}          # what was held fixed while profiling: repetitions, other load, governor, ...
-    units: {latency: s, ...}
-    provenance: {latency: measured, power: modelled, ...}
-    columns: [subnetwork, compute_element, cpu_frequency, ...]
-    rows:
-      - [25%, 'cpu:1', .nan, ...]
+schema_version: 1
+model: {name: group_cnn_cifar10, weights_sha256: 9f86...}
+engine: {name: onnxruntime, version: 1.22.0}
+platform: {...}            # fingerprint of the machine, as the hardware package gives it
+conditions: {...}          # what was held fixed while profiling: repetitions, other load, governor, ...
+units: {latency: s, ...}
+provenance: {latency: measured, power: modelled, ...}
+columns: [subnetwork, compute_element, cpu_frequency, ...]
+rows:
+  - [25%, 'cpu:1', .nan, ...]
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ import yaml
 
 from dynamic_perception.hardware.compute_element import platform_fingerprint, platform_name
 from dynamic_perception.installation import data_folder
-from dynamic_perception.management.operating_points import (COLUMNS, TEXT_COLUMNS, UNITS, OperatingPointError,
-                                                            OperatingPointTable)
+from dynamic_perception.management.operating_points import (
+    COLUMNS,
+    TEXT_COLUMNS,
+    UNITS,
+    OperatingPointError,
+    OperatingPointTable,
+)
 
 SCHEMA_VERSION = 1
 KEYS = ("schema_version", "model", "engine", "platform", "conditions", "units", "provenance", "columns", "rows")
@@ -36,11 +41,11 @@ class ProfileFile:
     """A table and what it was made from: the weights, the machine, the engine, the conditions."""
 
     table: OperatingPointTable
-    model: str                     # name of the model bundle
-    weights_sha256: str            # of the bundle's weights, hexadecimal
+    model: str  # name of the model bundle
+    weights_sha256: str  # of the bundle's weights, hexadecimal
     engine: str
     engine_version: str
-    platform: Mapping[str, Any]    # plain YAML values
+    platform: Mapping[str, Any]  # plain YAML values
     conditions: Mapping[str, Any]  # plain YAML values
 
 
@@ -100,8 +105,9 @@ class _Dumper(yaml.SafeDumper):
         return True  # repeated values are written out: anchors are no help to people
 
 
-_Dumper.add_representer(_OnOneLine, lambda dumper, row: dumper.represent_sequence("tag:yaml.org,2002:seq", row,
-                                                                                  flow_style=True))
+_Dumper.add_representer(
+    _OnOneLine, lambda dumper, row: dumper.represent_sequence("tag:yaml.org,2002:seq", row, flow_style=True)
+)
 
 
 class _Reader:
@@ -149,8 +155,12 @@ class _Reader:
         names = [self._text(node, "columns") for node in header]
         missing = [name for name in COLUMNS if name not in names]
         if missing or len(names) != len(COLUMNS):
-            self._fail(keys["columns"], "columns", f"each once: {', '.join(COLUMNS)}",
-                       f"no {missing[0]}" if missing else ", ".join(names))
+            self._fail(
+                keys["columns"],
+                "columns",
+                f"each once: {', '.join(COLUMNS)}",
+                f"no {missing[0]}" if missing else ", ".join(names),
+            )
         columns: dict[str, list] = {name: [] for name in COLUMNS}
         rows = self._sequence(keys["rows"], "rows")
         if not rows:
@@ -162,8 +172,10 @@ class _Reader:
             for name, value in zip(names, values):
                 take = self._text if name in TEXT_COLUMNS else self._number
                 columns[name].append(take(value, name))
-        provenance = {name: self._text(node, f"provenance.{name}")
-                      for name, node in self._mapping(keys["provenance"], "provenance").items()}
+        provenance = {
+            name: self._text(node, f"provenance.{name}")
+            for name, node in self._mapping(keys["provenance"], "provenance").items()
+        }
         try:
             return OperatingPointTable(**columns, provenance=provenance)
         except OperatingPointError as error:

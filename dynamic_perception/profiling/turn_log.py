@@ -91,15 +91,20 @@ class TurnLog:
     def require(self, key: str, value: Any) -> None:
         """AnotherRun, if the header found has another value there."""
         if self.header.get(key) != value:
-            raise AnotherRun(f"{self.path} holds turns of an interrupted profile with another {key}: "
-                             f"{_difference(self.header.get(key), value)}. Go on with that one as it was started, or "
-                             "throw its turns away with --restart")
+            raise AnotherRun(
+                f"{self.path} holds turns of an interrupted profile with another {key}: "
+                f"{_difference(self.header.get(key), value)}. Go on with that one as it was started, or "
+                "throw its turns away with --restart"
+            )
 
 
 def _difference(found: Any, expected: Any) -> str:
     if isinstance(found, dict) and isinstance(expected, dict):
-        pairs = [(key, found.get(key), expected.get(key)) for key in {**found, **expected}
-                 if found.get(key) != expected.get(key)]
+        pairs = [
+            (key, found.get(key), expected.get(key))
+            for key in {**found, **expected}
+            if found.get(key) != expected.get(key)
+        ]
         return "; ".join(f"{key} {was!r}, now {is_now!r}" for key, was, is_now in pairs)
     if isinstance(found, list) and isinstance(expected, list):
         return f"{len(found)}, now {len(expected)}" if len(found) != len(expected) else "others of the same number"

@@ -105,7 +105,8 @@ class Bag:
         if information.get("compression_format"):
             return [CompressedBag(self.path)]
         files = [self.path / Path(name).name for name in information.get("relative_file_paths") or ()] or sorted(
-            file for ending in FILES for file in self.path.glob(f"*{ending}"))
+            file for ending in FILES for file in self.path.glob(f"*{ending}")
+        )
         parts = []
         for file in files:
             try:
@@ -144,8 +145,12 @@ class CompressedBag:
             raise ValueError(f"{path} cannot be read: {error}") from None
         self.lost: list[str] = []
         connections = self._reader.connections
-        self.topics = {c.topic: Stored(c.topic, c.msgtype, {1: "ros2msg", 2: "ros2idl"}.get(c.msgdef.format.value, ""),
-                                       c.msgdef.data, "") for c in connections}
+        self.topics = {
+            c.topic: Stored(
+                c.topic, c.msgtype, {1: "ros2msg", 2: "ros2idl"}.get(c.msgdef.format.value, ""), c.msgdef.data, ""
+            )
+            for c in connections
+        }
         self.counts = {c.topic: c.msgcount for c in connections}
         self.start, self.end = self._reader.start_time, self._reader.end_time - 1
 

@@ -24,11 +24,18 @@ from dynamic_perception.installation import PACKAGE, share_folder
 MSG, IDL, NONE = "ros2msg", "ros2idl", ""  # encodings of definitions, as MCAP calls them
 SEPARATOR = "=" * 80
 BUILTIN = frozenset(
-    "bool byte char float32 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 string wstring".split())
+    "bool byte char float32 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 string wstring".split()
+)
 # Fields that a replay depends on: an older message without one of them is refused.
 NEEDED: Mapping[str, tuple[str, ...]] = {
-    f"{PACKAGE}/msg/InferenceReport": ("header", "subnetwork", "compute_element", "inference_duration",
-                                       "end_to_end_duration", "deadline_met"),
+    f"{PACKAGE}/msg/InferenceReport": (
+        "header",
+        "subnetwork",
+        "compute_element",
+        "inference_duration",
+        "end_to_end_duration",
+        "deadline_met",
+    ),
     f"{PACKAGE}/msg/OperatingPoint": ("subnetwork", "compute_element"),
     f"{PACKAGE}/msg/OperatingPointCommand": ("header", "sequence", "operating_point"),
     f"{PACKAGE}/msg/OperatingPointState": ("header", "sequence", "result", "requested"),
@@ -70,8 +77,9 @@ def _read_definition(msgtype: str) -> str:
         file = share / "msg" / f"{name}.msg"
         if file.is_file():
             return file.read_text().rstrip("\n") + "\n"
-    raise DefinitionRefused(f"no definition of {msgtype} is installed: expected msg/{name}.msg in "
-                            f"{' or '.join(map(str, shares))}")
+    raise DefinitionRefused(
+        f"no definition of {msgtype} is installed: expected msg/{name}.msg in {' or '.join(map(str, shares))}"
+    )
 
 
 def _parts(text: str, package: str) -> list[str]:
@@ -127,8 +135,14 @@ class Decoder:
         try:
             return self._store.deserialize_cdr(memoryview(data), self.msgtype)
         except SerdeError as error:
-            advice = ("; the bag has no definition of it, and another version may have recorded it: where that one is "
-                      "installed, `ros2 bag convert` to MCAP adds the definition") if self._own else ""
+            advice = (
+                (
+                    "; the bag has no definition of it, and another version may have recorded it: where that one is "
+                    "installed, `ros2 bag convert` to MCAP adds the definition"
+                )
+                if self._own
+                else ""
+            )
             raise ValueError(f"{self.msgtype}: {error}{advice}") from None
 
     def _is_current(self, current: Typestore, msgtype: str) -> bool:
@@ -146,7 +160,8 @@ class Decoder:
                 if not _same_kind(then[field], now[field]):
                     raise DefinitionRefused(
                         f"{field} of the bag's {msgtype} is {_kind_name(then[field])}: expected "
-                        f"{_kind_name(now[field])}; {REMEDY}")
+                        f"{_kind_name(now[field])}; {REMEDY}"
+                    )
                 same &= then[field] == now[field]
                 if now[field][0] == Nodetype.NAME:
                     same &= self._is_current(current, now[field][1])

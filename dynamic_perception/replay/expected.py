@@ -63,13 +63,16 @@ def first_difference(expected: Sequence[Command], got: Sequence[Command], inputs
         if wanted is not None and given is not None and _same(wanted, given, COMPARED, TOLERANCE):
             continue
         time = min(command.time for command in (wanted, given) if command is not None)
-        return (f"command {number} differs at {time:.6f} s\n  inputs:   {inputs_at(time)}\n  expected: "
-                f"{_describe(wanted)}\n  got:      {_describe(given)}")
+        return (
+            f"command {number} differs at {time:.6f} s\n  inputs:   {inputs_at(time)}\n  expected: "
+            f"{_describe(wanted)}\n  got:      {_describe(given)}"
+        )
     return ""
 
 
-def compare_recorded(recorded: Sequence[Command], replayed: Sequence[Command],
-                     inputs_at: Callable[[float], str]) -> str:
+def compare_recorded(
+    recorded: Sequence[Command], replayed: Sequence[Command], inputs_at: Callable[[float], str]
+) -> str:
     """How the replayed points compare with those that were commanded when the bag was recorded, in words.
 
     Their times differ by what the messages took to the recorder, and where timers stood; so only the order counts.
@@ -77,8 +80,10 @@ def compare_recorded(recorded: Sequence[Command], replayed: Sequence[Command],
     for number, (then, now) in enumerate(zip_longest(recorded, replayed), start=1):
         if then is None or now is None or not _same(then, now, POINT, math.inf):
             time = min(command.time for command in (then, now) if command is not None)
-            return (f"other points than recorded, from command {number} on, at {time:.3f} s\n  inputs:   "
-                    f"{inputs_at(time)}\n  recorded: {_describe(then)}\n  replayed: {_describe(now)}")
+            return (
+                f"other points than recorded, from command {number} on, at {time:.3f} s\n  inputs:   "
+                f"{inputs_at(time)}\n  recorded: {_describe(then)}\n  replayed: {_describe(now)}"
+            )
     latest = max((abs(then.time - now.time) for then, now in zip(recorded, replayed)), default=0.0)
     return f"the {len(recorded)} points that were recorded, in the same order, at most {latest:.3f} s apart"
 

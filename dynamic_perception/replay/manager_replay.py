@@ -15,8 +15,18 @@ from dynamic_perception.management.manager import Decision, Reason
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.msg import OperatingPointState
 from dynamic_perception.nodes.manager_inputs import (
-    Answers, Value, give_battery, give_deadline, give_report, give_state, give_target, give_temperature, make_manager,
-    seconds_of, zone_of)
+    Answers,
+    Value,
+    give_battery,
+    give_deadline,
+    give_report,
+    give_state,
+    give_target,
+    give_temperature,
+    make_manager,
+    seconds_of,
+    zone_of,
+)
 from dynamic_perception.nodes.resource_manager import COMMAND_PERIOD, DECISION_PERIOD, REJECTED_FOR
 
 NETWORK = ""  # the only application
@@ -28,14 +38,14 @@ NANOSECONDS = 10**9
 class Command:
     """One command, replayed or recorded."""
 
-    time: float             # [s] since the bag's first message
+    time: float  # [s] since the bag's first message
     subnetwork: str
     compute_element: str
-    cpu_frequency: float    # [Hz]; NaN: not set
-    gpu_frequency: float    # [Hz]; NaN: not set
-    reason: str             # as in OperatingPointCommand, in small letters
+    cpu_frequency: float  # [Hz]; NaN: not set
+    gpu_frequency: float  # [Hz]; NaN: not set
+    reason: str  # as in OperatingPointCommand, in small letters
     feasible: bool
-    detail: str             # in words
+    detail: str  # in words
 
     @property
     def point(self) -> str:
@@ -120,10 +130,18 @@ class ManagerReplay:
         self._answers.expect(message)
         point = message.operating_point
         reasons = [reason.value for reason in Reason]
-        self.recorded.append(Command(
-            self._since_start(), point.subnetwork, point.compute_element, point.cpu_frequency, point.gpu_frequency,
-            _name(Reason(message.reason)) if message.reason in reasons else str(message.reason), message.feasible,
-            message.detail))
+        self.recorded.append(
+            Command(
+                self._since_start(),
+                point.subnetwork,
+                point.compute_element,
+                point.cpu_frequency,
+                point.gpu_frequency,
+                _name(Reason(message.reason)) if message.reason in reasons else str(message.reason),
+                message.feasible,
+                message.detail,
+            )
+        )
 
     def _hear_state(self, message: Any) -> None:
         news = give_state(self._manager, self._seconds(), self._answers, message)
@@ -146,9 +164,18 @@ class ManagerReplay:
     def _send(self) -> None:
         decision: Decision = self._decision
         point = decision.point
-        self.commands.append(Command(
-            self._since_start(), point.subnetwork, point.compute_element, point.cpu_frequency, point.gpu_frequency,
-            _name(decision.reason), decision.feasible, decision.detail))
+        self.commands.append(
+            Command(
+                self._since_start(),
+                point.subnetwork,
+                point.compute_element,
+                point.cpu_frequency,
+                point.gpu_frequency,
+                _name(decision.reason),
+                decision.feasible,
+                decision.detail,
+            )
+        )
 
     def _note(self, name: str, text: str) -> None:
         self._heard.append((self._since_start(), name, text))
@@ -174,8 +201,12 @@ def _describe(topic: str, message: Any) -> tuple[str, str]:
     if topic == "deadline":
         return topic, f"{seconds_of(message):g} s"
     if topic == "target":
-        return topic, (f"max_latency {message.max_latency:g} s, max_energy {message.max_energy:g} J, max_power "
-                       f"{message.max_power:g} W, min_accuracy {message.min_accuracy:g}, objective {message.objective}")
+        return topic, (
+            f"max_latency {message.max_latency:g} s, max_energy {message.max_energy:g} J, max_power "
+            f"{message.max_power:g} W, min_accuracy {message.min_accuracy:g}, objective {message.objective}"
+        )
     around = message.end_to_end_duration - message.inference_duration
-    return topic, (f"{message.subnetwork} on {message.compute_element}: {1e3 * message.inference_duration:.3g} ms and "
-                   f"{1e3 * around:.3g} ms around it")
+    return topic, (
+        f"{message.subnetwork} on {message.compute_element}: {1e3 * message.inference_duration:.3g} ms and "
+        f"{1e3 * around:.3g} ms around it"
+    )

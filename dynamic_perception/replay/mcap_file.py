@@ -87,8 +87,13 @@ class McapFile:
         for channel in self._channels.values():
             schema = self._schemas.get(channel.schema_id)
             if schema is not None:
-                self.topics[channel.topic] = Stored(channel.topic, schema.name, schema.encoding, schema.data.decode(),
-                                                    channel.metadata.get("offered_qos_profiles", ""))
+                self.topics[channel.topic] = Stored(
+                    channel.topic,
+                    schema.name,
+                    schema.encoding,
+                    schema.data.decode(),
+                    channel.metadata.get("offered_qos_profiles", ""),
+                )
                 self.counts[channel.topic] = self.counts.get(channel.topic, 0) + self._counts.get(channel.id, 0)
 
     def close(self) -> None:
@@ -116,8 +121,10 @@ class McapFile:
         try:
             return self._read_piece(piece)
         except Exception as error:  # a damaged chunk may fail in any layer: compression, checksum, records
-            self._lose(f"a chunk at byte {piece.offset} cannot be read ({error or type(error).__name__}): up to "
-                       f"{1e-9 * (piece.end - piece.start):.3f} s of messages are lost")
+            self._lose(
+                f"a chunk at byte {piece.offset} cannot be read ({error or type(error).__name__}): up to "
+                f"{1e-9 * (piece.end - piece.start):.3f} s of messages are lost"
+            )
             return []
 
     def _read_piece(self, piece: _Piece) -> list[Message]:
@@ -125,7 +132,7 @@ class McapFile:
         record = self._file.read(piece.length)
         if len(record) < piece.length:
             raise ValueError("the file ends inside it")
-        stream, length = ReadDataStream(BytesIO(memoryview(record)[PREFIX.size:])), piece.length - PREFIX.size
+        stream, length = ReadDataStream(BytesIO(memoryview(record)[PREFIX.size :])), piece.length - PREFIX.size
         if record[0] == Opcode.MESSAGE:
             return [Message.read(stream, length)]
         messages = []
@@ -151,9 +158,9 @@ class McapFile:
         try:
             self._file.seek(-FOOTER_SIZE, 2)
             end = self._file.read()
-            if end[-len(MAGIC):] != MAGIC or end[0] != Opcode.FOOTER:
+            if end[-len(MAGIC) :] != MAGIC or end[0] != Opcode.FOOTER:
                 return False
-            footer = Footer.read(ReadDataStream(BytesIO(end[PREFIX.size:])))
+            footer = Footer.read(ReadDataStream(BytesIO(end[PREFIX.size :])))
             if not footer.summary_start:
                 return False
             self._file.seek(footer.summary_start)
@@ -167,8 +174,12 @@ class McapFile:
         return False
 
     def _read_summary_records(self, records: BytesIO) -> None:
-        readers = {Opcode.SCHEMA: Schema, Opcode.CHANNEL: Channel, Opcode.CHUNK_INDEX: ChunkIndex,
-                   Opcode.STATISTICS: Statistics}
+        readers = {
+            Opcode.SCHEMA: Schema,
+            Opcode.CHANNEL: Channel,
+            Opcode.CHUNK_INDEX: ChunkIndex,
+            Opcode.STATISTICS: Statistics,
+        }
         while prefix := records.read(PREFIX.size):
             opcode, length = PREFIX.unpack(prefix)
             body = records.read(length)
@@ -177,8 +188,14 @@ class McapFile:
             record = readers[opcode].read(ReadDataStream(BytesIO(body)))
             self._learn(record)
             if isinstance(record, ChunkIndex):
-                self._pieces.append(_Piece(record.message_start_time, record.chunk_start_offset, record.chunk_length,
-                                           record.message_end_time))
+                self._pieces.append(
+                    _Piece(
+                        record.message_start_time,
+                        record.chunk_start_offset,
+                        record.chunk_length,
+                        record.message_end_time,
+                    )
+                )
             elif isinstance(record, Statistics):
                 self._counts = dict(record.channel_message_counts)
 
@@ -195,8 +212,10 @@ class McapFile:
             opcode, length = PREFIX.unpack(prefix) if len(prefix) == PREFIX.size else (0, 0)
             following = offset + PREFIX.size + length
             if (opcode not in KNOWN_OPCODES and opcode < PRIVATE_OPCODES) or following > self._size:
-                self._lose(f"it was not closed or is damaged: {self._size - offset} of {self._size} bytes, from byte "
-                           f"{offset} on, cannot be read")
+                self._lose(
+                    f"it was not closed or is damaged: {self._size - offset} of {self._size} bytes, from byte "
+                    f"{offset} on, cannot be read"
+                )
                 return
             try:
                 finished = self._walk_over(opcode, offset, length)

@@ -22,7 +22,11 @@ from dynamic_perception.engines.engine import Answer, Engine
 from dynamic_perception.engines.scaling import scale_labels
 from dynamic_perception.engines.selection import AUTO, open_engine
 from dynamic_perception.hardware.compute_element import (
-    ComputeElement, discover_elements, find_element, platform_fingerprint)
+    ComputeElement,
+    discover_elements,
+    find_element,
+    platform_fingerprint,
+)
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes.image_messages import ImageRefused, PreparedFrame, decode_image, prepare_frame
 from dynamic_perception.nodes.manager_inputs import read_profile, seconds_of
@@ -42,14 +46,14 @@ OnAnswer = Callable[["ReplayedFrame", Answer], None]
 class ReplayedFrame(NamedTuple):
     """One frame that the network has answered to."""
 
-    time: float             # [s] since the bag's first message
-    stamp: int              # [ns] of its header
-    size: tuple[int, int]   # height and width [pixel]
+    time: float  # [s] since the bag's first message
+    stamp: int  # [ns] of its header
+    size: tuple[int, int]  # height and width [pixel]
     subnetwork: str
     compute_element: str
-    prepare_duration: float    # [s] decoding and scaling, here
+    prepare_duration: float  # [s] decoding and scaling, here
     inference_duration: float  # [s] the network, here
-    deadline: float         # [s] in force at its time; 0: none
+    deadline: float  # [s] in force at its time; 0: none
 
     @property
     def deadline_met(self) -> bool:
@@ -173,8 +177,10 @@ class _Run:
         self._elements = {element.name: element for element in discover_elements()}
         self._runs_frames = options.frames and topics.image is not None
         if not self._runs_frames and self._manager is None:
-            raise ValueError(f"{bag.path} has neither frames nor messages for the resource manager: it has "
-                             f"{', '.join(bag.topics) or 'no topics'}")
+            raise ValueError(
+                f"{bag.path} has neither frames nor messages for the resource manager: it has "
+                f"{', '.join(bag.topics) or 'no topics'}"
+            )
         if options.element:
             find_element(self._elements.values(), options.element)
         self._fixed = self._bundle.subnetwork(options.subnetwork).name if options.subnetwork else ""
@@ -184,8 +190,10 @@ class _Run:
     def _make_manager(self) -> None:
         namespaces = self._value("namespaces")
         if any(namespaces):
-            raise ValueError(f"parameter 'namespaces' is {namespaces}: what is decided for several networks together "
-                             "cannot be replayed offline; expected one empty name, --subnetwork, or --live")
+            raise ValueError(
+                f"parameter 'namespaces' is {namespaces}: what is decided for several networks together "
+                "cannot be replayed offline; expected one empty name, --subnetwork, or --live"
+            )
         self._bundle, path, table, forced = read_profile(self._value, NETWORK)
         self._result.notes += [f"{path} {difference}: taken because of force_profile" for difference in forced]
         self._manager = ManagerReplay(table, self._value, self._bag.start)
@@ -220,8 +228,11 @@ class _Run:
             result.wall_time = time.perf_counter() - began - self._ready_duration
             bar.update(task, completed=round(result.duration, 1))
         result.mean_iou = score.mean_iou
-        result.notes += [f"{count} frames were commanded to {element}, which this machine has not: they ran on "
-                         f"{self._start_element().name}" for element, count in self._substituted.items()]
+        result.notes += [
+            f"{count} frames were commanded to {element}, which this machine has not: they ran on "
+            f"{self._start_element().name}"
+            for element, count in self._substituted.items()
+        ]
         result.lost = self._bag.lost + [f"{count} messages: {text}" for text, count in self._bag.refused.items()]
         if self._manager is not None:
             result.commands, result.recorded = self._manager.commands, self._manager.recorded
@@ -232,15 +243,25 @@ class _Run:
     # The thread that reads ---------------------------------------------------------------------------------------
 
     def _feed(self) -> Iterator[_Frame | _Truth]:
-        names = set(self._topics.manager) if self._manager is not None else {
-            name for name, short in self._topics.manager.items() if short in ("deadline", "target", "inference_report")}
+        names = (
+            set(self._topics.manager)
+            if self._manager is not None
+            else {
+                name
+                for name, short in self._topics.manager.items()
+                if short in ("deadline", "target", "inference_report")
+            }
+        )
         if self._runs_frames:
             names |= {name for name in (self._topics.image, self._truth) if name is not None}
         for time_, topic, message in self._bag.messages(names):
             if topic in (self._topics.image, self._truth):
                 try:
-                    yield self._prepare(time_, message) if topic == self._topics.image else _Truth(
-                        _stamp(message), decode_image(message)[0])
+                    yield (
+                        self._prepare(time_, message)
+                        if topic == self._topics.image
+                        else _Truth(_stamp(message), decode_image(message)[0])
+                    )
                 except ImageRefused as refusal:
                     self._result.refused[f"{topic}: {refusal}"] += 1
             else:
@@ -299,17 +320,28 @@ class _Run:
         answer = engine.run(item.frame.image)
         ended = time.perf_counter()
         since_start = 1e-9 * (item.time - self._bag.start)
-        return ReplayedFrame(since_start, item.stamp, item.frame.size, item.subnetwork, item.element.name,
-                             item.duration, ended - started, item.deadline), answer
+        return ReplayedFrame(
+            since_start,
+            item.stamp,
+            item.frame.size,
+            item.subnetwork,
+            item.element.name,
+            item.duration,
+            ended - started,
+            item.deadline,
+        ), answer
 
     def _note_topics(self) -> None:
         names = set(self._topics.manager.values())
         if self._manager is not None and "inference_report" not in names:
-            self._result.notes.append("the bag has no inference_report: the manager decides without knowing how fast "
-                                      "the machine was")
+            self._result.notes.append(
+                "the bag has no inference_report: the manager decides without knowing how fast the machine was"
+            )
         if self._manager is not None and "operating_point/command" not in names and "operating_point/state" in names:
-            self._result.notes.append("the bag has operating_point/state but no operating_point/command: which command "
-                                      "was rejected is not known")
+            self._result.notes.append(
+                "the bag has operating_point/state but no operating_point/command: which command "
+                "was rejected is not known"
+            )
         for topic in self._topics.manager:
             missing = self._bag.decoder(topic).new_fields
             if missing:

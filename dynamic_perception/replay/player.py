@@ -83,8 +83,14 @@ class Player(Node):
             return None
 
 
-def play(path: Path, rate: float, start_offset: float = 0.0, loop: bool = False,
-         topics: Sequence[str] | None = None, delay: float = 0.0) -> list[str]:
+def play(
+    path: Path,
+    rate: float,
+    start_offset: float = 0.0,
+    loop: bool = False,
+    topics: Sequence[str] | None = None,
+    delay: float = 0.0,
+) -> list[str]:
     """Play a bag to its end, or until SIGINT or SIGTERM; what of it cannot be read, in sentences.
 
     Args:
@@ -105,8 +111,9 @@ def play(path: Path, rate: float, start_offset: float = 0.0, loop: bool = False,
         chosen = _choose(bag, topics)
         start = bag.start + round(1e9 * start_offset)
         if start > bag.end:
-            raise ValueError(f"--start-offset is {start_offset:g} s: expected less than the bag's "
-                             f"{1e-9 * (bag.end - bag.start):g} s")
+            raise ValueError(
+                f"--start-offset is {start_offset:g} s: expected less than the bag's {1e-9 * (bag.end - bag.start):g} s"
+            )
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         try:
             player = Player(bag, chosen)
@@ -183,6 +190,8 @@ def _publisher_qos(offered: str) -> QoSProfile:
     profile: dict[str, Any] = profiles[0] if isinstance(profiles, list) and profiles else {}
     best_effort = profile.get("reliability") in (ReliabilityPolicy.BEST_EFFORT.value, "best_effort")
     latched = profile.get("durability") in (DurabilityPolicy.TRANSIENT_LOCAL.value, "transient_local")
-    return QoSProfile(depth=max(DEPTH, int(profile.get("depth") or 0)),
-                      reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
-                      durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
+    return QoSProfile(
+        depth=max(DEPTH, int(profile.get("depth") or 0)),
+        reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )

@@ -20,7 +20,16 @@ from dynamic_perception.nodes.image_messages import decode_compressed, decode_im
 from dynamic_perception.profiling.table_file import ProfileFile
 from dynamic_perception.replay.bag import FILES, METADATA, Bag
 from dynamic_perception.report.recorded_run import (
-    Answer, Command, DeadlineChange, Frame, PhaseSpan, Picture, Reading, RecordedRun, list_changes)
+    Answer,
+    Command,
+    DeadlineChange,
+    Frame,
+    PhaseSpan,
+    Picture,
+    Reading,
+    RecordedRun,
+    list_changes,
+)
 from dynamic_perception.report.results_file import Results
 
 RESULTS = ("applied", "partial", "rejected", "superseded")  # OperatingPointState.RESULT_*
@@ -29,8 +38,17 @@ PICTURES = 24  # frames at the most, two for a change: the last one before it an
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 ANSWERS = ("overlay", "segmentation", "truth")  # images that are not the camera's
 REPORT = "inference_report"
-HEARD = (REPORT, "operating_point/command", "operating_point/state", "deadline", "target", "battery_state",
-         "temperature", "power", "classification")
+HEARD = (
+    REPORT,
+    "operating_point/command",
+    "operating_point/state",
+    "deadline",
+    "target",
+    "battery_state",
+    "temperature",
+    "power",
+    "classification",
+)
 
 
 class _Recorded(NamedTuple):
@@ -42,8 +60,9 @@ class _Recorded(NamedTuple):
 
 def is_bag(path: Path) -> bool:
     """Whether this looks like a bag: a file of a known ending, or a folder with one in it."""
-    return path.suffix in FILES or (path.is_dir() and (
-        (path / METADATA).exists() or any(True for ending in FILES for _ in path.glob(f"*{ending}"))))
+    return path.suffix in FILES or (
+        path.is_dir() and ((path / METADATA).exists() or any(True for ending in FILES for _ in path.glob(f"*{ending}")))
+    )
 
 
 def read_bag(path: Path, profile: ProfileFile | None = None) -> Results:
@@ -68,9 +87,12 @@ def read_bag(path: Path, profile: ProfileFile | None = None) -> Results:
         _add_pictures(bag, networks, runs, heard)
         lost = [*dict.fromkeys(bag.lost), *(f"{count} messages: {text}" for text, count in bag.refused.items())]
     return Results(
-        name=path.resolve().parent.name if path.is_file() else path.resolve().name, runs=tuple(runs), table=table,
+        name=path.resolve().parent.name if path.is_file() else path.resolve().name,
+        runs=tuple(runs),
+        table=table,
         sources=_sources(runs[0], profile) | ({"damage of the bag": "; ".join(lost)} if lost else {}),
-        machine={} if profile is None else {key: str(value) for key, value in profile.platform.items()})
+        machine={} if profile is None else {key: str(value) for key, value in profile.platform.items()},
+    )
 
 
 def _read(bag: Bag, wanted: Callable[[str, str], bool]) -> Iterator[_Recorded]:
@@ -113,7 +135,8 @@ class _Run:
         self._add_deadlines()
         run.temperatures, run.temperature_source = self._readings("temperature", lambda m: m.temperature)
         run.charges, run.battery_source = self._readings(
-            "battery_state", lambda m: m.percentage if m.present and 0 <= m.percentage <= 1 else math.nan)
+            "battery_state", lambda m: m.percentage if m.present and 0 <= m.percentage <= 1 else math.nan
+        )
         run.powers, _ = self._readings("power", lambda m: m.power)
         run.energy_source = "unknown" if self._table is None else self._table.provenance.get("energy", "unknown")
         end = max(frame.time + frame.latency for frame in run.frames)  # until the last answer
@@ -136,9 +159,19 @@ class _Run:
             if message.sequence in seen:
                 continue  # it is repeated every second
             seen.add(message.sequence)
-            self.run.commands.append(Command(
-                self._time(one), message.sequence, point.subnetwork, point.compute_element, _reason(message.reason),
-                bool(message.feasible), message.detail, point.cpu_frequency, point.gpu_frequency))
+            self.run.commands.append(
+                Command(
+                    self._time(one),
+                    message.sequence,
+                    point.subnetwork,
+                    point.compute_element,
+                    _reason(message.reason),
+                    bool(message.feasible),
+                    message.detail,
+                    point.cpu_frequency,
+                    point.gpu_frequency,
+                )
+            )
         return accuracies
 
     def _add_answers(self, accuracies: dict[tuple[str, str], float]) -> None:
@@ -151,8 +184,17 @@ class _Run:
             if key not in seen:
                 seen.add(key)
                 result = RESULTS[message.result] if message.result < len(RESULTS) else f"result {message.result}"
-                self.run.answers.append(Answer(self._time(one), message.sequence, result, message.message,
-                                               message.switch_duration, actual.cpu_frequency, actual.gpu_frequency))
+                self.run.answers.append(
+                    Answer(
+                        self._time(one),
+                        message.sequence,
+                        result,
+                        message.message,
+                        message.switch_duration,
+                        actual.cpu_frequency,
+                        actual.gpu_frequency,
+                    )
+                )
 
     def _frame(self, report: Any, accuracies: Mapping[tuple[str, str], float]) -> Frame:
         energy, accuracy = report.energy, accuracies.get((report.subnetwork, report.compute_element), math.nan)
@@ -160,9 +202,17 @@ class _Run:
         if row is not None:
             energy = float(self._table.energy[row]) if math.isnan(energy) else energy
             accuracy = float(self._table.accuracy[row])
-        return Frame(1e-9 * _stamp(report) - self.start, report.end_to_end_duration, report.inference_duration,
-                     report.subnetwork, report.compute_element, bool(report.deadline_met), int(report.skipped_frames),
-                     energy, accuracy)
+        return Frame(
+            1e-9 * _stamp(report) - self.start,
+            report.end_to_end_duration,
+            report.inference_duration,
+            report.subnetwork,
+            report.compute_element,
+            bool(report.deadline_met),
+            int(report.skipped_frames),
+            energy,
+            accuracy,
+        )
 
     def _add_deadlines(self) -> None:
         changes = [(self._time(one), one.message.sec + 1e-9 * one.message.nanosec) for one in self._of["deadline"]]
@@ -172,8 +222,9 @@ class _Run:
 
     def _readings(self, name: str, value: Callable[[Any], float]) -> tuple[list[Reading], str]:
         """Readings, and whether they are measured or modelled."""
-        readings = [Reading(self._time(one), one.message.header.frame_id, float(value(one.message)))
-                    for one in self._of[name]]
+        readings = [
+            Reading(self._time(one), one.message.header.frame_id, float(value(one.message))) for one in self._of[name]
+        ]
         modelled = any(reading.zone.startswith(MODELLED) for reading in readings)
         return readings, "modelled" if modelled else "measured"
 
@@ -189,8 +240,7 @@ def _nearest(prefix: str, name: str, heard: Sequence[_Recorded]) -> list[_Record
         topic = f"{prefix}{name}"
     else:
         parts = prefix.split("/")
-        topic = max(sorted(topics), default="", key=lambda other: sum(
-            a == b for a, b in zip(parts, other.split("/"))))
+        topic = max(sorted(topics), default="", key=lambda other: sum(a == b for a, b in zip(parts, other.split("/"))))
     return [one for one in heard if one.topic == topic]
 
 
@@ -199,14 +249,18 @@ def _reason(number: int) -> str:
 
 
 def _sources(run: RecordedRun, profile: ProfileFile | None) -> dict[str, str]:
-    energy = ("as the inference reports say it; the bag does not say how it was found: name the operating points with "
-              "--table" if profile is None else
-              f"{run.energy_source}: of a frame's operating point, as the table has it")
-    return {"latency, misses": "measured: from a frame's stamp to its published answer, by the perception node",
-            "energy": energy,
-            "temperature, battery": "as recorded; those of a zone or a battery whose name begins with 'modelled' come "
-                                    "from a model",
-            "accuracy": "as commands and operating points say it, per subnetwork; not on the frames of this run"}
+    energy = (
+        "as the inference reports say it; the bag does not say how it was found: name the operating points with --table"
+        if profile is None
+        else f"{run.energy_source}: of a frame's operating point, as the table has it"
+    )
+    return {
+        "latency, misses": "measured: from a frame's stamp to its published answer, by the perception node",
+        "energy": energy,
+        "temperature, battery": "as recorded; those of a zone or a battery whose name begins with 'modelled' come "
+        "from a model",
+        "accuracy": "as commands and operating points say it, per subnetwork; not on the frames of this run",
+    }
 
 
 # Frames at the moments of change --------------------------------------------------------------------------------
@@ -214,8 +268,10 @@ def _sources(run: RecordedRun, profile: ProfileFile | None) -> dict[str, str]:
 
 def _add_pictures(bag: Bag, networks: Sequence[str], runs: Sequence[RecordedRun], heard: Sequence[_Recorded]) -> None:
     """The frames around the changes, as far as the bag holds the camera's images."""
-    stamps = {prefix: {1e-9 * _stamp(one.message): _stamp(one.message) for one in heard if one.topic == prefix + REPORT}
-              for prefix in networks}
+    stamps = {
+        prefix: {1e-9 * _stamp(one.message): _stamp(one.message) for one in heard if one.topic == prefix + REPORT}
+        for prefix in networks
+    }
     wanted: dict[int, list[tuple[RecordedRun, str, Frame]]] = {}
     for prefix, run in zip(networks, runs):
         start = min(stamps[prefix])
@@ -237,9 +293,16 @@ def _add_pictures(bag: Bag, networks: Sequence[str], runs: Sequence[RecordedRun]
     for stamp, places in sorted(wanted.items()):
         for run, prefix, frame in places if stamp in images else ():
             answer = labels.get((stamp, f"{prefix}classification"))
-            run.pictures.append(Picture(
-                frame.time, images[stamp], frame.subnetwork, tuple(answer.labels) if answer else (),
-                tuple(map(float, answer.scores)) if answer else (), answers.get((stamp, f"{prefix}overlay"))))
+            run.pictures.append(
+                Picture(
+                    frame.time,
+                    images[stamp],
+                    frame.subnetwork,
+                    tuple(answer.labels) if answer else (),
+                    tuple(map(float, answer.scores)) if answer else (),
+                    answers.get((stamp, f"{prefix}overlay")),
+                )
+            )
 
 
 def _frames_around_changes(run: RecordedRun) -> list[Frame]:
@@ -248,8 +311,13 @@ def _frames_around_changes(run: RecordedRun) -> list[Frame]:
     changes = list_changes(run)
     if len(changes) > PICTURES // 2:
         changes = [changes[place] for place in np.linspace(0, len(changes) - 1, PICTURES // 2).astype(int)]
-    numbers = {number for change in changes for after in [int(np.searchsorted(times, change.time))]
-               for number in (after - 1, after) if 0 <= number < len(times)}
+    numbers = {
+        number
+        for change in changes
+        for after in [int(np.searchsorted(times, change.time))]
+        for number in (after - 1, after)
+        if 0 <= number < len(times)
+    }
     return [run.frames[number] for number in sorted(numbers)]
 
 

@@ -26,8 +26,19 @@ from dynamic_perception.replay.bag_writer import BagWriter
 from dynamic_perception.replay.definitions import DefinitionRefused
 
 # What a replay needs: all that the resource manager hears, what it says, and the frames.
-DEFAULT_TOPICS = ("image", "image/compressed", "inference_report", "operating_point/command", "operating_point/state",
-                  "battery_state", "temperature", "power", "deadline", "target", "classification")
+DEFAULT_TOPICS = (
+    "image",
+    "image/compressed",
+    "inference_report",
+    "operating_point/command",
+    "operating_point/state",
+    "battery_state",
+    "temperature",
+    "power",
+    "deadline",
+    "target",
+    "classification",
+)
 POLL_PERIOD = 0.2  # [s] how soon a new publisher is noticed
 STATUS_PERIOD = 1.0  # [s]
 NICENESS = 10  # that is added: where CPUs are short, perception goes first, and the queues of DDS and writer bridge it
@@ -118,8 +129,9 @@ class Recorder(Node):
         self._numbers[key] = max(before, number)
 
 
-def record(path: Path, topics: Sequence[str], namespace: str = "", duration: float | None = None,
-           compression: str = "none") -> int:
+def record(
+    path: Path, topics: Sequence[str], namespace: str = "", duration: float | None = None, compression: str = "none"
+) -> int:
     """Record until SIGINT, SIGTERM or the end of `duration` [s]; the exit code.
 
     Raises:
@@ -150,8 +162,9 @@ def _check_names(topics: Sequence[str], namespace: str) -> None:
         raise ValueError(f"a topic or the namespace has no valid name: {error}") from None
 
 
-def _record_into(writer: BagWriter, topics: Sequence[str], namespace: str, duration: float | None,
-                 stopping: list[int]) -> tuple[Counter[str], list[str]]:
+def _record_into(
+    writer: BagWriter, topics: Sequence[str], namespace: str, duration: float | None, stopping: list[int]
+) -> tuple[Counter[str], list[str]]:
     """What was lost on the way, and which topics nobody published."""
     recorder = Recorder(topics, writer, namespace)
     executor = SingleThreadedExecutor()  # Kilted's events executor fails on raw messages with their information
@@ -203,20 +216,32 @@ def _reader_qos(publishers: list[TopicEndpointInfo]) -> QoSProfile:
     reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in offered)
     latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
     return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=DEPTH,
+        history=HistoryPolicy.KEEP_LAST,
+        depth=DEPTH,
         reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
 
 
 def _describe_qos(publishers: list[TopicEndpointInfo]) -> str:
     """The offered profiles as `ros2 bag` of every release since Humble reads them."""
-    return yaml.safe_dump([{
-        "history": profile.history.value, "depth": profile.depth, "reliability": profile.reliability.value,
-        "durability": profile.durability.value, "deadline": _split(profile.deadline),
-        "lifespan": _split(profile.lifespan), "liveliness": profile.liveliness.value,
-        "liveliness_lease_duration": _split(profile.liveliness_lease_duration),
-        "avoid_ros_namespace_conventions": profile.avoid_ros_namespace_conventions,
-    } for profile in (publisher.qos_profile for publisher in publishers)], sort_keys=False)
+    return yaml.safe_dump(
+        [
+            {
+                "history": profile.history.value,
+                "depth": profile.depth,
+                "reliability": profile.reliability.value,
+                "durability": profile.durability.value,
+                "deadline": _split(profile.deadline),
+                "lifespan": _split(profile.lifespan),
+                "liveliness": profile.liveliness.value,
+                "liveliness_lease_duration": _split(profile.liveliness_lease_duration),
+                "avoid_ros_namespace_conventions": profile.avoid_ros_namespace_conventions,
+            }
+            for profile in (publisher.qos_profile for publisher in publishers)
+        ],
+        sort_keys=False,
+    )
 
 
 def _split(duration: Any) -> dict[str, int]:

@@ -48,7 +48,7 @@ class SqliteFile:
         for time, row, topic in self._index:
             if topic in topics:
                 try:
-                    (data,), = self._database.execute("SELECT data FROM messages WHERE id = ?", (row,))
+                    ((data,),) = self._database.execute("SELECT data FROM messages WHERE id = ?", (row,))
                 except (sqlite3.Error, ValueError):
                     unread += 1
                     continue
@@ -58,15 +58,21 @@ class SqliteFile:
 
     def _read_topics(self) -> dict[str, Stored]:
         definitions = {}
-        tables = {name for name, in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {name for (name,) in self._database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not {"topics", "messages"} <= tables:
             raise sqlite3.DatabaseError("it has no tables 'topics' and 'messages'")
         if "message_definitions" in tables:
-            definitions = {name: (encoding, text) for name, encoding, text in self._database.execute(
-                "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions")}
+            definitions = {
+                name: (encoding, text)
+                for name, encoding, text in self._database.execute(
+                    "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+                )
+            }
         self._names = dict(self._database.execute("SELECT id, name FROM topics"))
-        return {name: Stored(name, kind, *definitions.get(kind, ("", "")), qos if isinstance(qos, str) else "")
-                for name, kind, qos in self._database.execute("SELECT name, type, offered_qos_profiles FROM topics")}
+        return {
+            name: Stored(name, kind, *definitions.get(kind, ("", "")), qos if isinstance(qos, str) else "")
+            for name, kind, qos in self._database.execute("SELECT name, type, offered_qos_profiles FROM topics")
+        }
 
     def _read_index(self) -> Iterator[tuple[int, int, str]]:
         """(time [ns], row, topic) of every message that can be reached."""

@@ -49,7 +49,8 @@ class CheckedReplay:
         assert self.result.missed <= missed_at_most, (
             f"{len(missed)} of {len(frames)} frames ({100 * self.result.missed:.2f} %) took longer than their "
             f"deadline, the first at {missed[0].time:.3f} s with {missed[0].subnetwork} on "
-            f"{missed[0].compute_element}: expected at most {100 * missed_at_most:.2f} %")
+            f"{missed[0].compute_element}: expected at most {100 * missed_at_most:.2f} %"
+        )
 
     def assert_recorded_deadlines_met(self, missed_at_most: float = 0.0) -> None:
         """That at most this share [0..1] of the reports in the bag, of the robot itself, tells of a missed deadline."""
@@ -58,10 +59,16 @@ class CheckedReplay:
         share = result.reports_missed / result.reports
         assert share <= missed_at_most, (
             f"{result.reports_missed} of {result.reports} reports ({100 * share:.2f} %) tell of a missed deadline: "
-            f"expected at most {100 * missed_at_most:.2f} %")
+            f"expected at most {100 * missed_at_most:.2f} %"
+        )
 
-    def assert_points_within(self, subnetworks: Collection[str] | None = None, elements: Collection[str] | None = None,
-                             min_accuracy: float = 0.0, feasible: bool = False) -> None:
+    def assert_points_within(
+        self,
+        subnetworks: Collection[str] | None = None,
+        elements: Collection[str] | None = None,
+        min_accuracy: float = 0.0,
+        feasible: bool = False,
+    ) -> None:
         """That every command is for one of these subnetworks and compute elements (None: any), and good enough.
 
         Args:
@@ -74,26 +81,36 @@ class CheckedReplay:
         for command in commands:
             where = f"at {command.time:.3f} s {command.point} was commanded ({command.detail})"
             assert subnetworks is None or command.subnetwork in subnetworks, (
-                f"{where}: expected one of {', '.join(subnetworks)}")
+                f"{where}: expected one of {', '.join(subnetworks)}"
+            )
             assert elements is None or command.compute_element in elements, (
-                f"{where}: expected one of {', '.join(elements)}")
+                f"{where}: expected one of {', '.join(elements)}"
+            )
             accuracy = self.bundle.subnetwork(command.subnetwork).accuracy
             assert not accuracy < min_accuracy, (
-                f"{where}, of accuracy {accuracy:.3f}: expected at least {min_accuracy:.3f}")
+                f"{where}, of accuracy {accuracy:.3f}: expected at least {min_accuracy:.3f}"
+            )
             assert command.feasible or not feasible, f"{where}: expected all limits to be met"
 
     def assert_commands(self, expected: str | os.PathLike) -> None:
         """That the commands are those of a file that `replay --write-expected` wrote."""
         path = Path(expected)
-        assert path.exists(), (f"there is no {path} yet: `dynamic-perception replay {self.result.bag} --write-expected "
-                               f"{path}`, with the same parameters, writes it")
+        assert path.exists(), (
+            f"there is no {path} yet: `dynamic-perception replay {self.result.bag} --write-expected "
+            f"{path}`, with the same parameters, writes it"
+        )
         difference = first_difference(read_expected(path), self.result.commands, self.result.inputs_at)
         assert not difference, f"other commands than in {path}: {difference}"
 
 
-def replay_bag(bag: str | os.PathLike, params_file: str | os.PathLike | None = None,
-               parameters: Mapping[str, Any] | None = None, damaged: bool = False, on_answer: OnAnswer | None = None,
-               **options: Any) -> CheckedReplay:
+def replay_bag(
+    bag: str | os.PathLike,
+    params_file: str | os.PathLike | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    damaged: bool = False,
+    on_answer: OnAnswer | None = None,
+    **options: Any,
+) -> CheckedReplay:
     """Replay a bag offline.
 
     Args:

@@ -56,19 +56,26 @@ def find_topics(topics: Mapping[str, Stored], namespace: str = "", image: str | 
         name = _only_one(short, [n for n, stored in inside.items() if _is(n, short) and stored.msgtype == msgtype])
         if name is not None:
             manager[name] = short
-    return BagTopics(manager, _find_image(topics, inside, image),
-                     _only_one(TRUTH, [n for n, stored in inside.items() if _is(n, TRUTH) and stored.msgtype == IMAGE]))
+    return BagTopics(
+        manager,
+        _find_image(topics, inside, image),
+        _only_one(TRUTH, [n for n, stored in inside.items() if _is(n, TRUTH) and stored.msgtype == IMAGE]),
+    )
 
 
 def _find_image(topics: Mapping[str, Stored], inside: Mapping[str, Stored], asked: str | None) -> str | None:
     if asked is not None:
         if asked not in topics or topics[asked].msgtype not in (IMAGE, COMPRESSED):
             images = [name for name, stored in topics.items() if stored.msgtype in (IMAGE, COMPRESSED)]
-            raise ValueError(f"image topic is '{asked}': expected one of the bag's, "
-                             f"{', '.join(images) or 'which has none'}")
+            raise ValueError(
+                f"image topic is '{asked}': expected one of the bag's, {', '.join(images) or 'which has none'}"
+            )
         return asked
-    frames = [name for name, stored in inside.items() if stored.msgtype in (IMAGE, COMPRESSED)
-              and not any(_is(name, other) for other in NO_FRAMES)]
+    frames = [
+        name
+        for name, stored in inside.items()
+        if stored.msgtype in (IMAGE, COMPRESSED) and not any(_is(name, other) for other in NO_FRAMES)
+    ]
     raw, compressed = ([name for name in frames if _is(name, short)] for short in ("image", "image/compressed"))
     return _only_one("image", raw or compressed or frames, "--image-topic or --namespace")
 

@@ -19,15 +19,21 @@ if TYPE_CHECKING:
 def add_report(commands: argparse._SubParsersAction) -> None:
     """Add the `report` command."""
     parser = commands.add_parser(
-        "report", help="make a page and pictures of one run or several, side by side",
+        "report",
+        help="make a page and pictures of one run or several, side by side",
         description="Make one HTML page, which opens without a network, and PNG pictures: everything over time, "
-                    "latencies by operating point, missed deadlines, energy and how it is known, the operating points "
-                    "that were used, why they changed, and frames with their answers. A run is a folder with "
-                    "results.json, as demo and simulate leave it, or a bag (.mcap, .db3, or its folder).",
-        epilog="Exit code: 0; 2 for a run that cannot be read, with a sentence.")
+        "latencies by operating point, missed deadlines, energy and how it is known, the operating points "
+        "that were used, why they changed, and frames with their answers. A run is a folder with "
+        "results.json, as demo and simulate leave it, or a bag (.mcap, .db3, or its folder).",
+        epilog="Exit code: 0; 2 for a run that cannot be read, with a sentence.",
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="results or a bag")
-    parser.add_argument("--table", metavar="TABLE", help="operating points that bags were recorded with: a file, or "
-                        "<platform>/<model> of a shipped table; results bring theirs")
+    parser.add_argument(
+        "--table",
+        metavar="TABLE",
+        help="operating points that bags were recorded with: a file, or "
+        "<platform>/<model> of a shipped table; results bring theirs",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the report (default: reports/<date-time>)")
     parser.set_defaults(run_command=run_report)
 
@@ -35,12 +41,18 @@ def add_report(commands: argparse._SubParsersAction) -> None:
 def add_explore(commands: argparse._SubParsersAction) -> None:
     """Add the `explore` command."""
     parser = commands.add_parser(
-        "explore", help="make a page to try limits on an operating-point table",
+        "explore",
+        help="make a page to try limits on an operating-point table",
         description="Make one HTML page, which opens without a network, with sliders for deadline, energy, power and "
-                    "accuracy: points that meet every limit light up, and the one that the resource manager would take "
-                    "on an undisturbed machine is named with its reason.")
-    parser.add_argument("table", metavar="TABLE", help="a file, or <platform>/<model> of a shipped table, such as "
-                        "odroid_xu3/group_cnn_cifar10; a wrong name lists them")
+        "accuracy: points that meet every limit light up, and the one that the resource manager would take "
+        "on an undisturbed machine is named with its reason.",
+    )
+    parser.add_argument(
+        "table",
+        metavar="TABLE",
+        help="a file, or <platform>/<model> of a shipped table, such as "
+        "odroid_xu3/group_cnn_cifar10; a wrong name lists them",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.html", help="the page (default: explore_<model>.html)")
     parser.set_defaults(run_command=run_explore)
 
@@ -73,8 +85,11 @@ def run_report(arguments: argparse.Namespace) -> int:
         write_page(out / "index.html", results)
         bar.advance(task)
     console = Console()
-    for text in (*lead_sentences(shown), f"page     {out / 'index.html'}",
-                 f"pictures {', '.join(str(path) for path in (out / 'timeline.png', *charts))}"):
+    for text in (
+        *lead_sentences(shown),
+        f"page     {out / 'index.html'}",
+        f"pictures {', '.join(str(path) for path in (out / 'timeline.png', *charts))}",
+    ):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     return 0
 

@@ -27,10 +27,17 @@ from dynamic_perception.report.picture_style import FAINT
 
 HEIGHT = 600  # [pixel] of all panels
 PANELS = (("energy", 1e3, "energy [mJ]", 0.4), ("power", 1.0, "power [W]", 0.3), ("accuracy", 1.0, "accuracy", 0.3))
-LIMITS = (("deadline", "deadline", "ms"), ("energy", "energy per inference", "mJ"), ("power", "power", "W"),
-          ("accuracy", "accuracy at least", "0..1"))
-OBJECTIVES = {Objective.MAX_ACCURACY: "most accurate", Objective.MIN_ENERGY: "least energy",
-              Objective.MIN_LATENCY: "fastest"}
+LIMITS = (
+    ("deadline", "deadline", "ms"),
+    ("energy", "energy per inference", "mJ"),
+    ("power", "power", "W"),
+    ("accuracy", "accuracy at least", "0..1"),
+)
+OBJECTIVES = {
+    Objective.MAX_ACCURACY: "most accurate",
+    Objective.MIN_ENERGY: "least energy",
+    Objective.MIN_LATENCY: "fastest",
+}
 RING = {"size": 17, "color": "rgba(0,0,0,0)", "line": {"color": "#D55E00", "width": 3}}
 
 STYLE = """
@@ -57,41 +64,64 @@ def write_explorer(path: Path, file: ProfileFile, source: str, settings: Manager
     """
     table = file.table
     panels = [panel for panel in PANELS if not np.isnan(getattr(table, panel[0])).all()]
-    data = {"columns": make_columns(table, settings), "relax": list(settings.relax),
-            "source": shlex.quote(source), "panels": [{"name": name, "scale": scale} for name, scale, *_ in panels]}
+    data = {
+        "columns": make_columns(table, settings),
+        "relax": list(settings.relax),
+        "source": shlex.quote(source),
+        "panels": [{"name": name, "scale": scale} for name, scale, *_ in panels],
+    }
     figure = _figure(table, panels)
     # As plotly does with its own JSON, so that no name in it can end the script.
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e")
-    provenance = ", ".join(f"{name} {table.provenance[name]}" for name in ("latency", "energy", "power", "accuracy")
-                           if name in table.provenance)
-    body = (f'<p class="note">{len(table)} operating points; {escape(provenance)}. The choice is that of the resource '
-            "manager on an undisturbed machine: as it was profiled, with nothing around the inference, no heat and no "
-            "battery that limits; the deadline is to be met with a probability of "
-            f"{settings.deadline_probability:g}.</p>"
-            f'<div class="explorer"><div>{_controls()}</div><div id="plot"></div></div>'
-            f"<script>{{const data = {text};\nconst figure = {figure.to_json()};\n{SCRIPT}}}</script>")
+    provenance = ", ".join(
+        f"{name} {table.provenance[name]}"
+        for name in ("latency", "energy", "power", "accuracy")
+        if name in table.provenance
+    )
+    body = (
+        f'<p class="note">{len(table)} operating points; {escape(provenance)}. The choice is that of the resource '
+        "manager on an undisturbed machine: as it was profiled, with nothing around the inference, no heat and no "
+        "battery that limits; the deadline is to be met with a probability of "
+        f"{settings.deadline_probability:g}.</p>"
+        f'<div class="explorer"><div>{_controls()}</div><div id="plot"></div></div>'
+        f"<script>{{const data = {text};\nconst figure = {figure.to_json()};\n{SCRIPT}}}</script>"
+    )
     machine = file.platform.get("cpu_model", "a machine")
     write_document(path, f"{file.model} on {machine}: operating points to choose from", body, STYLE)
 
 
 def make_columns(table: OperatingPointTable, settings: ManagerSettings) -> dict[str, list[Any]]:
     """What the rule compares, by column: SI units, None: not known; `assured`: latency kept with the probability."""
+
     def plain(values: np.ndarray) -> list[float | None]:
         return [None if math.isnan(value) else float(value) for value in values]
 
-    return {"name": [str(table[row]) for row in range(len(table))], "latency": plain(table.latency),
-            "assured": plain(assured_latencies(table, settings)), "energy": plain(table.energy), "power": plain(table.power),
-            "accuracy": plain(table.accuracy)}
+    return {
+        "name": [str(table[row]) for row in range(len(table))],
+        "latency": plain(table.latency),
+        "assured": plain(assured_latencies(table, settings)),
+        "energy": plain(table.energy),
+        "power": plain(table.power),
+        "accuracy": plain(table.accuracy),
+    }
 
 
 def _figure(table: OperatingPointTable, panels: Sequence[tuple[str, float, str, float]]) -> Figure:
     """Energy, power and accuracy over latency: a colour per subnetwork, a shape per element; the rings come last."""
     layout: dict[str, Any] = {**base_layout(HEIGHT), "hovermode": "closest", "uirevision": "kept"}
     layout["margin"] = {"l": 64, "r": 12, "t": 34, "b": 44}
-    layout["legend"] = {"orientation": "v", "x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top",
-                        "itemclick": False, "itemdoubleclick": False}
-    by_accuracy = [str(name) for name in dict.fromkeys(np.array(table.subnetwork)[np.argsort(-table.accuracy,
-                                                                                           kind="stable")])]
+    layout["legend"] = {
+        "orientation": "v",
+        "x": 1.01,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "top",
+        "itemclick": False,
+        "itemdoubleclick": False,
+    }
+    by_accuracy = [
+        str(name) for name in dict.fromkeys(np.array(table.subnetwork)[np.argsort(-table.accuracy, kind="stable")])
+    ]
     colours = dict(zip(by_accuracy, _shades(len(by_accuracy))))
     shapes = {name: SYMBOLS[place % len(SYMBOLS)] for place, name in enumerate(table.elements)}
     words = [point_in_words(table, row) for row in range(len(table))]
@@ -104,24 +134,57 @@ def _figure(table: OperatingPointTable, panels: Sequence[tuple[str, float, str, 
         values = scale * getattr(table, name)
         for subnetwork, colour in colours.items():
             rows = [row for row in range(len(table)) if table.subnetwork[row] == subnetwork]
-            traces.append({
-                "type": "scatter", "mode": "markers", "x": 1e3 * table.latency[rows], "y": values[rows], "yaxis": axis,
-                "meta": {"rows": rows}, "name": subnetwork, "showlegend": False, "text": [words[row] for row in rows],
-                "hovertemplate": "%{text}<extra></extra>", "marker": {
-                    "color": colour, "size": 7, "symbol": [shapes[table.compute_element[row]] for row in rows],
-                    "opacity": [0.95] * len(rows)}})
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "x": 1e3 * table.latency[rows],
+                    "y": values[rows],
+                    "yaxis": axis,
+                    "meta": {"rows": rows},
+                    "name": subnetwork,
+                    "showlegend": False,
+                    "text": [words[row] for row in rows],
+                    "hovertemplate": "%{text}<extra></extra>",
+                    "marker": {
+                        "color": colour,
+                        "size": 7,
+                        "symbol": [shapes[table.compute_element[row]] for row in rows],
+                        "opacity": [0.95] * len(rows),
+                    },
+                }
+            )
         low = max(0.0, top - share / total + 0.025)
         source = table.provenance[name]
         vertical = {} if name == "accuracy" else log_axis([{"y": values}], ("y",))
-        layout[axis.replace("y", "yaxis")] = {**base_axis(), **vertical, "domain": [low, top], "anchor": "x",
-                                              "title": {"text": f"{label},<br>{source}", "standoff": 4}}
+        layout[axis.replace("y", "yaxis")] = {
+            **base_axis(),
+            **vertical,
+            "domain": [low, top],
+            "anchor": "x",
+            "title": {"text": f"{label},<br>{source}", "standoff": 4},
+        }
         top = low - 0.025
-    layout["xaxis"] = {**base_axis(), **log_axis([{"x": 1e3 * table.latency}], ("x",)), "anchor": axis,
-                       "title": {"text": f"latency of one inference, {table.provenance['latency']} [ms]"}}
+    layout["xaxis"] = {
+        **base_axis(),
+        **log_axis([{"x": 1e3 * table.latency}], ("x",)),
+        "anchor": axis,
+        "title": {"text": f"latency of one inference, {table.provenance['latency']} [ms]"},
+    }
     for number in range(1, len(panels) + 1):
-        traces.append({"type": "scatter", "mode": "markers", "x": [None], "y": [None], "hoverinfo": "skip",
-                       "yaxis": f"y{number}" if number > 1 else "y", "marker": RING, "name": "chosen",
-                       "showlegend": number == 1})
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [None],
+                "y": [None],
+                "hoverinfo": "skip",
+                "yaxis": f"y{number}" if number > 1 else "y",
+                "marker": RING,
+                "name": "chosen",
+                "showlegend": number == 1,
+            }
+        )
     return Figure(data=traces, layout=layout)
 
 
@@ -132,8 +195,14 @@ def _shades(count: int) -> list[str]:
 
 
 def _entry(name: str, shape: str, colour: str) -> dict[str, Any]:
-    return {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": name,
-            "marker": {"color": colour, "size": 8, "symbol": shape}}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [None],
+        "y": [None],
+        "name": name,
+        "marker": {"color": colour, "size": 8, "symbol": shape},
+    }
 
 
 def _controls() -> str:
@@ -141,12 +210,16 @@ def _controls() -> str:
         f'<div class="limit"><label><input type="checkbox" id="{name}-on"> {label} [{unit}]</label>'
         f'<input type="number" id="{name}-number" step="any" aria-label="{label} [{unit}]">'
         f'<input type="range" id="{name}-slider" min="0" max="1" step="any" aria-label="{label}"></div>'
-        for name, label, unit in LIMITS)
+        for name, label, unit in LIMITS
+    )
     objectives = "".join(
         f'<label><input type="radio" name="objective" value="{objective.name.lower()}"'
-        f'{" checked" if objective is Objective.MAX_ACCURACY else ""}> {words}</label>'
-        for objective, words in OBJECTIVES.items())
-    return (f"<fieldset><legend>Limits</legend>{limits}</fieldset>"
-            f'<fieldset class="objective"><legend>Among the points that meet them</legend>{objectives}</fieldset>'
-            '<div id="chosen"><div id="chosen-name"></div><ul id="reason"></ul></div>'
-            '<p class="note">The same at a terminal: <code id="command"></code></p>')
+        f"{' checked' if objective is Objective.MAX_ACCURACY else ''}> {words}</label>"
+        for objective, words in OBJECTIVES.items()
+    )
+    return (
+        f"<fieldset><legend>Limits</legend>{limits}</fieldset>"
+        f'<fieldset class="objective"><legend>Among the points that meet them</legend>{objectives}</fieldset>'
+        '<div id="chosen"><div id="chosen-name"></div><ul id="reason"></ul></div>'
+        '<p class="note">The same at a terminal: <code id="command"></code></p>'
+    )

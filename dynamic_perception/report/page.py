@@ -18,7 +18,13 @@ from dynamic_perception.management.operating_points import OperatingPoint
 from dynamic_perception.report import plots
 from dynamic_perception.report.live_table import milliseconds, percent
 from dynamic_perception.report.recorded_run import (
-    PhaseSummary, Picture, RecordedRun, describe_point, list_changes, summarise)
+    PhaseSummary,
+    Picture,
+    RecordedRun,
+    describe_point,
+    list_changes,
+    summarise,
+)
 from dynamic_perception.report.results_file import Results, encode_png
 from dynamic_perception.report.shown_run import ShownRun, show_runs, used_rows
 from dynamic_perception.report.timeline_plot import timeline
@@ -73,12 +79,23 @@ def write_document(path: Path, title: str, body: str, style: str = "") -> None:
     """Write an HTML file with plotly.js in it, so that a reader sees the old file or the whole new one."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text("\n".join([
-            "<!doctype html>", '<html lang="en">', '<head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title><style>{STYLE}{style}</style>",
-            f"<script>{get_plotlyjs()}</script></head>", f"<body><h1>{escape(title)}</h1>", body, "</body></html>",
-            ""]), encoding="utf-8")
+        partial.write_text(
+            "\n".join(
+                [
+                    "<!doctype html>",
+                    '<html lang="en">',
+                    '<head><meta charset="utf-8">',
+                    '<meta name="viewport" content="width=device-width, initial-scale=1">',
+                    f"<title>{escape(title)}</title><style>{STYLE}{style}</style>",
+                    f"<script>{get_plotlyjs()}</script></head>",
+                    f"<body><h1>{escape(title)}</h1>",
+                    body,
+                    "</body></html>",
+                    "",
+                ]
+            ),
+            encoding="utf-8",
+        )
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -86,22 +103,35 @@ def write_document(path: Path, title: str, body: str, style: str = "") -> None:
 
 NOTE = (
     '<p class="note">A missed frame was answered after its deadline, or not at all because newer frames came first. '
-    "The accuracy is that of the executed subnetworks on the test images of the model bundle, not on these frames.</p>")
+    "The accuracy is that of the executed subnetworks on the test images of the model bundle, not on these frames.</p>"
+)
 TIMELINE_NOTE = (
     '<p class="note">Drag to zoom, double-click to see all again; the cursor on a frame or a change tells all that is '
-    "known of it. A click in the legend hides a run and shows it again.</p>")
+    "known of it. A click in the legend hides a run and shows it again.</p>"
+)
 
 
 def headline(managed: RecordedRun, fixed: RecordedRun) -> str:
     """The comparison in a sentence."""
     a, b = summarise(managed)[-1], summarise(fixed)[-1]
-    iou = (f" On the frames of these runs the mean IoU was {100 * a.mean_iou:.1f} % instead of "
-           f"{100 * b.mean_iou:.1f} %, {managed.iou_source}." if managed.iou_source else "")
-    energy = "" if managed.energy_source != fixed.energy_source or math.isnan(a.energy + b.energy) else (
-        f", the {managed.energy_source} energy of a frame {1e3 * a.energy:.2f} mJ instead of {1e3 * b.energy:.2f} mJ")
-    return (f"With the manager {100 * a.miss_rate:.1f} % of the deadlines were missed, at the fixed largest subnetwork "
-            f"{100 * b.miss_rate:.1f} %. The mean accuracy was {100 * a.accuracy:.1f} % instead of "
-            f"{100 * b.accuracy:.1f} %{energy}.{iou}")
+    iou = (
+        f" On the frames of these runs the mean IoU was {100 * a.mean_iou:.1f} % instead of "
+        f"{100 * b.mean_iou:.1f} %, {managed.iou_source}."
+        if managed.iou_source
+        else ""
+    )
+    energy = (
+        ""
+        if managed.energy_source != fixed.energy_source or math.isnan(a.energy + b.energy)
+        else (
+            f", the {managed.energy_source} energy of a frame {1e3 * a.energy:.2f} mJ instead of {1e3 * b.energy:.2f} mJ"
+        )
+    )
+    return (
+        f"With the manager {100 * a.miss_rate:.1f} % of the deadlines were missed, at the fixed largest subnetwork "
+        f"{100 * b.miss_rate:.1f} %. The mean accuracy was {100 * a.accuracy:.1f} % instead of "
+        f"{100 * b.accuracy:.1f} %{energy}.{iou}"
+    )
 
 
 def lead_sentences(shown: Sequence[ShownRun]) -> list[str]:
@@ -111,8 +141,10 @@ def lead_sentences(shown: Sequence[ShownRun]) -> list[str]:
     sentences = []
     for one in shown:
         whole = summarise(one.run)[-1]
-        sentences.append(f"{one.label}: {_number(100 * whole.miss_rate, 1)} % of {whole.frames} frames missed their "
-                         f"deadline, p95 latency {milliseconds(whole.latency_p95)}.")
+        sentences.append(
+            f"{one.label}: {_number(100 * whole.miss_rate, 1)} % of {whole.frames} frames missed their "
+            f"deadline, p95 latency {milliseconds(whole.latency_p95)}."
+        )
     return sentences
 
 
@@ -122,8 +154,10 @@ def _name(one: ShownRun) -> str:
 
 def _plot(name: str, figure: Figure) -> str:
     # plotly writes JSON without < and >, so that no text in it can end the script.
-    return (f'<div id="{name}" class="plot"></div><script>{{const figure = {figure.to_json()};\n'
-            f'Plotly.newPlot("{name}", figure.data, figure.layout, {CONFIG});}}</script>')
+    return (
+        f'<div id="{name}" class="plot"></div><script>{{const figure = {figure.to_json()};\n'
+        f'Plotly.newPlot("{name}", figure.data, figure.layout, {CONFIG});}}</script>'
+    )
 
 
 def _side_by_side(shown: Sequence[ShownRun]) -> str:
@@ -144,25 +178,42 @@ def _side_by_side(shown: Sequence[ShownRun]) -> str:
     add("p95 latency [ms]", lambda one, whole: 1e3 * whole.latency_p95, 2)
     add("p99 latency [ms]", lambda one, whole: 1e3 * whole.latency_p99, 2)
     for metric in dict.fromkeys(one.results.metric for one in shown):
-        add(f"{metric} of the executed subnetworks, mean [%]",
-            lambda one, whole: 100 * whole.accuracy if one.results.metric == metric else math.nan, 2)
+        add(
+            f"{metric} of the executed subnetworks, mean [%]",
+            lambda one, whole: 100 * whole.accuracy if one.results.metric == metric else math.nan,
+            2,
+        )
     for source in dict.fromkeys(one.run.iou_source for one in shown if one.run.iou_source):
-        add(f"mean IoU on these frames [%], {source}",
-            lambda one, whole: 100 * whole.mean_iou if one.run.iou_source == source else math.nan, 1)
+        add(
+            f"mean IoU on these frames [%], {source}",
+            lambda one, whole: 100 * whole.mean_iou if one.run.iou_source == source else math.nan,
+            1,
+        )
     for source in plots.energy_sources(shown):
-        add(f"energy per frame, {source} [mJ]",
-            lambda one, whole: 1e3 * whole.energy if one.run.energy_source == source else math.nan, 2)
+        add(
+            f"energy per frame, {source} [mJ]",
+            lambda one, whole: 1e3 * whole.energy if one.run.energy_source == source else math.nan,
+            2,
+        )
     for source in dict.fromkeys(one.run.temperature_source for one in shown):
-        add(f"hottest, {source} [°C]",
-            lambda one, whole: whole.hottest if one.run.temperature_source == source else math.nan, 1)
+        add(
+            f"hottest, {source} [°C]",
+            lambda one, whole: whole.hottest if one.run.temperature_source == source else math.nan,
+            1,
+        )
     for source in dict.fromkeys(one.run.battery_source for one in shown):
-        add(f"battery at the end, {source} [%]",
-            lambda one, whole: 100 * whole.charge_end if one.run.battery_source == source else math.nan, 1)
+        add(
+            f"battery at the end, {source} [%]",
+            lambda one, whole: 100 * whole.charge_end if one.run.battery_source == source else math.nan,
+            1,
+        )
     add("changes of the operating point", lambda one, whole: len(list_changes(one.run)), 0)
     add("median switch [ms]", lambda one, whole: 1e3 * _median_switch(one.run), 2)
     head = "".join(f'<th class="n">{_name(one)}</th>' for one in shown)
-    body = "".join(f"<tr><td>{escape(heading)}</td>" + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>"
-                   for heading, cells in rows)
+    body = "".join(
+        f"<tr><td>{escape(heading)}</td>" + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>"
+        for heading, cells in rows
+    )
     return f'<div class="scroll"><table><tr><th></th>{head}</tr>{body}</table></div>{NOTE}'
 
 
@@ -175,8 +226,16 @@ def _phases(shown: Sequence[ShownRun]) -> str:
     """A row per phase and run, where there are phases."""
     if all(len(one.run.phases) < 2 for one in shown):
         return ""
-    heads = ["frames", "missed", "missed [%]", "median latency [ms]", "p95 latency [ms]", "mean accuracy [%]",
-             "hottest [°C]", "battery at the end [%]"]
+    heads = [
+        "frames",
+        "missed",
+        "missed [%]",
+        "median latency [ms]",
+        "p95 latency [ms]",
+        "mean accuracy [%]",
+        "hottest [°C]",
+        "battery at the end [%]",
+    ]
     scored = any(one.run.iou_source for one in shown)
     if scored:
         heads.append("mean IoU on these frames [%]")
@@ -188,15 +247,24 @@ def _phases(shown: Sequence[ShownRun]) -> str:
         for place, one in enumerate(there):
             first = f'<td rowspan="{len(there)}">{escape(name)}</td>' if place == 0 else ""
             style = ' class="whole"' if name == "whole run" and place == 0 else ""
-            rows.append(f'<tr{style}>{first}<td class="run-name">{_name(one)}</td>'
-                        f"{_phase_cells(summaries[one.label][name], scored)}</tr>")
+            rows.append(
+                f'<tr{style}>{first}<td class="run-name">{_name(one)}</td>'
+                f"{_phase_cells(summaries[one.label][name], scored)}</tr>"
+            )
     return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
 def _phase_cells(summary: PhaseSummary, scored: bool) -> str:
-    numbers = [(summary.frames, 0), (summary.misses, 0), (100 * summary.miss_rate, 1),
-               (1e3 * summary.latency_median, 2), (1e3 * summary.latency_p95, 2), (100 * summary.accuracy, 1),
-               (summary.hottest, 1), (100 * summary.charge_end, 0)]
+    numbers = [
+        (summary.frames, 0),
+        (summary.misses, 0),
+        (100 * summary.miss_rate, 1),
+        (1e3 * summary.latency_median, 2),
+        (1e3 * summary.latency_p95, 2),
+        (100 * summary.accuracy, 1),
+        (summary.hottest, 1),
+        (100 * summary.charge_end, 0),
+    ]
     if scored:
         numbers.append((100 * summary.mean_iou, 1))
     return "".join(f'<td class="n">{_number(value, digits)}</td>' for value, digits in numbers)
@@ -208,19 +276,37 @@ def _number(value: float, digits: int) -> str:
 
 def _points(shown: Sequence[ShownRun]) -> str:
     """Latencies of the points that frames ran at."""
-    heads = ("run", "operating point", "frames", "share [%]", "median [ms]", "p95 [ms]", "p99 [ms]", "largest [ms]",
-             "missed [%]")
+    heads = (
+        "run",
+        "operating point",
+        "frames",
+        "share [%]",
+        "median [ms]",
+        "p95 [ms]",
+        "p99 [ms]",
+        "largest [ms]",
+        "missed [%]",
+    )
     rows, order = [], plots.points_by_latency(shown)
     for one in shown:
         for point in (point for point in order if point in set(one.points)):
             frames = [frame for frame, where in zip(one.run.frames, one.points) if where == point]
             late = 1e3 * np.array([frame.latency for frame in frames])
-            cells = (f"{len(frames)}", f"{100 * len(frames) / len(one.run.frames):.1f}", f"{np.median(late):.2f}",
-                     f"{np.quantile(late, 0.95):.2f}", f"{np.quantile(late, 0.99):.2f}", f"{late.max():.2f}",
-                     f"{100 * np.mean([not frame.met for frame in frames]):.1f}")
-            rows.append(f"<tr><td>{_name(one)}</td><td>{escape(point)}</td>"
-                        + "".join(f'<td class="n">{cell}</td>' for cell in cells) + "</tr>")
-    head = "".join(f'<th{"" if place < 2 else " class=n"}>{text}</th>' for place, text in enumerate(heads))
+            cells = (
+                f"{len(frames)}",
+                f"{100 * len(frames) / len(one.run.frames):.1f}",
+                f"{np.median(late):.2f}",
+                f"{np.quantile(late, 0.95):.2f}",
+                f"{np.quantile(late, 0.99):.2f}",
+                f"{late.max():.2f}",
+                f"{100 * np.mean([not frame.met for frame in frames]):.1f}",
+            )
+            rows.append(
+                f"<tr><td>{_name(one)}</td><td>{escape(point)}</td>"
+                + "".join(f'<td class="n">{cell}</td>' for cell in cells)
+                + "</tr>"
+            )
+    head = "".join(f"<th{'' if place < 2 else ' class=n'}>{text}</th>" for place, text in enumerate(heads))
     return f'<div class="scroll long"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
@@ -230,10 +316,19 @@ def _energy(shown: Sequence[ShownRun]) -> str:
         return '<p class="note">No energy is known of these frames.</p>'
     parts = []
     for number, source in enumerate(sources):
-        words = list(dict.fromkeys(text for one in shown if one.run.energy_source == source
-                                   for name, text in one.results.sources.items() if name == "energy"))
-        parts.append(_plot(f"energy_{number}", plots.energy(shown, source))
-                     + "".join(f'<p class="note">{escape(text)}.</p>' for text in words))
+        words = list(
+            dict.fromkeys(
+                text
+                for one in shown
+                if one.run.energy_source == source
+                for name, text in one.results.sources.items()
+                if name == "energy"
+            )
+        )
+        parts.append(
+            _plot(f"energy_{number}", plots.energy(shown, source))
+            + "".join(f'<p class="note">{escape(text)}.</p>' for text in words)
+        )
     return "".join(parts)
 
 
@@ -251,32 +346,53 @@ def _table_of_points(of_results: Sequence[ShownRun]) -> str:
     table = of_results[0].results.table
     source = {name: table.provenance.get(name, "not known") for name in ("latency", "power", "energy", "accuracy")}
     clocks = any(value > 0 for value in (*table.cpu_frequency, *table.gpu_frequency))
-    heads = ["subnetwork", "compute element", *(["clocks"] if clocks else []), f"latency, {source['latency']} [ms]",
-             f"p95 of it, {source['latency']} [ms]", f"power, {source['power']} [W]",
-             f"energy, {source['energy']} [mJ]", f"accuracy, {source['accuracy']} [%]"]
+    heads = [
+        "subnetwork",
+        "compute element",
+        *(["clocks"] if clocks else []),
+        f"latency, {source['latency']} [ms]",
+        f"p95 of it, {source['latency']} [ms]",
+        f"power, {source['power']} [W]",
+        f"energy, {source['energy']} [mJ]",
+        f"accuracy, {source['accuracy']} [%]",
+    ]
     shares = [used_rows(one) for one in of_results]
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     head += "".join(f'<th class="n">{_name(one)}: share of the frames [%]</th>' for one in of_results)
     rows = []
     for row in range(len(table)):
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in _point_cells(table[row], clocks))
-        used = "".join(f'<td class="n">{100 * share[row]:.1f}</td>' if row in share else "<td></td>"
-                       for share in shares)
-        rows.append(f'<tr{" class=used" if any(row in share for share in shares) else ""}>{cells}{used}</tr>')
+        used = "".join(
+            f'<td class="n">{100 * share[row]:.1f}</td>' if row in share else "<td></td>" for share in shares
+        )
+        rows.append(f"<tr{' class=used' if any(row in share for share in shares) else ''}>{cells}{used}</tr>")
     return f'<div class="scroll long"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _point_cells(point: OperatingPoint, clocks: bool) -> list[str]:
-    frequencies = [f"{kind} {value / 1e6:.0f} MHz" for kind, value in (
-        ("cpu", point.cpu_frequency), ("gpu", point.gpu_frequency)) if value > 0]
-    return [point.subnetwork, point.compute_element, *([", ".join(frequencies) or "governor"] if clocks else []),
-            _number(1e3 * point.latency, 2), _number(1e3 * point.latency_p95, 2), _number(point.power, 3),
-            _number(1e3 * point.energy, 2), _number(100 * point.accuracy, 1)]
+    frequencies = [
+        f"{kind} {value / 1e6:.0f} MHz"
+        for kind, value in (("cpu", point.cpu_frequency), ("gpu", point.gpu_frequency))
+        if value > 0
+    ]
+    return [
+        point.subnetwork,
+        point.compute_element,
+        *([", ".join(frequencies) or "governor"] if clocks else []),
+        _number(1e3 * point.latency, 2),
+        _number(1e3 * point.latency_p95, 2),
+        _number(point.power, 3),
+        _number(1e3 * point.energy, 2),
+        _number(100 * point.accuracy, 1),
+    ]
 
 
 def _commands(shown: Sequence[ShownRun]) -> str:
-    return "".join(f"<details{' open' if len(shown) <= 2 else ''}><summary>{_name(one)}</summary>"
-                   f"{_commands_of(one.run)}</details>" for one in shown if one.run.commands)
+    return "".join(
+        f"<details{' open' if len(shown) <= 2 else ''}><summary>{_name(one)}</summary>{_commands_of(one.run)}</details>"
+        for one in shown
+        if one.run.commands
+    )
 
 
 def _commands_of(run: RecordedRun) -> str:
@@ -287,13 +403,22 @@ def _commands_of(run: RecordedRun) -> str:
         answer = answers.get(command.sequence)
         known = answer is not None and not math.isnan(answer.switch_duration)
         switch = f", {1e3 * answer.switch_duration:.2f} ms" if known else ""
-        rows.append((f"{command.time:.1f} s", str(command.sequence), command.reason,
-                     describe_point(command.subnetwork, command.element, command.cpu_frequency),
-                     "yes" if command.feasible else "no",
-                     "none" if answer is None else f"{answer.result}{switch}", command.detail))
+        rows.append(
+            (
+                f"{command.time:.1f} s",
+                str(command.sequence),
+                command.reason,
+                describe_point(command.subnetwork, command.element, command.cpu_frequency),
+                "yes" if command.feasible else "no",
+                "none" if answer is None else f"{answer.result}{switch}",
+                command.detail,
+            )
+        )
     heads = ("time", "number", "reason", "operating point", "all limits met", "answer, switch", "in words")
-    note = (f'<p class="note">{len(run.commands)} commands in all, of which {len(changes)} changed the operating '
-            "point; the others only told that a limit could be met again, or not any more.</p>")
+    note = (
+        f'<p class="note">{len(run.commands)} commands in all, of which {len(changes)} changed the operating '
+        "point; the others only told that a limit could be met again, or not any more.</p>"
+    )
     return f'<div class="words">{_rows(heads, rows)}</div>{note}'
 
 
@@ -308,9 +433,13 @@ def _pairs(all_results: Sequence[Results], name: str) -> str:
     if len({tuple(of_one.items()) for of_one in pairs.values()}) == 1:
         pairs = {"": next(iter(pairs.values()))}
     return "".join(
-        (f"<h3>{escape(title)}</h3>" if title else "") + '<table class="pairs">'
+        (f"<h3>{escape(title)}</h3>" if title else "")
+        + '<table class="pairs">'
         + "".join(f"<tr><th>{escape(key)}</th><td>{escape(text)}</td></tr>" for key, text in of_one.items())
-        + "</table>" for title, of_one in pairs.items() if of_one)
+        + "</table>"
+        for title, of_one in pairs.items()
+        if of_one
+    )
 
 
 def _rows(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
@@ -322,10 +451,12 @@ def _rows(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 def _overlay(results: Results) -> str:
     if results.overlay is None:
         return ""
-    return ("<h3>One frame, two subnetworks</h3>"
-            f'<p><img alt="A frame and the answers of two subnetworks" src="{_embed(results.overlay)}"></p>'
-            '<p class="note">A frame of these runs, answered once more after them by the largest and the smallest '
-            "subnetwork that were used.</p>")
+    return (
+        "<h3>One frame, two subnetworks</h3>"
+        f'<p><img alt="A frame and the answers of two subnetworks" src="{_embed(results.overlay)}"></p>'
+        '<p class="note">A frame of these runs, answered once more after them by the largest and the smallest '
+        "subnetwork that were used.</p>"
+    )
 
 
 def _frames(shown: Sequence[ShownRun]) -> str:
@@ -339,8 +470,10 @@ def _pictures(run: RecordedRun) -> str:
         scores = ", ".join(f"{escape(label)} {percent(score)}" for label, score in zip(picture.labels, picture.scores))
         if not math.isnan(picture.mean_iou):
             scores = f"mean IoU {percent(picture.mean_iou)}"
-        figures.append(f'<figure><img{small} alt="frame" src="{_embed(_scaled(picture))}"><figcaption>'
-                       f"{escape(_when(run, picture))}<br><b>{scores}</b></figcaption></figure>")
+        figures.append(
+            f'<figure><img{small} alt="frame" src="{_embed(_scaled(picture))}"><figcaption>'
+            f"{escape(_when(run, picture))}<br><b>{scores}</b></figcaption></figure>"
+        )
     return f'<div class="frames">{"".join(figures)}</div>'
 
 

@@ -18,10 +18,23 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "
 
 
 def base_layout(height: int) -> dict[str, Any]:
-    return {"height": height, "margin": dict(MARGIN), "font": FONT, "paper_bgcolor": "white", "plot_bgcolor": "white",
-            "hoverlabel": {"align": "left", "namelength": -1, "font": {"size": 12}}, "showlegend": True,
-            "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom",
-                       "groupclick": "togglegroup"}}
+    return {
+        "height": height,
+        "margin": dict(MARGIN),
+        "font": FONT,
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "hoverlabel": {"align": "left", "namelength": -1, "font": {"size": 12}},
+        "showlegend": True,
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "groupclick": "togglegroup",
+        },
+    }
 
 
 def top_margin(names: Iterable[str]) -> int:
@@ -31,19 +44,36 @@ def top_margin(names: Iterable[str]) -> int:
 
 
 def base_axis() -> dict[str, Any]:
-    return {"gridcolor": GRID, "linecolor": EDGE, "showline": True, "ticks": "outside", "ticklen": 3,
-            "tickcolor": EDGE, "zeroline": False, "title": {"standoff": 6}}
+    return {
+        "gridcolor": GRID,
+        "linecolor": EDGE,
+        "showline": True,
+        "ticks": "outside",
+        "ticklen": 3,
+        "tickcolor": EDGE,
+        "zeroline": False,
+        "title": {"standoff": 6},
+    }
 
 
 def log_axis(traces: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
     """A logarithmic axis around the traces' values, with ticks at 1, 2 and 5 that are written out."""
-    values = [np.array([np.nan if v is None else v for v in trace[key]], dtype=float)
-              for trace in traces for key in keys if key in trace]
+    values = [
+        np.array([np.nan if v is None else v for v in trace[key]], dtype=float)
+        for trace in traces
+        for key in keys
+        if key in trace
+    ]
     known = np.concatenate(values) if values else np.array([])
     known = known[np.isfinite(known) & (known > 0)]
     if not len(known):
         return {"type": "log"}
     low, high = 0.85 * known.min(), 1.18 * known.max()
-    ticks = [factor * 10.0 ** power for power in range(-6, 8) for factor in (1, 2, 5)]
-    return {"type": "log", "range": [math.log10(low), math.log10(high)], "tickmode": "array", "tickvals": ticks,
-            "ticktext": [f"{tick:g}" for tick in ticks]}
+    ticks = [factor * 10.0**power for power in range(-6, 8) for factor in (1, 2, 5)]
+    return {
+        "type": "log",
+        "range": [math.log10(low), math.log10(high)],
+        "tickmode": "array",
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
+    }

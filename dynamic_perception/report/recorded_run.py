@@ -16,15 +16,15 @@ RECENT = 2.0  # [s] over which live numbers are taken
 class Frame:
     """One processed frame; times are seconds since the start of the run."""
 
-    time: float        # [s] of its stamp
-    latency: float     # [s] from stamp to answer
-    inference: float   # [s] the network alone
+    time: float  # [s] of its stamp
+    latency: float  # [s] from stamp to answer
+    inference: float  # [s] the network alone
     subnetwork: str
     element: str
-    met: bool          # its deadline
-    skipped: int       # frames that were replaced by newer ones before it, and never answered
-    energy: float      # [J] of the inference; the run's energy_source says how it is known; NaN: not known
-    accuracy: float    # [0..1] of the subnetwork, as the bundle gives it
+    met: bool  # its deadline
+    skipped: int  # frames that were replaced by newer ones before it, and never answered
+    energy: float  # [J] of the inference; the run's energy_source says how it is known; NaN: not known
+    accuracy: float  # [0..1] of the subnetwork, as the bundle gives it
     cpu_frequency: float = math.nan  # [Hz] as read back when the point came into force; NaN: not known
 
 
@@ -61,7 +61,7 @@ class Reading:
     """One value of a sensor: a temperature [°C], a state of charge [0..1] (NaN: on mains) or a power [W] of a rail."""
 
     time: float  # [s]
-    zone: str    # or battery, or rail
+    zone: str  # or battery, or rail
     value: float
 
 
@@ -77,7 +77,7 @@ class DeadlineChange:
 class Score:
     """How the answer to one frame compares with the truth."""
 
-    time: float            # [s] of the frame's stamp
+    time: float  # [s] of the frame's stamp
     confusion: np.ndarray  # pixels by true (row) and answered (column) class, [classes, classes]
 
 
@@ -91,8 +91,8 @@ class Picture:
     labels: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     overlay: np.ndarray | None = None  # [H, W, 3] uint8, RGB: the frame under the colours of its classes
-    truth: np.ndarray | None = None    # [H, W] uint8: class numbers; None: not known
-    mean_iou: float = math.nan         # [0..1] of this frame; NaN: not known
+    truth: np.ndarray | None = None  # [H, W] uint8: class numbers; None: not known
+    mean_iou: float = math.nan  # [0..1] of this frame; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class PhaseSpan:
     name: str
     text: str
     start: float  # [s]
-    end: float    # [s]
+    end: float  # [s]
 
 
 @dataclass(frozen=True)
@@ -193,16 +193,16 @@ class PhaseSummary:
     """
 
     phase: str
-    frames: int           # answered or skipped
+    frames: int  # answered or skipped
     misses: int
     latency_median: float  # [s]
-    latency_p95: float     # [s]
-    accuracy: float       # [0..1] mean over the answered frames
-    latency_p99: float    # [s]
-    energy: float         # [J] mean of an answered frame whose energy is known
-    hottest: float        # [°C]
-    charge_end: float     # [0..1]
-    mean_iou: float       # [0..1] of the answers of this phase; NaN: nobody knows the truth
+    latency_p95: float  # [s]
+    accuracy: float  # [0..1] mean over the answered frames
+    latency_p99: float  # [s]
+    energy: float  # [J] mean of an answered frame whose energy is known
+    hottest: float  # [°C]
+    charge_end: float  # [0..1]
+    mean_iou: float  # [0..1] of the answers of this phase; NaN: nobody knows the truth
 
     @property
     def miss_rate(self) -> float:

@@ -26,19 +26,40 @@ import numpy as np
 
 from dynamic_perception.management.operating_points import COLUMNS, TEXT_COLUMNS, OperatingPointTable
 from dynamic_perception.report.recorded_run import (
-    RECENT, Answer, Command, DeadlineChange, Frame, Limits, PhaseSpan, Picture, Reading, RecordedRun, Score, iou_series)
+    RECENT,
+    Answer,
+    Command,
+    DeadlineChange,
+    Frame,
+    Limits,
+    PhaseSpan,
+    Picture,
+    Reading,
+    RecordedRun,
+    Score,
+    iou_series,
+)
 
 NAME = "results.json"
 PICTURES = "pictures"
 UNITS: Mapping[str, str] = {
-    "time": "time_s", "latency": "latency_s", "inference": "inference_s", "energy": "energy_J", "start": "start_s",
-    "switch_duration": "switch_duration_s", "deadline": "deadline_s", "end": "end_s", "power": "power_W",
-    "cpu_frequency": "cpu_frequency_Hz", "gpu_frequency": "gpu_frequency_Hz", "latency_p95": "latency_p95_s",
-    "latency_p99": "latency_p99_s"}
+    "time": "time_s",
+    "latency": "latency_s",
+    "inference": "inference_s",
+    "energy": "energy_J",
+    "start": "start_s",
+    "switch_duration": "switch_duration_s",
+    "deadline": "deadline_s",
+    "end": "end_s",
+    "power": "power_W",
+    "cpu_frequency": "cpu_frequency_Hz",
+    "gpu_frequency": "gpu_frequency_Hz",
+    "latency_p95": "latency_p95_s",
+    "latency_p99": "latency_p99_s",
+}
 SERIES = {"phases": PhaseSpan, "frames": Frame, "commands": Command, "answers": Answer, "deadlines": DeadlineChange}
 READINGS = {"temperatures": "celsius", "charges": "charge", "powers": "power_W"}
-SETTINGS = ("title", "managed", "temperature_source", "battery_source", "iou_source", "energy_source",
-            "clock_source")
+SETTINGS = ("title", "managed", "temperature_source", "battery_source", "iou_source", "energy_source", "clock_source")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +97,20 @@ def write_results(folder: Path, results: Results, more: Mapping[str, Any] | None
     """
     folder.mkdir(parents=True, exist_ok=True)
     content: dict[str, Any] = {
-        "machine": dict(results.machine), "sources": dict(results.sources), "metric": results.metric,
-        "deadlines_explained": [list(deadline) for deadline in results.deadlines], **(more or {})}
+        "machine": dict(results.machine),
+        "sources": dict(results.sources),
+        "metric": results.metric,
+        "deadlines_explained": [list(deadline) for deadline in results.deadlines],
+        **(more or {}),
+    }
     if results.table is not None:
         content["operating_points"] = _plain_table(results.table)
     if results.limits is not None:
         content["limits"] = dataclasses.asdict(results.limits)
-    content["runs"] = [{**to_plain(run), "pictures": _write_pictures(folder, number, run)}
-                       for number, run in enumerate(results.runs, start=1)]
+    content["runs"] = [
+        {**to_plain(run), "pictures": _write_pictures(folder, number, run)}
+        for number, run in enumerate(results.runs, start=1)
+    ]
     path = folder / NAME
     partial = path.with_name(f"{NAME}.{os.getpid()}.partial")
     try:
@@ -115,10 +142,12 @@ def read_results(path: Path) -> Results:
             runs=tuple(_read_run(plain, file.parent) for plain in content["runs"]),
             table=_read_table(content["operating_points"]) if "operating_points" in content else None,
             limits=_read_limits(content["limits"]) if "limits" in content else None,
-            metric=content.get("metric", "accuracy"), sources=content.get("sources", {}),
+            metric=content.get("metric", "accuracy"),
+            sources=content.get("sources", {}),
             machine=content.get("machine", {}),
             deadlines=[tuple(row) for row in content.get("deadlines_explained", ())],
-            overlay=overlay.read_bytes() if overlay.exists() else None)
+            overlay=overlay.read_bytes() if overlay.exists() else None,
+        )
     except KeyError as error:
         raise ValueError(f"{file}: expected the key {error.args[0]!r}") from error
     except (TypeError, ValueError) as error:
@@ -130,30 +159,40 @@ def to_plain(run: RecordedRun) -> dict[str, Any]:
     plain: dict[str, Any] = {name: getattr(run, name) for name in SETTINGS}
     for name, kind in SERIES.items():
         rows = getattr(run, name)
-        plain[name] = {UNITS.get(field.name, field.name): [_plain(getattr(row, field.name)) for row in rows]
-                       for field in dataclasses.fields(kind)}
+        plain[name] = {
+            UNITS.get(field.name, field.name): [_plain(getattr(row, field.name)) for row in rows]
+            for field in dataclasses.fields(kind)
+        }
     for name, unit in READINGS.items():
         rows = getattr(run, name)
-        plain[name] = {"time_s": [_plain(row.time) for row in rows], "zone": [row.zone for row in rows],
-                       unit: [_plain(row.value) for row in rows]}
+        plain[name] = {
+            "time_s": [_plain(row.time) for row in rows],
+            "zone": [row.zone for row in rows],
+            unit: [_plain(row.value) for row in rows],
+        }
     times, values = iou_series(run)
     plain["mean_iou"] = {"time_s": _plain_column(times), "window_s": RECENT, "mean_iou": _plain_column(values)}
-    plain["scores"] = {"time_s": [_plain(score.time) for score in run.scores],
-                       "confusion": [score.confusion.ravel().tolist() for score in run.scores]}
+    plain["scores"] = {
+        "time_s": [_plain(score.time) for score in run.scores],
+        "confusion": [score.confusion.ravel().tolist() for score in run.scores],
+    }
     return plain
 
 
 def _read_run(plain: Mapping[str, Any], folder: Path) -> RecordedRun:
-    run = RecordedRun(**{name: plain[name] for name in SETTINGS if name in plain},
-                      phases=tuple(_read_rows(plain, "phases", PhaseSpan)))
+    run = RecordedRun(
+        **{name: plain[name] for name in SETTINGS if name in plain},
+        phases=tuple(_read_rows(plain, "phases", PhaseSpan)),
+    )
     if not run.phases:
         raise ValueError("phases: expected at least one")
     for name in ("frames", "commands", "answers", "deadlines"):
         setattr(run, name, _read_rows(plain, name, SERIES[name]))
     for name, unit in READINGS.items():
         columns = plain.get(name, {"time_s": [], "zone": [], unit: []})
-        run.__dict__[name] = [Reading(time, zone, _number(value)) for time, zone, value in _zip(
-            name, columns, ("time_s", "zone", unit))]
+        run.__dict__[name] = [
+            Reading(time, zone, _number(value)) for time, zone, value in _zip(name, columns, ("time_s", "zone", unit))
+        ]
     scores = plain.get("scores", {"time_s": [], "confusion": []})
     for time, counts in _zip("scores", scores, ("time_s", "confusion")):
         classes = math.isqrt(len(counts))
@@ -169,12 +208,17 @@ def _read_rows(plain: Mapping[str, Any], name: str, kind: type) -> list[Any]:
     columns = plain[name]
     if not columns:  # an older version wrote no columns for an empty series
         return []
-    fields = [field for field in dataclasses.fields(kind) if UNITS.get(field.name, field.name) in columns
-              or field.default is dataclasses.MISSING]
+    fields = [
+        field
+        for field in dataclasses.fields(kind)
+        if UNITS.get(field.name, field.name) in columns or field.default is dataclasses.MISSING
+    ]
     texts = [field.type == "str" for field in fields]
     rows = _zip(name, columns, [UNITS.get(field.name, field.name) for field in fields])
-    return [kind(**{field.name: value if text else _number(value) for field, value, text in zip(fields, row, texts)})
-            for row in rows]
+    return [
+        kind(**{field.name: value if text else _number(value) for field, value, text in zip(fields, row, texts)})
+        for row in rows
+    ]
 
 
 def _zip(name: str, columns: Mapping[str, Sequence[Any]], keys: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -202,16 +246,27 @@ def _plain_column(values: Sequence[float]) -> list[float | None]:
 
 
 def _plain_table(table: OperatingPointTable) -> dict[str, Any]:
-    columns = {name: list(getattr(table, name)) if name in TEXT_COLUMNS else
-               [None if math.isnan(value) else float(value) for value in getattr(table, name)] for name in COLUMNS}
-    return {"provenance": dict(table.provenance),
-            "columns": {UNITS.get(name, name): column for name, column in columns.items()}}
+    columns = {
+        name: list(getattr(table, name))
+        if name in TEXT_COLUMNS
+        else [None if math.isnan(value) else float(value) for value in getattr(table, name)]
+        for name in COLUMNS
+    }
+    return {
+        "provenance": dict(table.provenance),
+        "columns": {UNITS.get(name, name): column for name, column in columns.items()},
+    }
 
 
 def _read_table(plain: Mapping[str, Any]) -> OperatingPointTable:
     columns = {name: plain["columns"][UNITS.get(name, name)] for name in COLUMNS}
-    return OperatingPointTable(**{name: column if name in TEXT_COLUMNS else [_number(value) for value in column]
-                                  for name, column in columns.items()}, provenance=plain["provenance"])
+    return OperatingPointTable(
+        **{
+            name: column if name in TEXT_COLUMNS else [_number(value) for value in column]
+            for name, column in columns.items()
+        },
+        provenance=plain["provenance"],
+    )
 
 
 def _read_limits(plain: Mapping[str, Any]) -> Limits:
@@ -228,15 +283,29 @@ def _write_pictures(folder: Path, number: int, run: RecordedRun) -> list[dict[st
                 files[name] = f"{PICTURES}/run_{number}_{place:03d}_{name}.png"
                 (folder / PICTURES).mkdir(exist_ok=True)
                 (folder / files[name]).write_bytes(encode_png(pixels))
-        rows.append({"time_s": _plain(picture.time), "subnetwork": picture.subnetwork, "labels": list(picture.labels),
-                     "scores": _plain_column(picture.scores), "mean_iou": _plain(float(picture.mean_iou)), **files})
+        rows.append(
+            {
+                "time_s": _plain(picture.time),
+                "subnetwork": picture.subnetwork,
+                "labels": list(picture.labels),
+                "scores": _plain_column(picture.scores),
+                "mean_iou": _plain(float(picture.mean_iou)),
+                **files,
+            }
+        )
     return rows
 
 
 def _read_picture(plain: Mapping[str, Any], folder: Path) -> Picture:
     pixels = {name: _decode(folder / plain[name]) for name in ("image", "overlay", "truth") if name in plain}
-    return Picture(plain["time_s"], subnetwork=plain["subnetwork"], labels=tuple(plain["labels"]),
-                   scores=tuple(plain["scores"]), mean_iou=_number(plain["mean_iou"]), **pixels)
+    return Picture(
+        plain["time_s"],
+        subnetwork=plain["subnetwork"],
+        labels=tuple(plain["labels"]),
+        scores=tuple(plain["scores"]),
+        mean_iou=_number(plain["mean_iou"]),
+        **pixels,
+    )
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -17,14 +17,27 @@ WIDTH, HEIGHT = 8.0, 5.4  # [inch]
 CLOUD = "#B4B4B0"
 
 
-def draw_search(title: str, metric: str, points: Sequence[Point], again: Sequence[Point], chosen: Mapping[str, Point],
-                limits: Limits, path: Path) -> None:
+def draw_search(
+    title: str,
+    metric: str,
+    points: Sequence[Point],
+    again: Sequence[Point],
+    chosen: Mapping[str, Point],
+    limits: Limits,
+    path: Path,
+) -> None:
     """Draw `make_picture` as a PNG to `path`."""
     make_picture(title, metric, points, again, chosen, limits).savefig(path)
 
 
-def make_picture(title: str, metric: str, points: Sequence[Point], again: Sequence[Point], chosen: Mapping[str, Point],
-                 limits: Limits) -> Figure:
+def make_picture(
+    title: str,
+    metric: str,
+    points: Sequence[Point],
+    again: Sequence[Point],
+    chosen: Mapping[str, Point],
+    limits: Limits,
+) -> Figure:
     """Accuracy over latency.
 
     Args:
@@ -43,20 +56,50 @@ def make_picture(title: str, metric: str, points: Sequence[Point], again: Sequen
     axes.margins(x=0.08, y=0.08)
     axes.set_xlabel("latency [ms], measured", fontsize=FONT["text"], color=INK)
     axes.set_ylabel(f"{metric} on held-out images", fontsize=FONT["text"], color=INK)
-    axes.plot(*_places(points), "o", color=CLOUD, markersize=4, markeredgewidth=0, alpha=0.8,
-              label=f"{len(points)} measured in the search")
-    axes.plot(*_places(again), "o", color="white", markersize=4.5, markeredgecolor=COLOURS[0], markeredgewidth=1,
-              label="best of them, measured again")
-    axes.plot(*_places(front(again)), color=COLOURS[0], linewidth=1.6, zorder=1.9, drawstyle="steps-post",
-              label="front")
+    axes.plot(
+        *_places(points),
+        "o",
+        color=CLOUD,
+        markersize=4,
+        markeredgewidth=0,
+        alpha=0.8,
+        label=f"{len(points)} measured in the search",
+    )
+    axes.plot(
+        *_places(again),
+        "o",
+        color="white",
+        markersize=4.5,
+        markeredgecolor=COLOURS[0],
+        markeredgewidth=1,
+        label="best of them, measured again",
+    )
+    axes.plot(
+        *_places(front(again)), color=COLOURS[0], linewidth=1.6, zorder=1.9, drawstyle="steps-post", label="front"
+    )
     axes.plot(*_places(chosen.values()), "o", color=COLOURS[1], markersize=7, label=f"{len(chosen)} chosen")
     for name, point in chosen.items():
-        axes.annotate(name, (1e3 * point.latency, point.accuracy), xytext=(5, -5), textcoords="offset points", va="top",
-                      fontsize=FONT["small"], fontweight="bold", color=INK)
+        axes.annotate(
+            name,
+            (1e3 * point.latency, point.accuracy),
+            xytext=(5, -5),
+            textcoords="offset points",
+            va="top",
+            fontsize=FONT["small"],
+            fontweight="bold",
+            color=INK,
+        )
     _draw_limits(axes, limits)
     figure.text(0.012, 0.975, title, fontsize=FONT["title"], fontweight="bold", color=INK, va="top")
-    figure.legend(loc="upper left", bbox_to_anchor=(0.004, 0.93), ncols=4, frameon=False, fontsize=FONT["text"],
-                  columnspacing=1.6, handlelength=1.4)
+    figure.legend(
+        loc="upper left",
+        bbox_to_anchor=(0.004, 0.93),
+        ncols=4,
+        frameon=False,
+        fontsize=FONT["text"],
+        columnspacing=1.6,
+        handlelength=1.4,
+    )
     return figure
 
 
@@ -72,5 +115,12 @@ def _draw_limits(axes: Axes, limits: Limits) -> None:
         axes.text(1e3 * limits.max_latency, 0.01, " slowest allowed", transform=axes.get_xaxis_transform(), **words)
     if limits.min_accuracy > 0:
         axes.axhline(limits.min_accuracy, **style)
-        axes.text(0.995, limits.min_accuracy, "least accurate allowed", transform=axes.get_yaxis_transform(),
-                  ha="right", va="bottom", **words)
+        axes.text(
+            0.995,
+            limits.min_accuracy,
+            "least accurate allowed",
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="bottom",
+            **words,
+        )

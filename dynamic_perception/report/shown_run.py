@@ -37,8 +37,9 @@ class ShownRun:
     @cached_property
     def deadlines(self) -> np.ndarray:
         """[frames] deadline in force [s]; NaN: none."""
-        return self.at_frames([change.time for change in self.run.deadlines],
-                              [change.deadline for change in self.run.deadlines])
+        return self.at_frames(
+            [change.time for change in self.run.deadlines], [change.deadline for change in self.run.deadlines]
+        )
 
     @cached_property
     def clocks(self) -> dict[str, np.ndarray]:
@@ -58,9 +59,11 @@ class ShownRun:
     def points(self) -> list[str]:
         """[frames] the operating point of every frame in words."""
         clocks = [(kind, values) for kind, values in self.clocks.items()]
-        return [f"{frame.subnetwork} on {frame.element}" + "".join(
-            f", {kind} {values[number] / 1e6:.0f} MHz" for kind, values in clocks if values[number] > 0)
-            for number, frame in enumerate(self.run.frames)]
+        return [
+            f"{frame.subnetwork} on {frame.element}"
+            + "".join(f", {kind} {values[number] / 1e6:.0f} MHz" for kind, values in clocks if values[number] > 0)
+            for number, frame in enumerate(self.run.frames)
+        ]
 
     @property
     def end(self) -> float:
@@ -96,9 +99,10 @@ def show_runs(all_results: Sequence[Results]) -> list[ShownRun]:
         numbered[label] = numbered.get(label, 0) + 1
         if labels.count(label) > 1:
             labels[place] = f"{label} ({numbered[label]})"
-    return [ShownRun(run, results, label, COLOURS[place % len(COLOURS)],
-                     DASHES[place // len(COLOURS) % len(DASHES)])
-            for place, ((results, run), label) in enumerate(zip(pairs, labels))]
+    return [
+        ShownRun(run, results, label, COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)])
+        for place, ((results, run), label) in enumerate(zip(pairs, labels))
+    ]
 
 
 def list_subnetworks(shown: Sequence[ShownRun]) -> list[str]:

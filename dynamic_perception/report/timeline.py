@@ -11,17 +11,33 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from dynamic_perception.report.picture_style import FAINT, FONT, INK, LIMIT, light_frame, new_figure
-from dynamic_perception.report.recorded_run import (
-    RECENT, Reading, RecordedRun, iou_series, list_changes, summarise)
+from dynamic_perception.report.recorded_run import RECENT, Reading, RecordedRun, iou_series, list_changes, summarise
 from dynamic_perception.report.shown_run import ShownRun, list_elements, list_subnetworks
 
 BANDS = ("#F3F3F1", "#FFFFFF")
-REASON_COLOURS = {"startup": "#7A7A7A", "deadline": "#CC79A7", "contention": "#009E73", "thermal": "#882255",
-                  "battery": "#B07A00", "target": "#2B8CBE", "stale input": "#7A7A7A", "manual": "#7A7A7A"}
+REASON_COLOURS = {
+    "startup": "#7A7A7A",
+    "deadline": "#CC79A7",
+    "contention": "#009E73",
+    "thermal": "#882255",
+    "battery": "#B07A00",
+    "target": "#2B8CBE",
+    "stale input": "#7A7A7A",
+    "manual": "#7A7A7A",
+}
 LINES = {"solid": "solid", "dash": (0, (5, 2)), "dot": (0, (1, 1.5))}
 WIDTH, HEIGHT = 10.0, 10.4  # [inch]
-ROWS = {"latency": 3.2, "subnetwork": 2.3, "element": 1.0, "clock": 1.3, "temperature": 1.6, "battery": 1.3,
-        "power": 1.3, "misses": 1.5, "iou": 1.5}
+ROWS = {
+    "latency": 3.2,
+    "subnetwork": 2.3,
+    "element": 1.0,
+    "clock": 1.3,
+    "temperature": 1.6,
+    "battery": 1.3,
+    "power": 1.3,
+    "misses": 1.5,
+    "iou": 1.5,
+}
 CHARACTER = 0.078  # [inch] a little more than the mean width of a character of the names and reasons
 LABEL = 0.62  # [inch] what an axis' label and its distance to the names take
 LEFT = 0.105  # of the width, at the least
@@ -44,8 +60,16 @@ def make_timeline(shown: Sequence[ShownRun]) -> Figure:
     taller = sum(ratios.values()) / 10.9
     figure = new_figure(WIDTH, HEIGHT * taller)
     left = max(LEFT, (CHARACTER * max(map(len, (*subnetworks, *elements))) + LABEL) / WIDTH)
-    grid = figure.add_gridspec(len(ratios), 1, height_ratios=list(ratios.values()), left=left, right=0.985,
-                               top=1 - 0.1 / taller, bottom=0.05 / taller, hspace=0.16)
+    grid = figure.add_gridspec(
+        len(ratios),
+        1,
+        height_ratios=list(ratios.values()),
+        left=left,
+        right=0.985,
+        top=1 - 0.1 / taller,
+        bottom=0.05 / taller,
+        hspace=0.16,
+    )
     rows = {row: figure.add_subplot(grid[number]) for number, row in enumerate(ratios)}
     end = max(one.end for one in shown)
     for row, axes in rows.items():
@@ -54,8 +78,14 @@ def make_timeline(shown: Sequence[ShownRun]) -> Figure:
     _draw_choice(rows["subnetwork", ""], shown, "subnetwork", subnetworks)
     _draw_reasons(rows["subnetwork", ""], first.run, len(subnetworks))
     _draw_choice(rows["element", ""], shown, "element", elements)
-    draw = {"clock": _draw_clock, "temperature": _draw_temperature, "battery": _draw_battery, "power": _draw_power,
-            "misses": _draw_misses, "iou": _draw_iou}
+    draw = {
+        "clock": _draw_clock,
+        "temperature": _draw_temperature,
+        "battery": _draw_battery,
+        "power": _draw_power,
+        "misses": _draw_misses,
+        "iou": _draw_iou,
+    }
     for (name, source), axes in rows.items():
         if name in draw:
             draw[name](axes, of_rows[name, source])
@@ -69,8 +99,11 @@ def _rows_of(shown: Sequence[ShownRun]) -> dict[tuple[str, str], Sequence[ShownR
 
     The source is empty where all runs' values are known in the same way.
     """
-    known = {"clock": any(one.clocks for one in shown), "power": any(one.run.powers for one in shown),
-             "iou": any(one.run.iou_source for one in shown)}
+    known = {
+        "clock": any(one.clocks for one in shown),
+        "power": any(one.run.powers for one in shown),
+        "iou": any(one.run.iou_source for one in shown),
+    }
     rows: dict[tuple[str, str], Sequence[ShownRun]] = {}
     for name in ROWS:
         if name in SOURCES:
@@ -99,21 +132,45 @@ def _label(axes: Axes, text: str) -> None:
 
 
 def _draw_head(figure: Figure, top: Axes, shown: Sequence[ShownRun], taller: float) -> None:
-    figure.text(0.012, 1 - 0.017 / taller, _title(shown), fontsize=FONT["title"], fontweight="bold", color=INK,
-                va="top")
+    figure.text(
+        0.012, 1 - 0.017 / taller, _title(shown), fontsize=FONT["title"], fontweight="bold", color=INK, va="top"
+    )
     for phase in shown[0].run.phases if len(shown[0].run.phases) > 1 else ():
-        top.text((phase.start + phase.end) / 2, 1.03, phase.name, transform=top.get_xaxis_transform(), ha="center",
-                 fontsize=FONT["text"], fontweight="bold", color=INK)
-    handles = [top.plot([], [], color=one.colour, marker="o", linestyle=LINES[one.dash], linewidth=2, markersize=5,
-                        label=one.label)[0] for one in shown]
+        top.text(
+            (phase.start + phase.end) / 2,
+            1.03,
+            phase.name,
+            transform=top.get_xaxis_transform(),
+            ha="center",
+            fontsize=FONT["text"],
+            fontweight="bold",
+            color=INK,
+        )
+    handles = [
+        top.plot(
+            [], [], color=one.colour, marker="o", linestyle=LINES[one.dash], linewidth=2, markersize=5, label=one.label
+        )[0]
+        for one in shown
+    ]
     handles.append(top.plot([], [], color=LIMIT, linewidth=1.4, label="deadline")[0])
     if shown[0].results.limits is not None:
-        handles.append(top.plot([], [], color=FAINT, linewidth=1, linestyle=(0, (4, 3)),
-                                label="limits that the manager keeps to")[0])
+        handles.append(
+            top.plot([], [], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="limits that the manager keeps to")[
+                0
+            ]
+        )
     needed = sum(CHARACTER * len(handle.get_label()) + 0.55 for handle in handles)  # [inch]
     columns = len(handles) if needed <= WIDTH else -(-len(handles) // 2)  # three rows find no room above the phases
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.006, 1 - 0.034 / taller), ncols=columns,
-                  frameon=False, fontsize=FONT["text"], columnspacing=1.8, handlelength=1.8)
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0.006, 1 - 0.034 / taller),
+        ncols=columns,
+        frameon=False,
+        fontsize=FONT["text"],
+        columnspacing=1.8,
+        handlelength=1.8,
+    )
 
 
 def _title(shown: Sequence[ShownRun]) -> str:
@@ -125,8 +182,16 @@ def _title(shown: Sequence[ShownRun]) -> str:
 
 def _draw_latency(axes: Axes, shown: Sequence[ShownRun]) -> None:
     for one in reversed(shown):
-        axes.plot(one.times, [1e3 * f.latency for f in one.run.frames], ".", color=one.colour, markersize=3.2,
-                  alpha=0.55, markeredgewidth=0, zorder=2)
+        axes.plot(
+            one.times,
+            [1e3 * f.latency for f in one.run.frames],
+            ".",
+            color=one.colour,
+            markersize=3.2,
+            alpha=0.55,
+            markeredgewidth=0,
+            zorder=2,
+        )
     first = shown[0]
     ends = [change.time for change in first.run.deadlines[1:]] + [first.end]
     for change, end in zip(first.run.deadlines, ends):
@@ -147,8 +212,16 @@ def _draw_choice(axes: Axes, shown: Sequence[ShownRun], attribute: str, names: S
     position = {name: number for number, name in enumerate(names)}
     for one in reversed(shown):
         levels = [position[getattr(frame, attribute)] for frame in one.run.frames]
-        axes.step(one.times, levels, where="post", color=one.colour, linewidth=2.0 if one is shown[0] else 1.4,
-                  linestyle="solid" if one is shown[0] else LINES["dash"], zorder=3, solid_joinstyle="miter")
+        axes.step(
+            one.times,
+            levels,
+            where="post",
+            color=one.colour,
+            linewidth=2.0 if one is shown[0] else 1.4,
+            linestyle="solid" if one is shown[0] else LINES["dash"],
+            zorder=3,
+            solid_joinstyle="miter",
+        )
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.45, len(names) - 0.55)
     _label(axes, "compute\nelement" if attribute == "element" else attribute)
@@ -171,21 +244,44 @@ def _draw_reasons(axes: Axes, run: RecordedRun, levels: int) -> None:
         lane = next((height for height, taken in lanes.items() if taken < start), None)
         if series != last and lane is not None:
             last = series
-            axes.text(start, lane, command.reason, color=colour, fontsize=FONT["small"], fontweight="bold", va="center",
-                      zorder=4)
+            axes.text(
+                start,
+                lane,
+                command.reason,
+                color=colour,
+                fontsize=FONT["small"],
+                fontweight="bold",
+                va="center",
+                zorder=4,
+            )
             lanes[lane] = start + width
 
 
 def _draw_clock(axes: Axes, shown: Sequence[ShownRun]) -> None:
     for one in reversed(shown):
         for kind, values in one.clocks.items():
-            axes.step(one.times, values / 1e9, where="post", color=one.colour, linewidth=1.8, zorder=3,
-                      linestyle="solid" if kind == "cpu" else LINES["dot"])
+            axes.step(
+                one.times,
+                values / 1e9,
+                where="post",
+                color=one.colour,
+                linewidth=1.8,
+                zorder=3,
+                linestyle="solid" if kind == "cpu" else LINES["dot"],
+            )
     highest = axes.get_ylim()[1]
     axes.set_ylim(0, 1.15 * highest)
     source = next((one.run.clock_source for one in shown if one.run.clock_source), "")
-    axes.text(0.006 * axes.get_xlim()[1], 0.04 * highest, source, fontsize=FONT["small"], color=FAINT, ha="left",
-              va="bottom", zorder=4)
+    axes.text(
+        0.006 * axes.get_xlim()[1],
+        0.04 * highest,
+        source,
+        fontsize=FONT["small"],
+        color=FAINT,
+        ha="left",
+        va="bottom",
+        zorder=4,
+    )
     kinds = {kind for one in shown for kind in one.clocks}
     _label(axes, "CPU (dotted: GPU)\nclock [GHz]" if len(kinds) > 1 else f"{kinds.pop().upper()} clock\n[GHz]")
 
@@ -221,14 +317,21 @@ def _draw_readings(axes: Axes, shown: Sequence[ShownRun], name: str, scale: floa
         readings: Sequence[Reading] = getattr(one.run, name)
         for zone in dict.fromkeys(reading.zone for reading in readings):
             mine = [reading for reading in readings if reading.zone == zone]
-            axes.plot([r.time for r in mine], [scale * r.value for r in mine], color=one.colour, linewidth=1.8,
-                      linestyle=LINES[one.dash], zorder=3)
+            axes.plot(
+                [r.time for r in mine],
+                [scale * r.value for r in mine],
+                color=one.colour,
+                linewidth=1.8,
+                linestyle=LINES[one.dash],
+                zorder=3,
+            )
 
 
 def _draw_limit(axes: Axes, value: float, text: str) -> None:
     axes.axhline(value, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
-    axes.text(0.006 * axes.get_xlim()[1], value, text, fontsize=FONT["small"], color=FAINT, ha="left", va="bottom",
-              zorder=4)
+    axes.text(
+        0.006 * axes.get_xlim()[1], value, text, fontsize=FONT["small"], color=FAINT, ha="left", va="bottom", zorder=4
+    )
 
 
 def _draw_misses(axes: Axes, shown: Sequence[ShownRun]) -> None:
@@ -250,8 +353,16 @@ def _draw_misses(axes: Axes, shown: Sequence[ShownRun]) -> None:
             axes.bar(at, value, width, color=one.colour, zorder=3)
             if len(shown) <= 2 or len(spans) == 1:
                 text = f"{value:.0f} %" if value >= 9.95 or value == 0 else f"{value:.1f} %"
-                axes.annotate(text, (at, value), (0, 2), textcoords="offset points", ha="center", color=one.colour,
-                              fontsize=FONT["small"], fontweight="bold")
+                axes.annotate(
+                    text,
+                    (at, value),
+                    (0, 2),
+                    textcoords="offset points",
+                    ha="center",
+                    color=one.colour,
+                    fontsize=FONT["small"],
+                    fontweight="bold",
+                )
     axes.set_ylim(0, max(10.0, 1.3 * highest))
     _label(axes, "missed\ndeadlines [%]")
 
@@ -264,6 +375,14 @@ def _draw_iou(axes: Axes, shown: Sequence[ShownRun]) -> None:
         axes.plot(times, 100 * values, color=one.colour, linewidth=1.8, zorder=3)
     axes.set_ylim(0, 1.15 * highest)
     source = next(one.run.iou_source for one in shown if one.run.iou_source)
-    axes.text(0.006 * axes.get_xlim()[1], 0.04 * highest, source, fontsize=FONT["small"], color=FAINT, ha="left",
-              va="bottom", zorder=4)
+    axes.text(
+        0.006 * axes.get_xlim()[1],
+        0.04 * highest,
+        source,
+        fontsize=FONT["small"],
+        color=FAINT,
+        ha="left",
+        va="bottom",
+        zorder=4,
+    )
     _label(axes, f"mean IoU\nof {RECENT:g} s [%]")

@@ -61,13 +61,21 @@ def make_picture(title: str, table: OperatingPointTable, target: Target, plan: P
     energy.set_ylabel(f"energy per inference [mJ], {table.provenance['energy']}", fontsize=FONT["text"], color=INK)
     accuracy.set_ylabel(f"accuracy, {table.provenance['accuracy']}", fontsize=FONT["text"], color=INK)
     accuracy.set_xlabel(f"median latency [ms], {table.provenance['latency']}", fontsize=FONT["text"], color=INK)
-    for axes, values, low, high in ((energy, panels[0][1], math.nan, 1e3 * target.max_energy),
-                                    (accuracy, table.accuracy, target.min_accuracy, math.nan)):
+    for axes, values, low, high in (
+        (energy, panels[0][1], math.nan, 1e3 * target.max_energy),
+        (accuracy, table.accuracy, target.min_accuracy, math.nan),
+    ):
         _draw_limits(axes, 1e3 * target.max_latency, low, high)
         _draw_chosen(axes, (1e3 * table.latency[plan.index], values[plan.index]))
     figure.text(0.012, 0.978, title, fontsize=FONT["title"], fontweight="bold", color=INK, va="top")
-    figure.text(0.012, 0.935, f"{target}: {plan.met} of {len(table)} points meet every limit", fontsize=FONT["text"],
-                color=FAINT, va="top")
+    figure.text(
+        0.012,
+        0.935,
+        f"{target}: {plan.met} of {len(table)} points meet every limit",
+        fontsize=FONT["text"],
+        color=FAINT,
+        va="top",
+    )
     _draw_legends(figure, table, plan)
     return figure
 
@@ -84,8 +92,11 @@ def _markers(table: OperatingPointTable) -> dict[str, tuple[str, bool]]:
     clusters: dict[str, list[str]] = {}
     for element in table.elements:
         clusters.setdefault(element.partition(":")[0], []).append(element)
-    return {element: (SHAPES[place % len(SHAPES)], number == 0)
-            for number, elements in enumerate(clusters.values()) for place, element in enumerate(elements)}
+    return {
+        element: (SHAPES[place % len(SHAPES)], number == 0)
+        for number, elements in enumerate(clusters.values())
+        for place, element in enumerate(elements)
+    }
 
 
 def _draw_points(axes: Axes, table: OperatingPointTable, values: np.ndarray, meets: np.ndarray) -> None:
@@ -102,8 +113,16 @@ def _draw_points(axes: Axes, table: OperatingPointTable, values: np.ndarray, mee
             axes.plot(latency, values[rows], color=colour, linewidth=0.7, alpha=FADED)
             axes.plot(np.where(clear, latency, np.nan), values[rows], color=colour, linewidth=0.9, alpha=0.6)
             for which, opacity in ((~clear, FADED), (clear, CLEAR)):
-                axes.plot(latency[which], values[rows][which], shape, color=colour, alpha=opacity, markersize=4.2,
-                          markerfacecolor=colour if filled else "white", markeredgewidth=0.9)
+                axes.plot(
+                    latency[which],
+                    values[rows][which],
+                    shape,
+                    color=colour,
+                    alpha=opacity,
+                    markersize=4.2,
+                    markerfacecolor=colour if filled else "white",
+                    markeredgewidth=0.9,
+                )
 
 
 def _draw_limits(axes: Axes, latency: float, low: float, high: float) -> None:
@@ -129,25 +148,63 @@ def _draw_chosen(axes: Axes, place: tuple[float, float]) -> None:
 def _draw_legends(figure: Figure, table: OperatingPointTable, plan: Plan) -> None:
     """Three beside the panels, one below the other."""
     accuracy = dict(zip(table.subnetwork, table.accuracy))
-    networks = [Line2D([], [], color=colour, marker="o", linewidth=1.2, label=f"{name}  ({accuracy[name]:.3f})")
-                for name, colour in reversed(_colours(table).items())]
-    elements = [Line2D([], [], color=INK, marker=shape, linewidth=0, markerfacecolor=INK if filled else "white",
-                       label=element) for element, (shape, filled) in _markers(table).items()]
+    networks = [
+        Line2D([], [], color=colour, marker="o", linewidth=1.2, label=f"{name}  ({accuracy[name]:.3f})")
+        for name, colour in reversed(_colours(table).items())
+    ]
+    elements = [
+        Line2D([], [], color=INK, marker=shape, linewidth=0, markerfacecolor=INK if filled else "white", label=element)
+        for element, (shape, filled) in _markers(table).items()
+    ]
     point = table[plan.index]
-    chosen = [Line2D([], [], linewidth=0, marker="o", **RING, label="\n".join((
-        f"{point.subnetwork} on {point.compute_element}", *_clocks(point), f"{1e3 * point.latency:.3g} ms",
-        f"{1e3 * point.energy:.3g} mJ, {point.power:.3g} W")))]
+    chosen = [
+        Line2D(
+            [],
+            [],
+            linewidth=0,
+            marker="o",
+            **RING,
+            label="\n".join(
+                (
+                    f"{point.subnetwork} on {point.compute_element}",
+                    *_clocks(point),
+                    f"{1e3 * point.latency:.3g} ms",
+                    f"{1e3 * point.energy:.3g} mJ, {point.power:.3g} W",
+                )
+            ),
+        )
+    ]
     line = LINE / figure.get_figheight()
     top = 0.90
-    for title, handles, lines in (("subnetwork (accuracy)", networks, len(networks)),
-                                  ("compute element", elements, len(elements)), ("chosen", chosen, 4)):
-        figure.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(0.785, top), frameon=False,
-                      fontsize=FONT["text"], alignment="left", title_fontproperties={"weight": "bold"})
+    for title, handles, lines in (
+        ("subnetwork (accuracy)", networks, len(networks)),
+        ("compute element", elements, len(elements)),
+        ("chosen", chosen, 4),
+    ):
+        figure.legend(
+            handles=handles,
+            title=title,
+            loc="upper left",
+            bbox_to_anchor=(0.785, top),
+            frameon=False,
+            fontsize=FONT["text"],
+            alignment="left",
+            title_fontproperties={"weight": "bold"},
+        )
         top -= (lines + 1.7) * line
-    figure.text(0.795, 0.025, "A point per clock, those of one\nsubnetwork and element joined.\n"
-                "Pale: misses a limit.", fontsize=FONT["small"], color=FAINT, va="bottom")
+    figure.text(
+        0.795,
+        0.025,
+        "A point per clock, those of one\nsubnetwork and element joined.\nPale: misses a limit.",
+        fontsize=FONT["small"],
+        color=FAINT,
+        va="bottom",
+    )
 
 
 def _clocks(point: OperatingPoint) -> list[str]:
-    return [f"{kind} at {frequency / 1e6:.0f} MHz" for kind, frequency in
-            (("CPU", point.cpu_frequency), ("GPU", point.gpu_frequency)) if frequency > 0]
+    return [
+        f"{kind} at {frequency / 1e6:.0f} MHz"
+        for kind, frequency in (("CPU", point.cpu_frequency), ("GPU", point.gpu_frequency))
+        if frequency > 0
+    ]

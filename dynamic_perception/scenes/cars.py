@@ -12,12 +12,30 @@ from dynamic_perception.scenes.road_view import OUTSIDE, SUBPIXEL_BITS, Colour, 
 
 CAR = 8
 DETAILED = 45.0  # [m] from which on lamps, plates and wheels are left out
-PAINTS: tuple[Colour, ...] = ((40, 38, 36), (60, 58, 56), (160, 160, 158), (200, 204, 206), (120, 50, 26),
-                              (30, 26, 130), (70, 90, 40), (150, 140, 120), (90, 60, 30), (26, 24, 24), (30, 40, 170))
+PAINTS: tuple[Colour, ...] = (
+    (40, 38, 36),
+    (60, 58, 56),
+    (160, 160, 158),
+    (200, 204, 206),
+    (120, 50, 26),
+    (30, 26, 130),
+    (70, 90, 40),
+    (150, 140, 120),
+    (90, 60, 30),
+    (26, 24, 24),
+    (30, 40, 170),
+)
 MATERIALS: dict[str, Colour] = {
-    "glass": (66, 60, 54), "sheen": (136, 126, 114), "rubber": (26, 26, 28), "hub": (128, 130, 132),
-    "dark": (30, 30, 32), "tail lamp": (36, 30, 180), "head lamp": (222, 228, 232), "rear plate": (60, 195, 220),
-    "front plate": (210, 215, 218)}
+    "glass": (66, 60, 54),
+    "sheen": (136, 126, 114),
+    "rubber": (26, 26, 28),
+    "hub": (128, 130, 132),
+    "dark": (30, 30, 32),
+    "tail lamp": (36, 30, 180),
+    "head lamp": (222, 228, 232),
+    "rear plate": (60, 195, 220),
+    "front plate": (210, 215, 218),
+}
 
 
 @dataclass(frozen=True)
@@ -36,25 +54,77 @@ class CarShape:
         return self.profile[-1][0]
 
 
-HATCHBACK = CarShape(1.7, ((0, 0.3), (0.0, 0.62), (0.12, 0.95), (0.5, 1.42), (1.1, 1.5), (2.1, 1.44), (3.0, 0.98),
-                           (3.75, 0.8), (3.95, 0.55), (3.95, 0.28)), (2, 5),
-                     (((0.5, 1.0), (0.68, 1.36), (1.3, 1.4), (1.3, 0.98)), ((1.38, 0.98), (1.38, 1.4), (2.05, 1.36),
-                                                                          (2.75, 0.98))), (0.72, 3.15))
-SALOON = CarShape(1.78, ((0, 0.32), (0.0, 0.7), (0.1, 0.96), (0.75, 1.0), (1.35, 1.4), (1.9, 1.45), (2.6, 1.4),
-                         (3.4, 0.95), (4.35, 0.78), (4.5, 0.55), (4.5, 0.3)), (3, 6),
-                  (((1.0, 1.0), (1.45, 1.34), (1.95, 1.37), (1.95, 0.97)), ((2.03, 0.97), (2.03, 1.37), (2.55, 1.33),
-                                                                          (3.1, 0.95))), (0.85, 3.6))
-ESTATE = CarShape(1.78, ((0, 0.32), (0.0, 0.8), (0.15, 1.0), (0.4, 1.44), (1.5, 1.5), (2.5, 1.44), (3.3, 0.97),
-                         (4.2, 0.8), (4.4, 0.55), (4.4, 0.3)), (2, 5),
-                  (((0.5, 1.02), (0.62, 1.38), (1.5, 1.42), (1.5, 1.0)), ((1.58, 1.0), (1.58, 1.42), (2.42, 1.36),
-                                                                        (3.05, 0.97))), (0.8, 3.5))
-VAN = CarShape(2.0, ((0, 0.35), (0.0, 1.1), (0.05, 1.7), (0.12, 2.1), (3.4, 2.15), (4.1, 1.2), (4.8, 1.0), (5.0, 0.6),
-                     (5.0, 0.32)), (1, 4),
-               (((3.0, 1.2), (3.0, 1.85), (3.4, 1.85), (3.95, 1.2)),), (0.9, 4.1), 0.35)
-BUS = CarShape(2.5, ((0, 0.35), (0.0, 1.1), (0.0, 2.5), (0.1, 3.0), (9.8, 3.0), (10.0, 2.7), (10.1, 1.1), (10.1, 0.35)),
-               (1, 5), (((0.5, 1.2), (0.5, 2.4), (4.6, 2.4), (4.6, 1.2)),
-                       ((4.8, 1.2), (4.8, 2.4), (9.6, 2.4), (9.6, 1.2))),
-               (2.4, 7.6), 0.48)
+HATCHBACK = CarShape(
+    1.7,
+    (
+        (0, 0.3),
+        (0.0, 0.62),
+        (0.12, 0.95),
+        (0.5, 1.42),
+        (1.1, 1.5),
+        (2.1, 1.44),
+        (3.0, 0.98),
+        (3.75, 0.8),
+        (3.95, 0.55),
+        (3.95, 0.28),
+    ),
+    (2, 5),
+    (((0.5, 1.0), (0.68, 1.36), (1.3, 1.4), (1.3, 0.98)), ((1.38, 0.98), (1.38, 1.4), (2.05, 1.36), (2.75, 0.98))),
+    (0.72, 3.15),
+)
+SALOON = CarShape(
+    1.78,
+    (
+        (0, 0.32),
+        (0.0, 0.7),
+        (0.1, 0.96),
+        (0.75, 1.0),
+        (1.35, 1.4),
+        (1.9, 1.45),
+        (2.6, 1.4),
+        (3.4, 0.95),
+        (4.35, 0.78),
+        (4.5, 0.55),
+        (4.5, 0.3),
+    ),
+    (3, 6),
+    (((1.0, 1.0), (1.45, 1.34), (1.95, 1.37), (1.95, 0.97)), ((2.03, 0.97), (2.03, 1.37), (2.55, 1.33), (3.1, 0.95))),
+    (0.85, 3.6),
+)
+ESTATE = CarShape(
+    1.78,
+    (
+        (0, 0.32),
+        (0.0, 0.8),
+        (0.15, 1.0),
+        (0.4, 1.44),
+        (1.5, 1.5),
+        (2.5, 1.44),
+        (3.3, 0.97),
+        (4.2, 0.8),
+        (4.4, 0.55),
+        (4.4, 0.3),
+    ),
+    (2, 5),
+    (((0.5, 1.02), (0.62, 1.38), (1.5, 1.42), (1.5, 1.0)), ((1.58, 1.0), (1.58, 1.42), (2.42, 1.36), (3.05, 0.97))),
+    (0.8, 3.5),
+)
+VAN = CarShape(
+    2.0,
+    ((0, 0.35), (0.0, 1.1), (0.05, 1.7), (0.12, 2.1), (3.4, 2.15), (4.1, 1.2), (4.8, 1.0), (5.0, 0.6), (5.0, 0.32)),
+    (1, 4),
+    (((3.0, 1.2), (3.0, 1.85), (3.4, 1.85), (3.95, 1.2)),),
+    (0.9, 4.1),
+    0.35,
+)
+BUS = CarShape(
+    2.5,
+    ((0, 0.35), (0.0, 1.1), (0.0, 2.5), (0.1, 3.0), (9.8, 3.0), (10.0, 2.7), (10.1, 1.1), (10.1, 0.35)),
+    (1, 5),
+    (((0.5, 1.2), (0.5, 2.4), (4.6, 2.4), (4.6, 1.2)), ((4.8, 1.2), (4.8, 2.4), (9.6, 2.4), (9.6, 1.2))),
+    (2.4, 7.6),
+    0.48,
+)
 SHAPES = (HATCHBACK, HATCHBACK, HATCHBACK, SALOON, SALOON, ESTATE, ESTATE, VAN, BUS)
 PARKED_SHAPES = SHAPES[:-1]
 
@@ -89,7 +159,7 @@ class _Model:
                 inner, outer = sorted((side * (1 - 0.22 / half), side))
                 self._across(inner, outer, 0.0, 0.4, "rubber", self._along(axle) - 0.9 * shape.wheel_radius)
         pieces = range(len(shape.profile) - 1)
-        for number in (reversed(pieces) if self._forwards else pieces):
+        for number in reversed(pieces) if self._forwards else pieces:
             self._add_piece(number, detailed)
         for side in (-1, 1):
             self._add_side(side, detailed)
@@ -109,15 +179,16 @@ class _Model:
         self._points.append(points)
         self.faces.append(_Face(start, start + len(points), material, shade, side, tested))
 
-    def _across(self, left: float, right: float, low: float, high: float, material: str, s: float = -0.01,
-                shade: float = 1.0) -> None:
+    def _across(
+        self, left: float, right: float, low: float, high: float, material: str, s: float = -0.01, shade: float = 1.0
+    ) -> None:
         half = self._shape.width / 2
         left, right = left * half, right * half
         self._add(np.array([(left, low, s), (right, low, s), (right, high, s), (left, high, s)]), material, shade)
 
     def _add_piece(self, number: int, detailed: bool) -> None:
         """The strip between two points of the profile, from the left side to the right one."""
-        ends = np.array(self._shape.profile[number:number + 2])
+        ends = np.array(self._shape.profile[number : number + 2])
         if not self._forwards:
             ends = ends[::-1]  # so that the winding is the same
         (near, far), (low, high) = self._along(ends[:, 0]), ends[:, 1]
@@ -148,7 +219,7 @@ class _Model:
             sill = ((0.03 * length, 0.28), (0.97 * length, 0.28), (0.97 * length, 0.42), (0.03 * length, 0.42))
             self._add(place(np.array(sill)), "dark", 1.0, side)
         for axle in shape.wheels:
-            for radius, material in ((1.2, "dark"), (1.0, "rubber"), (0.6, "hub"))[0 if detailed else 1:]:
+            for radius, material in ((1.2, "dark"), (1.0, "rubber"), (0.6, "hub"))[0 if detailed else 1 :]:
                 r = radius * shape.wheel_radius
                 rim = np.column_stack([axle + r * np.cos(turn), np.maximum(shape.wheel_radius + r * np.sin(turn), 0)])
                 upright = np.column_stack([np.full(len(rim), side * half), rim[:, 1], self._along(rim[:, 0])])
@@ -188,7 +259,7 @@ def paint_car(view: RoadView, shape: CarShape, x: float, s: float, forwards: boo
     for face in model.faces:
         if not visible[face.side]:
             continue
-        outline = corners[face.start:face.stop]
+        outline = corners[face.start : face.stop]
         if face.tested:
             (x0, y0), (x1, y1), (x2, y2) = outline[:3].tolist()
             if (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0) >= 0:  # y points down in images

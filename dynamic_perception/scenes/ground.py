@@ -25,8 +25,11 @@ class GroundStyle:
     beyond: str  # "paving" or "grass"
 
 
-STYLES = {"high street": GroundStyle(3.8, 0.0, "paving"), "residential": GroundStyle(2.8, 0.4, "grass"),
-          "open road": GroundStyle(2.4, 1.5, "grass")}
+STYLES = {
+    "high street": GroundStyle(3.8, 0.0, "paving"),
+    "residential": GroundStyle(2.8, 0.4, "grass"),
+    "open road": GroundStyle(2.4, 1.5, "grass"),
+}
 
 
 class Ground:
@@ -39,26 +42,34 @@ class Ground:
         self.labels[x < half_road + style.pavement] = PAVEMENT
         self.labels[x < half_road] = ROAD
         picture = _paint(rng, style, half_road, (rows, columns), x, self.labels)
-        self.pictures = [cv2.resize(picture, (columns // across, max(1, rows // along)), interpolation=cv2.INTER_AREA)
-                         for _, across, along in REDUCTIONS]
+        self.pictures = [
+            cv2.resize(picture, (columns // across, max(1, rows // along)), interpolation=cv2.INTER_AREA)
+            for _, across, along in REDUCTIONS
+        ]
 
 
-def _paint(rng: np.random.Generator, style: GroundStyle, half_road: float, shape: tuple[int, int], x: np.ndarray,
-           labels: np.ndarray) -> np.ndarray:
+def _paint(
+    rng: np.random.Generator,
+    style: GroundStyle,
+    half_road: float,
+    shape: tuple[int, int],
+    x: np.ndarray,
+    labels: np.ndarray,
+) -> np.ndarray:
     grain = rng.standard_normal(shape, np.float32)
     patches = noise(shape, rng, 120, 4)
     picture = np.empty((*shape, 3), np.float32)
     asphalt = np.array((1.0, 0.985, 0.97), np.float32) * rng.uniform(82, 128)
-    worn = np.exp(-((x - half_road * 0.25) / 0.35) ** 2) + np.exp(-((x - half_road * 0.55) / 0.35) ** 2)
+    worn = np.exp(-(((x - half_road * 0.25) / 0.35) ** 2)) + np.exp(-(((x - half_road * 0.55) / 0.35) ** 2))
     picture[:] = asphalt * (1 + 0.05 * worn[None, :, None]) * (1 + 0.05 * grain + 0.10 * patches)[..., None]
     for _ in range(3):  # mended places
         y = int(rng.integers(shape[0] - 40))
         left = int((HALF_WIDTH + rng.uniform(-half_road, half_road - 1.5)) * ACROSS)
-        picture[y:y + int(rng.integers(12, 40)), left:left + int(rng.integers(16, 40))] *= rng.uniform(0.82, 1.1)
+        picture[y : y + int(rng.integers(12, 40)), left : left + int(rng.integers(16, 40))] *= rng.uniform(0.82, 1.1)
 
     slabs = np.array((0.97, 1.0, 1.02), np.float32) * rng.uniform(118, 165)
     paving = slabs * (1 + 0.05 * grain + 0.09 * patches)[..., None]
-    paving[:: ALONG] *= 0.84
+    paving[::ALONG] *= 0.84
     paving[:, :: round(0.75 * ACROSS)] *= 0.84
     on_pavement = labels == PAVEMENT
     picture[:, on_pavement] = paving[:, on_pavement]
@@ -82,8 +93,15 @@ def _paint(rng: np.random.Generator, style: GroundStyle, half_road: float, shape
     return to_bytes(picture)
 
 
-def paint_ground(image: np.ndarray, labels: np.ndarray, ground: Ground, rows: np.ndarray, ahead: np.ndarray,
-                 s: np.ndarray, x: np.ndarray) -> None:
+def paint_ground(
+    image: np.ndarray,
+    labels: np.ndarray,
+    ground: Ground,
+    rows: np.ndarray,
+    ahead: np.ndarray,
+    s: np.ndarray,
+    x: np.ndarray,
+) -> None:
     """Paint rows of an image that look at one kind of ground.
 
     Args:
@@ -101,4 +119,4 @@ def paint_ground(image: np.ndarray, labels: np.ndarray, ground: Ground, rows: np
         columns = inside[here] * np.float32(1 / across)
         lines = np.repeat(((s[here] % PERIOD) * (ALONG / along))[:, None].astype(np.float32), x.shape[1], 1)
         patch = cv2.remap(ground.pictures[number], columns, lines, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        image[rows[here[0]]:rows[here[-1]] + 1] = patch
+        image[rows[here[0]] : rows[here[-1]] + 1] = patch

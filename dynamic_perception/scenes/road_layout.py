@@ -31,8 +31,10 @@ class Stock:
         self.bushes = [textures.bush(rng) for _ in range(4)]
         self.people = [road_objects.draw_pedestrian(rng) for _ in range(PEOPLE)]
         self.cyclists = [road_objects.draw_cyclist(rng) for _ in range(CYCLISTS)]
-        self.signs = {kind: [road_objects.draw_sign(rng, kind) for _ in range(SIGNS)]
-                      for kind in ("round", "triangle", "board", "lights")}
+        self.signs = {
+            kind: [road_objects.draw_sign(rng, kind) for _ in range(SIGNS)]
+            for kind in ("round", "triangle", "board", "lights")
+        }
 
 
 @dataclass(frozen=True)
@@ -136,23 +138,41 @@ def lay_out(seed: int, number: int, stock: Stock, half_road: float) -> Segment:
     plan = _Plan(rng, number * SEGMENT_LENGTH, kind, stock, half_road)
     plan.build()
     light = _light(rng)
-    return Segment(number * SEGMENT_LENGTH, 2 * KINDS.index(kind) + int(rng.integers(2)), light,
-                   2 * WEATHERS.index(light.weather) + int(rng.integers(2)), tuple(plan.houses), tuple(plan.strips),
-                   tuple(plan.pictures), tuple(plan.poles), tuple(plan.cars))
+    return Segment(
+        number * SEGMENT_LENGTH,
+        2 * KINDS.index(kind) + int(rng.integers(2)),
+        light,
+        2 * WEATHERS.index(light.weather) + int(rng.integers(2)),
+        tuple(plan.houses),
+        tuple(plan.strips),
+        tuple(plan.pictures),
+        tuple(plan.poles),
+        tuple(plan.cars),
+    )
 
 
 def _light(rng: np.random.Generator) -> Light:
     weather = WEATHERS[rng.choice(4, p=(0.35, 0.35, 0.15, 0.15))]
-    gain, gamma, contrast, haze, half = {"bright": ((0.98, 1.0, 1.04), 1.25, 0.30, (238, 230, 220), 280.0),
-                                         "overcast": ((1.0, 1.0, 0.99), 1.3, 0.06, (232, 232, 230), 220.0),
-                                         "dull": ((0.95, 0.93, 0.91), 1.45, 0.05, (215, 212, 208), 180.0),
-                                         "dusk": ((0.90, 0.91, 0.95), 1.65, 0.20, (196, 206, 222), 260.0)}[weather]
+    gain, gamma, contrast, haze, half = {
+        "bright": ((0.98, 1.0, 1.04), 1.25, 0.30, (238, 230, 220), 280.0),
+        "overcast": ((1.0, 1.0, 0.99), 1.3, 0.06, (232, 232, 230), 220.0),
+        "dull": ((0.95, 0.93, 0.91), 1.45, 0.05, (215, 212, 208), 180.0),
+        "dusk": ((0.90, 0.91, 0.95), 1.65, 0.20, (196, 206, 222), 260.0),
+    }[weather]
     sunny = 1 if rng.random() < 0.5 else -1
     sides = (1 - sunny * contrast / 2, 1 + sunny * contrast / 2)
     sunshine = rng.uniform(0.25, 0.5) if weather == "bright" else 0.0
     tinted = rng.uniform(0.93, 1.04) * rng.uniform(0.98, 1.02, 3) * gain
-    return Light(weather, tuple(tinted.tolist()), gamma * rng.uniform(0.8, 1.2), sunshine, sunny, sides, haze,
-                 half * rng.uniform(0.7, 1.3))
+    return Light(
+        weather,
+        tuple(tinted.tolist()),
+        gamma * rng.uniform(0.8, 1.2),
+        sunshine,
+        sunny,
+        sides,
+        haze,
+        half * rng.uniform(0.7, 1.3),
+    )
 
 
 class _Plan:
@@ -193,10 +213,25 @@ class _Plan:
             if kind != "open road" or rng.random() < 0.7:
                 set_back = rng.uniform(0, 0.5) if gap > 0 else 0.0
                 wall, roof = self._any(self._stock.walls), self._any(self._stock.roofs) if pitched else None
-                self.houses.append(House(side, front + set_back, s, length, height, texture, wall, roof,
-                                         gap > 0 or height > beside, tint if terrace else self._tint()))
-            gap = {"high street": 0.0 if rng.random() < 0.75 else rng.uniform(2, 9), "residential": rng.uniform(1.5, 7),
-                   "open road": rng.uniform(4, 16)}[kind]
+                self.houses.append(
+                    House(
+                        side,
+                        front + set_back,
+                        s,
+                        length,
+                        height,
+                        texture,
+                        wall,
+                        roof,
+                        gap > 0 or height > beside,
+                        tint if terrace else self._tint(),
+                    )
+                )
+            gap = {
+                "high street": 0.0 if rng.random() < 0.75 else rng.uniform(2, 9),
+                "residential": rng.uniform(1.5, 7),
+                "open road": rng.uniform(4, 16),
+            }[kind]
             gap, beside = 0.0 if terrace and rng.random() < 0.8 else gap, height
             s += length + gap
 
@@ -211,14 +246,24 @@ class _Plan:
             leafy = rng.random() < (0.85 if self._leafy else 0.15)
             size = rng.uniform(5, 10) if self._kind != "high street" else rng.uniform(4.5, 7.5)
             inside = self._road + self._style.pavement
-            x = {"high street": self._road + 0.8, "residential": inside + rng.uniform(0.8, 3.0),
-                 "open road": inside + self._style.verge + rng.uniform(0.5, 8)}[self._kind]
+            x = {
+                "high street": self._road + 0.8,
+                "residential": inside + rng.uniform(0.8, 3.0),
+                "open road": inside + self._style.verge + rng.uniform(0.5, 8),
+            }[self._kind]
             sprite = self._any(self._stock.leafy if leafy else self._stock.bare)
-            self.pictures.append(Picture(sprite, side * x, s, (size, size * rng.uniform(0.9, 1.15)),
-                                         flipped=rng.random() < 0.5))
+            self.pictures.append(
+                Picture(sprite, side * x, s, (size, size * rng.uniform(0.9, 1.15)), flipped=rng.random() < 0.5)
+            )
             if self._kind != "high street" and rng.random() < 0.4:
-                self.pictures.append(Picture(self._any(self._stock.bushes), side * (x + rng.uniform(0, 1)), s + 2,
-                                             (rng.uniform(1.5, 3), rng.uniform(0.9, 1.8))))
+                self.pictures.append(
+                    Picture(
+                        self._any(self._stock.bushes),
+                        side * (x + rng.uniform(0, 1)),
+                        s + 2,
+                        (rng.uniform(1.5, 3), rng.uniform(0.9, 1.8)),
+                    )
+                )
             s += spacing * rng.uniform(0.6, 1.5)
 
     def _fence(self, side: int) -> None:
@@ -234,8 +279,9 @@ class _Plan:
             texture = self._any(self._stock.hedges if hedged else self._stock.fences)
             height = rng.uniform(0.9, 1.2) if kind == "high street" or not hedged else rng.uniform(1.2, 2.0)
             for piece in np.arange(0, length, 8.0):
-                self.strips.append(Strip(side, side * x, s + piece, 8.0, height, texture,
-                                         textures.TREE if hedged else textures.FENCE))
+                self.strips.append(
+                    Strip(side, side * x, s + piece, 8.0, height, texture, textures.TREE if hedged else textures.FENCE)
+                )
             s += length + gap
 
     def _park(self, side: int) -> None:
@@ -245,8 +291,15 @@ class _Plan:
         while s < self._start + SEGMENT_LENGTH:
             shape = self._any(cars.PARKED_SHAPES)
             if rng.random() < likely:
-                self.cars.append(Car(shape, side * (self._road - 0.15 - shape.width / 2), s,
-                                           (side < 0) == (rng.random() < 0.8), self._any(cars.PAINTS)))
+                self.cars.append(
+                    Car(
+                        shape,
+                        side * (self._road - 0.15 - shape.width / 2),
+                        s,
+                        (side < 0) == (rng.random() < 0.8),
+                        self._any(cars.PAINTS),
+                    )
+                )
             s += shape.length + rng.uniform(0.7, 2.5)
 
     def _put_up_poles(self) -> None:
@@ -278,5 +331,12 @@ class _Plan:
         if self._kind == "high street":
             for house in self.houses[::2]:
                 sprite, size = self._any(self._stock.signs["board"])
-                self.pictures.append(Picture(sprite, house.side * (house.front - 0.5 * size[0] - 0.05), house.start + 1,
-                                             size, rng.uniform(2.8, 3.4)))
+                self.pictures.append(
+                    Picture(
+                        sprite,
+                        house.side * (house.front - 0.5 * size[0] - 0.05),
+                        house.start + 1,
+                        size,
+                        rng.uniform(2.8, 3.4),
+                    )
+                )

@@ -13,8 +13,18 @@ from dynamic_perception.scenes.textures import TRANSPARENT, Sprite
 POLE, SIGN, PEDESTRIAN, BICYCLIST = 2, 6, 9, 10
 FIGURE_SCALE = 90  # [pixel / m] of the drawings of people
 STRIDE_PHASES = 8  # drawings of one stride
-CLOTHES: tuple[Colour, ...] = ((30, 28, 30), (52, 40, 34), (90, 60, 30), (40, 40, 110), (60, 70, 60), (120, 120, 126),
-                               (36, 34, 60), (110, 90, 60), (170, 170, 175), (30, 60, 120))
+CLOTHES: tuple[Colour, ...] = (
+    (30, 28, 30),
+    (52, 40, 34),
+    (90, 60, 30),
+    (40, 40, 110),
+    (60, 70, 60),
+    (120, 120, 126),
+    (36, 34, 60),
+    (110, 90, 60),
+    (170, 170, 175),
+    (30, 60, 120),
+)
 FRAMES: tuple[Colour, ...] = ((40, 38, 36), (160, 160, 158), (120, 50, 26), (30, 26, 130), (70, 90, 40))
 BOARDS: tuple[Colour, ...] = ((110, 60, 20), (60, 90, 20), (225, 228, 230), (30, 140, 190), (40, 40, 150), (40, 40, 44))
 SKINS: tuple[Colour, ...] = ((150, 176, 214), (120, 150, 196), (70, 96, 140))
@@ -34,8 +44,14 @@ class _Figure:
 
     def limb(self, points: list[tuple[float, float]], thickness: float, colour: Colour) -> None:
         for start, end in zip(points, points[1:]):
-            cv2.line(self._paper, self._pixel(start), self._pixel(end), (*colour, 255),
-                     max(1, round(thickness * self._scale)), cv2.LINE_AA)
+            cv2.line(
+                self._paper,
+                self._pixel(start),
+                self._pixel(end),
+                (*colour, 255),
+                max(1, round(thickness * self._scale)),
+                cv2.LINE_AA,
+            )
 
     def shape(self, points: list[tuple[float, float]], colour: Colour) -> None:
         cv2.fillPoly(self._paper, [np.array([self._pixel(point) for point in points])], (*colour, 255), cv2.LINE_AA)
@@ -46,8 +62,17 @@ class _Figure:
 
     def ring(self, centre: tuple[float, float], radii: tuple[float, float], thickness: float, colour: Colour) -> None:
         axes = (round(radii[0] * self._scale), round(radii[1] * self._scale))
-        cv2.ellipse(self._paper, self._pixel(centre), axes, 0, 0, 360, (*colour, 255), round(thickness * self._scale),
-                    cv2.LINE_AA)
+        cv2.ellipse(
+            self._paper,
+            self._pixel(centre),
+            axes,
+            0,
+            0,
+            360,
+            (*colour, 255),
+            round(thickness * self._scale),
+            cv2.LINE_AA,
+        )
 
     def sprite(self, label: int, filled: bool = False) -> Sprite:
         """Args: filled: gaps, as those between spokes, are labelled too."""
@@ -87,14 +112,24 @@ def draw_pedestrian(rng: np.random.Generator) -> Person:
             reach = 0.26 * side * swing if sideways else 0.0
             hip = 0.0 if sideways else side * 0.09
             dark = _shaded(trousers, 0.75 if side > 0 else 1.0)
-            figure.limb([(hip, 0.86), (hip + 0.55 * reach + 0.02 * side, 0.46 + lift / 2), (hip + reach, 0.09 + lift)],
-                        0.15, dark)
+            figure.limb(
+                [(hip, 0.86), (hip + 0.55 * reach + 0.02 * side, 0.46 + lift / 2), (hip + reach, 0.09 + lift)],
+                0.15,
+                dark,
+            )
             toe = hip + reach + (0.12 if sideways else 0.02)
             figure.limb([(hip + reach - 0.02, 0.05 + lift), (toe, 0.05 + lift)], 0.09, _shaded(shoes, 0.6))
             arm = -0.24 * side * swing if sideways else 0.0
             shoulder = 0.0 if sideways else side * broad
-            figure.limb([(shoulder, 1.40), (shoulder + 0.4 * arm + 0.04 * side, 1.12),
-                         (shoulder + arm + 0.05 * side, 0.86 + 0.05 * side * swing)], 0.11, _shaded(coat, 0.8))
+            figure.limb(
+                [
+                    (shoulder, 1.40),
+                    (shoulder + 0.4 * arm + 0.04 * side, 1.12),
+                    (shoulder + arm + 0.05 * side, 0.86 + 0.05 * side * swing),
+                ],
+                0.11,
+                _shaded(coat, 0.8),
+            )
             figure.disc((shoulder + arm + 0.05 * side, 0.82 + 0.05 * side * swing), (0.045, 0.055), skin)
         width = 0.15 if sideways else broad
         low = 0.62 if long_coat else 0.82
@@ -124,15 +159,19 @@ def draw_cyclist(rng: np.random.Generator) -> Person:
         for x in (-0.52, 0.52):
             figure.ring((squeeze * x, 0.34), (max(0.05, 0.33 * squeeze), 0.33), 0.045, (22, 22, 24))
             figure.limb([(squeeze * x, 0.34), (squeeze * x, 0.66)], 0.03, frame)
-        figure.limb([(-0.5 * squeeze, 0.34), (0, 0.3), (0.4 * squeeze, 0.84), (-0.15 * squeeze, 0.86), (0, 0.3)], 0.045,
-                    frame)
+        figure.limb(
+            [(-0.5 * squeeze, 0.34), (0, 0.3), (0.4 * squeeze, 0.84), (-0.15 * squeeze, 0.86), (0, 0.3)], 0.045, frame
+        )
         figure.limb([(0.44 * squeeze - 0.2, 1.02), (0.44 * squeeze + 0.2, 1.02)], 0.04, (30, 30, 32))
         for side in (1, -1):
-            pedal = (squeeze * 0.17 * np.cos(turn + side * np.pi / 2) + 0.07 * side,
-                     0.30 + 0.17 * np.sin(turn + side * np.pi / 2))
+            pedal = (
+                squeeze * 0.17 * np.cos(turn + side * np.pi / 2) + 0.07 * side,
+                0.30 + 0.17 * np.sin(turn + side * np.pi / 2),
+            )
             knee = (0.24 * squeeze + 0.11 * side, 0.5 * (pedal[1] + 0.95) + 0.12)
-            figure.limb([(0.09 * side - 0.1 * squeeze, 0.95), knee, pedal], 0.14,
-                        _shaded(trousers, 0.75 if side > 0 else 1))
+            figure.limb(
+                [(0.09 * side - 0.1 * squeeze, 0.95), knee, pedal], 0.14, _shaded(trousers, 0.75 if side > 0 else 1)
+            )
             figure.limb([pedal, (pedal[0] + 0.08, pedal[1] - 0.03)], 0.08, (26, 26, 28))
         lean = 0.3 * squeeze
         for side in (1, -1):
@@ -147,8 +186,9 @@ def draw_cyclist(rng: np.random.Generator) -> Person:
     return Person(tuple(strides), (1.3, 1.8))
 
 
-def paint_pole(view: RoadView, x: float, s: float, height: float, thickness: float, colour: Colour,
-               arm: float = 0.0) -> None:
+def paint_pole(
+    view: RoadView, x: float, s: float, height: float, thickness: float, colour: Colour, arm: float = 0.0
+) -> None:
     """A pole, with an arm of that length [m] to the right and a lamp at its end."""
     distance = s - view.s
     if distance < 1.0:
@@ -170,15 +210,23 @@ def paint_pole(view: RoadView, x: float, s: float, height: float, thickness: flo
         end, tip, thin = foot + arm * scale, top - 0.12 * abs(arm) * scale, max(0.5, 0.7 * half)
         view.polygon(((foot, top - thin), (end, tip - thin), (end, tip + thin), (foot, top + thin)), paint, POLE)
         long, thick = 0.35 * scale, max(0.7, 0.07 * scale)
-        lamp = ((end - long, tip - thick), (end + long, tip - thick), (end + long, tip + thick),
-                (end - long, tip + thick))
+        lamp = (
+            (end - long, tip - thick),
+            (end + long, tip - thick),
+            (end + long, tip + thick),
+            (end - long, tip + thick),
+        )
         view.polygon(lamp, view.hazy((190, 190, 186), distance), POLE)
 
 
 def draw_sign(rng: np.random.Generator, kind: str) -> tuple[Sprite, tuple[float, float]]:
     """A sign board and its size [m]: "round", "triangle", "board" or "lights"."""
-    size = {"round": (0.75, 0.75), "triangle": (0.85, 0.78), "board": (rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.3)),
-            "lights": (0.42, 1.05)}[kind]
+    size = {
+        "round": (0.75, 0.75),
+        "triangle": (0.85, 0.78),
+        "board": (rng.uniform(0.9, 1.8), rng.uniform(0.6, 1.3)),
+        "lights": (0.42, 1.05),
+    }[kind]
     figure = _Figure(*size)
     wide, high = size
     if kind == "round":

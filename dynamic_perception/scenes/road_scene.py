@@ -65,8 +65,10 @@ class RoadScene:
         segments = [street.segment(number + step) for step in range(3)]
         change = np.clip((s - segments[1].start) / CHANGE + 1, 0, 1)
         light, following = segments[0].light, segments[1].light
-        haze = Haze(_between(light.haze, following.haze, change),
-                    (1 - change) * light.half_distance + change * following.half_distance)
+        haze = Haze(
+            _between(light.haze, following.haze, change),
+            (1 - change) * light.half_distance + change * following.half_distance,
+        )
         sides = _between(light.sides, following.sides, change)
         sway = 0.25 * np.sin(2 * np.pi * (time / 17 + street.phases[0]))
         nod, swell = (np.sin(2 * np.pi * (time / period + phase)) for period, phase in zip((1.9, 7), street.phases[1:]))
@@ -85,10 +87,15 @@ class RoadScene:
         if change > 0:
             picture = cv2.addWeighted(picture, 1 - change, self._street.skies[following], change, 0)
         rows, columns = picture.shape[:2]
-        placement = np.array([[scale, 0, view.centre[0] - scale * (columns / 2 + SKY_PIXELS * view.slope)],
-                              [0, scale, view.centre[1] - scale * rows]])
-        view.image[:horizon] = cv2.warpAffine(picture, placement, (view.width, horizon), flags=cv2.INTER_LINEAR,
-                                              borderMode=cv2.BORDER_REPLICATE)
+        placement = np.array(
+            [
+                [scale, 0, view.centre[0] - scale * (columns / 2 + SKY_PIXELS * view.slope)],
+                [0, scale, view.centre[1] - scale * rows],
+            ]
+        )
+        view.image[:horizon] = cv2.warpAffine(
+            picture, placement, (view.width, horizon), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         view.labels[:horizon] = 0
         rows, columns = self._street.skyline.labels.shape
         ahead = 0.8 * SIGHT
@@ -118,8 +125,9 @@ class RoadScene:
             part = view.image[rows[mist]]
             view.image[rows[mist]] = (part * clear + np.array(view.haze.colour) * (1 - clear)).astype(np.uint8)
 
-    def _cast_shadows(self, view: RoadView, segments: list[Segment], rows: np.ndarray, s: np.ndarray,
-                      x: np.ndarray) -> None:
+    def _cast_shadows(
+        self, view: RoadView, segments: list[Segment], rows: np.ndarray, s: np.ndarray, x: np.ndarray
+    ) -> None:
         """Shadows that the houses on one side throw across the street."""
         for segment in segments:
             here = np.flatnonzero((s >= segment.start) & (s < segment.start + SEGMENT_LENGTH))
@@ -130,7 +138,7 @@ class RoadScene:
             reach = 0.3 * self._street.half_road + steps[place.astype(int)] + 1.5 * (place % 1)
             depth = np.clip((-segment.light.sunny_side * x[here] + reach[:, None]) * 4, 0, 1)
             keep = textures.to_bytes(255 - 255 * segment.light.sunshine * depth)
-            part = np.s_[rows[here[0]]:rows[here[-1]] + 1]
+            part = np.s_[rows[here[0]] : rows[here[-1]] + 1]
             view.image[part] = cv2.multiply(view.image[part], cv2.merge([keep] * 3), scale=1 / 255)
 
     def _paint_things(self, view: RoadView, segments: list[Segment], time: float, sides: tuple[float, float]) -> None:
@@ -144,16 +152,23 @@ class RoadScene:
             elif isinstance(thing, Strip):
                 if view.s + 1 < far < view.s + 90:
                     light = sides[int(thing.side > 0)]
-                    view.face(thing.texture, np.array([thing.x, 0, thing.start]), np.array([0, 0, thing.length]),
-                              np.array([0, thing.height, 0]), (light,) * 3, thing.label)
+                    view.face(
+                        thing.texture,
+                        np.array([thing.x, 0, thing.start]),
+                        np.array([0, 0, thing.length]),
+                        np.array([0, thing.height, 0]),
+                        (light,) * 3,
+                        thing.label,
+                    )
             elif isinstance(thing, Pole):
                 road_objects.paint_pole(view, thing.x, thing.s, thing.height, thing.thickness, thing.colour, thing.arm)
             elif isinstance(thing, Car):
                 if view.s + 1 - thing.shape.length < thing.s < view.s + 100:
                     cars.paint_car(view, thing.shape, thing.x, thing.s, thing.forwards, thing.colour)
             else:
-                view.billboard(thing.sprite, thing.x, thing.s, thing.size, sides[int(thing.x > 0)], thing.y,
-                               thing.flipped)
+                view.billboard(
+                    thing.sprite, thing.x, thing.s, thing.size, sides[int(thing.x > 0)], thing.y, thing.flipped
+                )
 
     def _expose(self, image: np.ndarray, tone: tuple[float, ...], index: int) -> np.ndarray:
         """What a camera makes of it: exposure, a lens that is darker at the edges and a little soft, sensor noise."""
@@ -161,7 +176,7 @@ class RoadScene:
         grey = np.linspace(0, 1, 256)[:, None] ** tone[3]
         cv2.LUT(image, textures.to_bytes(255 * grey * tone[:3])[None], image)
         shift = np.random.default_rng((self._street.seed, 70, index)).integers(NOISE_MARGIN, size=2)
-        noise = np.s_[shift[0]:shift[0] + image.shape[0], shift[1]:shift[1] + image.shape[1]]
+        noise = np.s_[shift[0] : shift[0] + image.shape[0], shift[1] : shift[1] + image.shape[1]]
         cv2.add(image, self._brighter[noise], image)
         return cv2.subtract(image, self._darker[noise], image)
 
@@ -176,22 +191,47 @@ def _paint_house(view: RoadView, house: House, light: float) -> None:
     end = house.start + house.length
     if house.roof is not None and house.start < view.s + FLAT:
         slope = np.array([house.side * 3.5, 2.4, 0])
-        view.face(house.roof, np.array([x, house.height, house.start]), np.array([0, 0, house.length]), slope,
-                  (light,) * 3, textures.BUILDING)
+        view.face(
+            house.roof,
+            np.array([x, house.height, house.start]),
+            np.array([0, 0, house.length]),
+            slope,
+            (light,) * 3,
+            textures.BUILDING,
+        )
     if house.exposed and view.s + 2 < house.start < view.s + FLAT:
         outwards = np.array([house.side * 9.0, 0, 0])
-        view.face(house.wall, np.array([x, 0, house.start]), outwards, np.array([0, house.height, 0]),
-                  tuple(0.9 * part for part in tint), textures.BUILDING)
+        view.face(
+            house.wall,
+            np.array([x, 0, house.start]),
+            outwards,
+            np.array([0, house.height, 0]),
+            tuple(0.9 * part for part in tint),
+            textures.BUILDING,
+        )
         if house.roof is not None:
             ridge = (x + house.side * 3.5, house.height + 2.4, house.start)
-            gable = view.project(np.array([(x, house.height, house.start), ridge,
-                                           (x + house.side * 9, house.height, house.start)]))
+            gable = view.project(
+                np.array([(x, house.height, house.start), ridge, (x + house.side * 9, house.height, house.start)])
+            )
             view.polygon(gable, view.hazy((90, 104, 124), house.start - view.s, light), textures.BUILDING)
     if house.start > view.s + FLAT:
-        front = view.project(np.array([(x, y, s) for y, s in ((0, house.start), (0, end), (house.height, end),
-                                                              (house.height, house.start))]))
-        view.polygon(front, view.hazy(tuple(t * c for t, c in zip(tint, house.texture.mean)), house.start - view.s),
-                     textures.BUILDING)
+        front = view.project(
+            np.array(
+                [(x, y, s) for y, s in ((0, house.start), (0, end), (house.height, end), (house.height, house.start))]
+            )
+        )
+        view.polygon(
+            front,
+            view.hazy(tuple(t * c for t, c in zip(tint, house.texture.mean)), house.start - view.s),
+            textures.BUILDING,
+        )
     elif end > view.s + 2:
-        view.face(house.texture, np.array([x, 0, house.start]), np.array([0, 0, house.length]),
-                  np.array([0, house.height, 0]), tint, textures.BUILDING)
+        view.face(
+            house.texture,
+            np.array([x, 0, house.start]),
+            np.array([0, 0, house.length]),
+            np.array([0, house.height, 0]),
+            tint,
+            textures.BUILDING,
+        )

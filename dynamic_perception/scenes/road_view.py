@@ -118,8 +118,9 @@ class RoadView:
         cover = cv2.bitwise_not(cv2.blur(cover, (reach, reach)))
         cv2.multiply(roi, cv2.merge([cover] * 3), roi, scale=1 / 255)
 
-    def face(self, texture: Texture, corner: np.ndarray, across: np.ndarray, up: np.ndarray, light: Colour,
-             label: int) -> None:
+    def face(
+        self, texture: Texture, corner: np.ndarray, across: np.ndarray, up: np.ndarray, light: Colour, label: int
+    ) -> None:
         """A rectangle with a texture, as street coordinates: its lower left corner and its two edges from there.
 
         Args:
@@ -142,13 +143,14 @@ class RoadView:
         rows, columns = picture.shape[:2]
         to_plane = np.column_stack([edge / columns, -rise / rows, origin + rise])
         lens = np.array([[self.focal, 0, self.centre[0] - left], [0, -self.focal, self.centre[1] - top], [0, 0, 1]])
-        patch = cv2.warpPerspective(picture, lens @ to_plane, roi.shape[1::-1], flags=cv2.INTER_LINEAR,
-                                    borderMode=cv2.BORDER_REPLICATE)
+        patch = cv2.warpPerspective(
+            picture, lens @ to_plane, roi.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         clear = self.haze.clear(middle)
         cover = np.zeros(roi.shape[:2], np.uint8)
         edges = np.round((np.clip(pixels, -OUTSIDE, OUTSIDE) - (left, top)) * 2**SUBPIXEL_BITS).astype(np.int32)
         cv2.fillPoly(cover, [edges], 255, cv2.LINE_8, SUBPIXEL_BITS)
-        under = self.labels[top:top + roi.shape[0], left:left + roi.shape[1]]
+        under = self.labels[top : top + roi.shape[0], left : left + roi.shape[1]]
         cv2.fillPoly(under, [edges], label, cv2.LINE_8, SUBPIXEL_BITS)
         if texture.transparent:
             cover = cv2.bitwise_and(cover, cv2.extractChannel(patch, 3))
@@ -158,8 +160,16 @@ class RoadView:
         cv2.add(patch, (*((1 - clear) * part for part in self.haze.colour), 0), patch)
         cv2.copyTo(patch, cover, roi)
 
-    def billboard(self, sprite: Sprite, x: float, s: float, size: tuple[float, float], light: float, y: float = 0.0,
-                  flipped: bool = False) -> None:
+    def billboard(
+        self,
+        sprite: Sprite,
+        x: float,
+        s: float,
+        size: tuple[float, float],
+        light: float,
+        y: float = 0.0,
+        flipped: bool = False,
+    ) -> None:
         """A picture that faces the camera, centred at x.
 
         Args:
@@ -180,8 +190,12 @@ class RoadView:
         picture, labels = sprite.reduced(wide, high)
         rows, columns = labels.shape
         grow_x, grow_y = wide / columns, high / rows
-        placement = np.array([[-grow_x if flipped else grow_x, 0, left - first + (wide if flipped else 0)],
-                              [0, grow_y, bottom - high - top]])
+        placement = np.array(
+            [
+                [-grow_x if flipped else grow_x, 0, left - first + (wide if flipped else 0)],
+                [0, grow_y, bottom - high - top],
+            ]
+        )
         layer = cv2.warpAffine(picture, placement, roi.shape[1::-1], flags=cv2.INTER_LINEAR)
         clear = self.haze.clear(ahead)
         cover = cv2.extractChannel(layer, 3)
@@ -193,7 +207,7 @@ class RoadView:
         cv2.multiply(roi, cv2.bitwise_not(cover), roi, scale=1 / 255)
         cv2.add(roi, colour, roi)
         marks = cv2.warpAffine(labels, placement, roi.shape[1::-1], flags=cv2.INTER_NEAREST, borderValue=255)
-        under = self.labels[top:top + roi.shape[0], first:first + roi.shape[1]]
+        under = self.labels[top : top + roi.shape[0], first : first + roi.shape[1]]
         cv2.copyTo(marks, cv2.compare(marks, 255, cv2.CMP_NE), under)
 
     def _box(self, pixels: np.ndarray) -> tuple[tuple[int, int], np.ndarray] | None:

@@ -31,9 +31,11 @@ class Street:
         self.seed = seed
         self.half_road = rng.uniform(4.4, 5.1)
         self.lane = -0.30 * self.half_road
-        self.bend = Bend((rng.uniform(4, 14), rng.uniform(0.5, 2.0)),
-                         (rng.uniform(0.008, 0.012), rng.uniform(0.016, 0.024)),
-                         tuple(rng.uniform(0, 2 * np.pi, 2).tolist()))
+        self.bend = Bend(
+            (rng.uniform(4, 14), rng.uniform(0.5, 2.0)),
+            (rng.uniform(0.008, 0.012), rng.uniform(0.016, 0.024)),
+            tuple(rng.uniform(0, 2 * np.pi, 2).tolist()),
+        )
         self.phases = rng.uniform(0, 1, 4).tolist()
         self.stock = Stock(rng)
         self.grounds = [Ground(rng, STYLES[kind], self.half_road) for kind in KINDS for _ in range(2)]

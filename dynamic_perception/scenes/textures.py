@@ -52,8 +52,10 @@ class Sprite:
         key = min(_halvings(columns, wide), _halvings(rows, high))
         if key not in self._copies:
             size = (max(1, columns >> key), max(1, rows >> key))
-            self._copies[key] = (cv2.resize(self.picture, size, interpolation=cv2.INTER_AREA),
-                                 cv2.resize(self.labels, size, interpolation=cv2.INTER_NEAREST))
+            self._copies[key] = (
+                cv2.resize(self.picture, size, interpolation=cv2.INTER_AREA),
+                cv2.resize(self.labels, size, interpolation=cv2.INTER_NEAREST),
+            )
         return self._copies[key]
 
 
@@ -78,8 +80,18 @@ def to_bytes(picture: np.ndarray) -> np.ndarray:
     return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
 
 
-WALLS = ((104, 120, 150), (70, 88, 132), (120, 146, 168), (150, 172, 184), (196, 204, 208), (186, 186, 182),
-         (90, 98, 110), (60, 72, 110), (140, 160, 190), (80, 100, 120))
+WALLS = (
+    (104, 120, 150),
+    (70, 88, 132),
+    (120, 146, 168),
+    (150, 172, 184),
+    (196, 204, 208),
+    (186, 186, 182),
+    (90, 98, 110),
+    (60, 72, 110),
+    (140, 160, 190),
+    (80, 100, 120),
+)
 SHOPS = ((40, 90, 30), (30, 30, 140), (120, 50, 20), (30, 30, 34), (60, 120, 170), (160, 160, 160), (110, 30, 90))
 
 
@@ -107,17 +119,17 @@ def facade(rng: np.random.Generator, shop: bool) -> Texture:
             x, y = round((number + 0.5) * bay - wide / 2), round(base - 0.24 * floor - high)
             if level == 0 and number == bays // 2:
                 door = np.array(SHOPS[rng.integers(len(SHOPS))], np.float32)
-                picture[round(base - 0.7 * floor):rows, x:x + round(0.8 * wide)] = door
+                picture[round(base - 0.7 * floor) : rows, x : x + round(0.8 * wide)] = door
                 continue
             _set_window(picture, rng, (x, y, round(wide), round(high)), glass, trim, panes)
     eaves = round(0.35 * FACADE_SCALE)
     picture[:eaves] = trim * 0.8
-    picture[eaves:eaves + 4] *= 0.6
+    picture[eaves : eaves + 4] *= 0.6
     if rng.random() < 0.4:
         for level in range(1, floors):
             y = round(rows - level * floor)
-            picture[y:y + 3] = trim * 0.9
-            picture[y + 3:y + 5] *= 0.7
+            picture[y : y + 3] = trim * 0.9
+            picture[y + 3 : y + 5] *= 0.7
     return Texture(to_bytes(picture))
 
 
@@ -128,21 +140,27 @@ def _lay_bricks(picture: np.ndarray, rng: np.random.Generator) -> None:
     picture[::3] *= 1.08
 
 
-def _set_window(picture: np.ndarray, rng: np.random.Generator, box: tuple[int, int, int, int], glass: np.ndarray,
-                trim: np.ndarray, panes: int) -> None:
+def _set_window(
+    picture: np.ndarray,
+    rng: np.random.Generator,
+    box: tuple[int, int, int, int],
+    glass: np.ndarray,
+    trim: np.ndarray,
+    panes: int,
+) -> None:
     x, y, wide, high = box
-    picture[y - 3:y + high + 3, x - 3:x + wide + 3] = trim
-    picture[y + high + 2:y + high + 5, x - 5:x + wide + 5] = trim * 0.75
+    picture[y - 3 : y + high + 3, x - 3 : x + wide + 3] = trim
+    picture[y + high + 2 : y + high + 5, x - 5 : x + wide + 5] = trim * 0.75
     light = np.linspace(rng.uniform(1.0, 2.4), rng.uniform(0.5, 1.0), high, dtype=np.float32)[:, None, None]
-    picture[y:y + high, x:x + wide] = glass * light
+    picture[y : y + high, x : x + wide] = glass * light
     if rng.random() < 0.35:
         drawn = round(high * rng.uniform(0.2, 0.7))
-        picture[y:y + drawn, x:x + wide] = np.array((180, 190, 196), np.float32) * rng.uniform(0.5, 1.0)
-    picture[y + high // 2 - 1:y + high // 2 + 1, x:x + wide] = trim * 0.9
+        picture[y : y + drawn, x : x + wide] = np.array((180, 190, 196), np.float32) * rng.uniform(0.5, 1.0)
+    picture[y + high // 2 - 1 : y + high // 2 + 1, x : x + wide] = trim * 0.9
     for pane in range(1, panes):
         place = x + pane * wide // panes
-        picture[y:y + high, place - 1:place + 1] = trim * 0.9
-    picture[y:y + 2, x:x + wide] *= 0.5
+        picture[y : y + high, place - 1 : place + 1] = trim * 0.9
+    picture[y : y + 2, x : x + wide] *= 0.5
 
 
 def _fit_shop(picture: np.ndarray, rng: np.random.Generator, top: int) -> None:
@@ -150,20 +168,20 @@ def _fit_shop(picture: np.ndarray, rng: np.random.Generator, top: int) -> None:
     paint = np.array(SHOPS[rng.integers(len(SHOPS))], np.float32) * rng.uniform(0.7, 1.2)
     picture[top:] = paint
     sill = round(rows - rng.uniform(0.2, 0.6) * FACADE_SCALE)
-    window = np.s_[top + 20:sill, 6:columns - 6]
+    window = np.s_[top + 20 : sill, 6 : columns - 6]
     inside = picture[window]
     inside[:] = np.array((64, 62, 60), np.float32) * rng.uniform(0.5, 1.3)
     inside *= 1 + 0.9 * np.clip(noise(inside.shape[:2], rng, 16, 3), -0.6, 1)[..., None]
     for _ in range(8):
         x, y = int(rng.integers(max(1, inside.shape[1] - 12))), int(rng.integers(max(1, inside.shape[0] - 12)))
-        inside[y:y + int(rng.integers(4, 18)), x:x + int(rng.integers(4, 16))] = rng.uniform(30, 220, 3)
+        inside[y : y + int(rng.integers(4, 18)), x : x + int(rng.integers(4, 16))] = rng.uniform(30, 220, 3)
     for x in range(0, columns, int(rng.integers(28, 60))):
-        picture[top + 18:, x:x + 4] = paint * 0.8
+        picture[top + 18 :, x : x + 4] = paint * 0.8
     letters = np.array((225, 230, 235), np.float32) if paint.mean() < 110 else np.array((40, 30, 30), np.float32)
     x = int(rng.integers(6, max(7, columns // 4)))
     while x < columns * rng.uniform(0.7, 0.95) - 8:
         wide = int(rng.integers(3, 8))
-        picture[top + 5:top + 14, x:x + wide] = letters
+        picture[top + 5 : top + 14, x : x + wide] = letters
         x += wide + int(rng.choice((2, 2, 3, 8)))
 
 
@@ -191,9 +209,9 @@ def railing(rng: np.random.Generator) -> Texture:
         picture[..., :3] = rng.uniform(20, 60, 3) if rng.random() < 0.6 else rng.uniform(120, 200)
         step = int(rng.integers(7, 11))
         for x in range(0, columns, step):
-            picture[4:, x:x + 3, 3] = 255
+            picture[4:, x : x + 3, 3] = 255
         for y in (4, 12, rows - 12):
-            picture[y:y + 4, :, 3] = 255
+            picture[y : y + 4, :, 3] = 255
         picture[:, :6, 3] = 255
     elif kind == 1:
         boards = rng.normal(1, 0.12, columns // 8).astype(np.float32)
@@ -223,8 +241,21 @@ def leafy_tree(rng: np.random.Generator) -> Sprite:
     cover, colour = np.zeros((size, size), np.float32), np.zeros((size, size, 3), np.float32)
     bark = np.array((52, 62, 72), np.float32) * rng.uniform(0.5, 1.1)
     trunk = int(rng.integers(5, 9))
-    cv2.fillPoly(cover, [np.array([(size // 2 - trunk, size), (size // 2 - trunk // 2, size // 2),
-                                   (size // 2 + trunk // 2, size // 2), (size // 2 + trunk, size)])], 1.0, cv2.LINE_AA)
+    cv2.fillPoly(
+        cover,
+        [
+            np.array(
+                [
+                    (size // 2 - trunk, size),
+                    (size // 2 - trunk // 2, size // 2),
+                    (size // 2 + trunk // 2, size // 2),
+                    (size // 2 + trunk, size),
+                ]
+            )
+        ],
+        1.0,
+        cv2.LINE_AA,
+    )
     colour[:] = bark * (1 + 0.3 * noise((size, size), rng, 12)[..., None])
     leaves = np.array(((34, 84, 62), (40, 96, 88), (46, 72, 50), (44, 92, 110))[rng.integers(4)], np.float32)
     top, spread = rng.uniform(0.26, 0.34), rng.uniform(0.26, 0.36)
@@ -241,7 +272,7 @@ def leafy_tree(rng: np.random.Generator) -> Sprite:
     cover[:-4], colour = cv2.remap(cover, *ragged, cv2.INTER_LINEAR)[:-4], cv2.remap(colour, *ragged, cv2.INTER_LINEAR)
     colour *= 1 + 0.6 * noise((size, size), rng, 8, 3)[..., None]
     holes = noise((size, size), rng, 10, 2) > 0.52
-    holes[int(0.62 * size):] = False
+    holes[int(0.62 * size) :] = False
     cover[holes] = 0
     return _cut_out(colour, cover, TREE)
 
@@ -253,11 +284,18 @@ def bare_tree(rng: np.random.Generator) -> Sprite:
 
     def grow(x: float, y: float, angle: float, length: float, thick: float) -> None:
         x2, y2 = x + length * np.cos(angle), y - length * np.sin(angle)
-        cv2.line(cover, (round(16 * x), round(16 * y)), (round(16 * x2), round(16 * y2)),
-                 int(255 * min(1, 0.35 + 0.25 * thick)), max(1, round(thick)), cv2.LINE_AA, 4)
+        cv2.line(
+            cover,
+            (round(16 * x), round(16 * y)),
+            (round(16 * x2), round(16 * y2)),
+            int(255 * min(1, 0.35 + 0.25 * thick)),
+            max(1, round(thick)),
+            cv2.LINE_AA,
+            4,
+        )
         if length < 10:
             return
-        for turn in ((-0.5, 0.0, 0.5) if length > 20 else (-0.35, 0.35)):
+        for turn in (-0.5, 0.0, 0.5) if length > 20 else (-0.35, 0.35):
             grow(x2, y2, angle + turn + rng.normal(0, 0.2), length * rng.uniform(0.62, 0.82), thick * 0.66)
 
     grow(size / 2, size, np.pi / 2, size * 0.24, rng.uniform(9, 13))
@@ -286,8 +324,12 @@ def _cut_out(colour: np.ndarray, cover: np.ndarray, label: int, reach: float = 0
 
 def sky(rng: np.random.Generator, weather: str) -> np.ndarray:
     """Sky uint8 [256, 1024, 3]: its lowest row is the horizon."""
-    high, low = {"bright": ((244, 208, 164), (254, 250, 244)), "overcast": ((250, 248, 246), (254, 254, 254)),
-                 "dusk": ((205, 176, 156), (205, 222, 244)), "dull": ((228, 225, 220), (246, 246, 246))}[weather]
+    high, low = {
+        "bright": ((244, 208, 164), (254, 250, 244)),
+        "overcast": ((250, 248, 246), (254, 254, 254)),
+        "dusk": ((205, 176, 156), (205, 222, 244)),
+        "dull": ((228, 225, 220), (246, 246, 246)),
+    }[weather]
     share = np.linspace(0, 1, 256, dtype=np.float32)[:, None, None]
     picture = np.array(high, np.float32) * (1 - share) + np.array(low, np.float32) * share
     picture = np.repeat(picture, 1024, 1)
@@ -312,11 +354,11 @@ def skyline(rng: np.random.Generator) -> Sprite:
     while x < columns:
         wide, high = int(rng.integers(14, 60)), int(rng.integers(14, 34))
         if rng.random() < 0.45:
-            colour[-high:, x:x + wide] = np.array(WALLS[rng.integers(len(WALLS))], np.float32) * rng.uniform(0.5, 0.9)
-            colour[-high:-high + 4, x:x + wide] = (70, 72, 84)
-            labels[-high:, x:x + wide] = BUILDING
+            colour[-high:, x : x + wide] = np.array(WALLS[rng.integers(len(WALLS))], np.float32) * rng.uniform(0.5, 0.9)
+            colour[-high : -high + 4, x : x + wide] = (70, 72, 84)
+            labels[-high:, x : x + wide] = BUILDING
             for window in range(x + 3, x + wide - 4, 7):
-                colour[-high + 7:-high + 11, window:window + 3] *= 0.5
+                colour[-high + 7 : -high + 11, window : window + 3] *= 0.5
         x += wide
     cover = np.where(labels == TRANSPARENT, 0.0, 1.0).astype(np.float32)
     return Sprite(to_bytes(np.dstack([np.clip(colour, 0, 255) * cover[..., None], 255 * cover])), labels)

@@ -32,8 +32,8 @@ class AlertSettings:
     mean: float = 1.0
     variance: float = 0.1
     alpha: float = 0.3
-    least_process: float = 0.1   # Q0
-    noise: float = 0.001         # R
+    least_process: float = 0.1  # Q0
+    noise: float = 0.001  # R
     probability: float = 0.95
 
 
@@ -67,13 +67,13 @@ class Alert(Manager):
         else:
             self._best_first = np.lexsort((self._latency, self._energy, -self._accuracy))
 
-    def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
-               waited: float) -> None:
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float, waited: float) -> None:
         """One step of the filter; the profiled latency is that of the point that was asked for."""
         settings = self._settings
         error = inference / self._latency[row] - self.mean
-        self._process = max(settings.least_process,
-                            settings.alpha * self._process + (1.0 - settings.alpha) * self._correction ** 2)
+        self._process = max(
+            settings.least_process, settings.alpha * self._process + (1.0 - settings.alpha) * self._correction**2
+        )
         self.variance = (1.0 - self.gain) * self.variance + self._process
         self.gain = self.variance / (self.variance + settings.noise)
         self._correction = self.gain * error

@@ -17,8 +17,10 @@ from dynamic_perception.management.slow_downs import cluster_of, threads_of
 from dynamic_perception.simulation.temperature import LumpedTemperature, OdroidXu3Temperature, Temperature, TripPoint
 
 ZONE = "hottest"
-SHIPPED = {"odroid_xu3": "odroid_xu3/group_cnn_cifar10",
-           "jetson_xavier_nx": "jetson_xavier_nx/ofa_mobilenet_v3_imagenet"}
+SHIPPED = {
+    "odroid_xu3": "odroid_xu3/group_cnn_cifar10",
+    "jetson_xavier_nx": "jetson_xavier_nx/ofa_mobilenet_v3_imagenet",
+}
 
 # A battery that limits perception: half of the greatest power below 20 %, a quarter below 10 %.  A policy, nothing
 # measured.
@@ -118,40 +120,61 @@ class Board:
 def odroid_xu3(table: OperatingPointTable) -> Board:
     """The modelled Odroid XU3; `table`: `config/profiles/odroid_xu3`."""
     return Board(
-        "odroid_xu3", table, resting_power=OdroidXu3Temperature.RESTING, other_core_power=0.6,
+        "odroid_xu3",
+        table,
+        resting_power=OdroidXu3Temperature.RESTING,
+        other_core_power=0.6,
         temperature=OdroidXu3Temperature,
-        trips=(TripPoint(70.0, 10.0, {"a15": (0, 2), "a7": (0, 2)}),
-               TripPoint(85.0, 10.0, {"a15": (3, 11), "a7": (3, 7)})),
+        trips=(
+            TripPoint(70.0, 10.0, {"a15": (0, 2), "a7": (0, 2)}),
+            TripPoint(85.0, 10.0, {"a15": (3, 11), "a7": (3, 7)}),
+        ),
         zone=ThermalZone(ZONE, sustainable_power=5.2, switch_on=76.0, control=82.0, critical=92.0, **XU3_GAINS),
-        sources={"temperature": "predictor fitted on the board (PRiME project, 2017)",
-                 "trip points": "kernel's device tree: 70, 85 °C, hysteresis 10 K, every 250 ms",
-                 "other work": "assumed: 0.6 W per busy core, an A15 at 1.2 GHz in the modelled table",
-                 "sustainable power": "where the predictor settles at 82 °C",
-                 "battery": "assumed: 20 kJ"})
+        sources={
+            "temperature": "predictor fitted on the board (PRiME project, 2017)",
+            "trip points": "kernel's device tree: 70, 85 °C, hysteresis 10 K, every 250 ms",
+            "other work": "assumed: 0.6 W per busy core, an A15 at 1.2 GHz in the modelled table",
+            "sustainable power": "where the predictor settles at 82 °C",
+            "battery": "assumed: 20 kJ",
+        },
+    )
 
 
 def jetson_xavier_nx(table: OperatingPointTable) -> Board:
     """The modelled Jetson Xavier NX; `table`: `config/profiles/jetson_xavier_nx`."""
     return Board(
-        "jetson_xavier_nx", table, resting_power=4.0, other_core_power=3.0,
+        "jetson_xavier_nx",
+        table,
+        resting_power=4.0,
+        other_core_power=3.0,
         temperature=lambda: LumpedTemperature(27.0, 4.0, 40.0, 4.0),
         trips=(TripPoint(85.0, 3.0, {"gpu": (1, 8)}),),
         zone=ThermalZone(ZONE, sustainable_power=10.0, switch_on=76.0, control=82.0, critical=95.0),
-        sources={"temperature": "assumed: 27 °C without power, 4 K/W, 40 s",
-                 "trip points": "assumed: throttled one clock step at a time from 85 °C, hysteresis 3 K",
-                 "other work": "assumed: a GPU that other work fills takes 3 W more",
-                 "resting power": "the modelled table's",
-                 "battery": "assumed: 20 kJ"})
+        sources={
+            "temperature": "assumed: 27 °C without power, 4 K/W, 40 s",
+            "trip points": "assumed: throttled one clock step at a time from 85 °C, hysteresis 3 K",
+            "other work": "assumed: a GPU that other work fills takes 3 W more",
+            "resting power": "the modelled table's",
+            "battery": "assumed: 20 kJ",
+        },
+    )
 
 
 def measured_board(name: str, table: OperatingPointTable) -> Board:
     """Any machine that was profiled: the table is what is known, the rest is assumed and does not limit anything."""
     least = 0.0 if np.isnan(table.power).all() else 0.5 * float(np.nanmin(table.power))
-    return Board(name, table, resting_power=least, other_core_power=0.0,
-                 temperature=lambda: LumpedTemperature(40.0, 1.0, 30.0, least),
-                 sources={"operating points": f"profile, latency {table.provenance['latency']}",
-                          "temperature": "assumed: 40 °C and 1 K/W, 30 s; nothing throttles",
-                          "resting power": "assumed: half of the table's least, or 0 where no power is known"})
+    return Board(
+        name,
+        table,
+        resting_power=least,
+        other_core_power=0.0,
+        temperature=lambda: LumpedTemperature(40.0, 1.0, 30.0, least),
+        sources={
+            "operating points": f"profile, latency {table.provenance['latency']}",
+            "temperature": "assumed: 40 °C and 1 K/W, 30 s; nothing throttles",
+            "resting power": "assumed: half of the table's least, or 0 where no power is known",
+        },
+    )
 
 
 def find_board(name: str) -> Board:

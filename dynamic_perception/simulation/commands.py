@@ -21,24 +21,50 @@ from dynamic_perception.simulation.virtual_machine import Run, VirtualMachine
 def add_simulate(commands: argparse._SubParsersAction) -> None:
     """Add the `simulate` command."""
     parser = commands.add_parser(
-        "simulate", help="compare managers in virtual time, without the board",
+        "simulate",
+        help="compare managers in virtual time, without the board",
         description="Let managers choose operating points for the same frames in virtual time, and compare energy, "
         "accuracy and missed deadlines, with an oracle as the bound. Latency, power and energy are the platform's "
-        "table's; the same seed gives the same trace.")
-    parser.add_argument("--platform", default="odroid_xu3", metavar="P",
-                        help="odroid_xu3, jetson_xavier_nx, or a profile's file (default: %(default)s)")
-    parser.add_argument("--trace", default="mixed", metavar="T", help=f"a family ({', '.join(FAMILIES)}), or a file "
-                        "(.npz or .yaml, as simulation/trace.py describes it) (default: %(default)s)")
-    parser.add_argument("--managers", nargs="+", default=list(USUAL), metavar="M",
-                        help=f"of {', '.join(MANAGERS)} (default: {' '.join(USUAL)})")
-    parser.add_argument("--objective", choices=("energy", "accuracy"), default="energy",
-                        help="least energy at the trace's floor of accuracy, or most accuracy within its budget of "
-                        "energy (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0,
-                        help="of a family's trace and of the sensors (default: %(default)s)")
+        "table's; the same seed gives the same trace.",
+    )
+    parser.add_argument(
+        "--platform",
+        default="odroid_xu3",
+        metavar="P",
+        help="odroid_xu3, jetson_xavier_nx, or a profile's file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trace",
+        default="mixed",
+        metavar="T",
+        help=f"a family ({', '.join(FAMILIES)}), or a file "
+        "(.npz or .yaml, as simulation/trace.py describes it) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--managers",
+        nargs="+",
+        default=list(USUAL),
+        metavar="M",
+        help=f"of {', '.join(MANAGERS)} (default: {' '.join(USUAL)})",
+    )
+    parser.add_argument(
+        "--objective",
+        choices=("energy", "accuracy"),
+        default="energy",
+        help="least energy at the trace's floor of accuracy, or most accuracy within its budget of "
+        "energy (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of a family's trace and of the sensors (default: %(default)s)"
+    )
     parser.add_argument("--frames", type=int, default=FRAMES, help="of a family's trace (default: %(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="draw timeline, energy against error and misses there, "
-                        "and keep the trace as trace.npz and the runs as results.json, for `report`")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="draw timeline, energy against error and misses there, "
+        "and keep the trace as trace.npz and the runs as results.json, for `report`",
+    )
     parser.set_defaults(run_command=run_simulate)
 
 
@@ -48,8 +74,10 @@ def run_simulate(arguments: argparse.Namespace) -> int:
     trace = find_trace(arguments.trace, board, arguments.seed, arguments.frames)
     managers = find_managers(arguments.managers, board)
     if arguments.objective == "energy" and not knows_energy(board):
-        raise ValueError(f"objective is energy, but {board.name} knows no energy: expected --objective accuracy, or a "
-                         "profile with energies")
+        raise ValueError(
+            f"objective is energy, but {board.name} knows no energy: expected --objective accuracy, or a "
+            "profile with energies"
+        )
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
     machine, runs = VirtualMachine(board, trace, arguments.seed), []
@@ -88,27 +116,56 @@ def find_trace(name: str, board: Board, seed: int, frames: int) -> Trace:
 def print_comparison(console: Console, board: Board, trace: Trace, runs: list[Run], objective: str) -> None:
     """One line per manager; ratios to the oracle where it took part."""
     sources = ", ".join(f"{name} {source}" for name, source in board.table.provenance.items())
-    console.print(f"{board.name} ({sources}), trace {trace.family}, seed {trace.seed}: {len(trace)} frames in "
-                  f"{trace.arrival[-1]:.0f} s", style="bold", highlight=False, soft_wrap=True)
+    console.print(
+        f"{board.name} ({sources}), trace {trace.family}, seed {trace.seed}: {len(trace)} frames in "
+        f"{trace.arrival[-1]:.0f} s",
+        style="bold",
+        highlight=False,
+        soft_wrap=True,
+    )
     for name, source in board.sources.items():
         console.print(f"  {name}: {source}", highlight=False, soft_wrap=True, style="dim")
-    wanted = {"energy": "least energy at the floor of accuracy",
-              "accuracy": "most accuracy within the budget of energy"}
+    wanted = {
+        "energy": "least energy at the floor of accuracy",
+        "accuracy": "most accuracy within the budget of energy",
+    }
     ratio_name = {"energy": "energy /\noracle", "accuracy": "error /\noracle"}[objective]
-    table = Table(title=f"{wanted[objective]}, deadline {_range(1e3 * trace.deadline)} ms", title_justify="left",
-                  box=None, padding=(0, 1, 0, 0))
-    for heading in ("manager", "mJ", "accuracy\n%", "ms", "missed\n%", {"energy": "below\nfloor %",
-                    "accuracy": "over\nbudget %"}[objective], ratio_name, "°C", "board\nW", "moves"):
+    table = Table(
+        title=f"{wanted[objective]}, deadline {_range(1e3 * trace.deadline)} ms",
+        title_justify="left",
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    for heading in (
+        "manager",
+        "mJ",
+        "accuracy\n%",
+        "ms",
+        "missed\n%",
+        {"energy": "below\nfloor %", "accuracy": "over\nbudget %"}[objective],
+        ratio_name,
+        "°C",
+        "board\nW",
+        "moves",
+    ):
         table.add_column(heading, justify="left" if heading == "manager" else "right", no_wrap=True)
     oracle = next((run for run in runs if run.manager == "oracle"), None)
     for run in runs:
         summary = summarise(run)
         ratio = {"energy": energy_ratio, "accuracy": error_ratio}[objective](run, oracle) if oracle else math.nan
         broken = summary.floor_rate if objective == "energy" else summary.overspent_rate
-        table.add_row(run.manager, _number(1e3 * summary.energy, ".1f"), f"{100 * summary.accuracy:.2f}",
-                      f"{1e3 * summary.latency:.1f}", f"{100 * summary.miss_rate:.2f}", f"{100 * broken:.2f}",
-                      _number(ratio, ".3f"), f"{summary.hottest:.0f}", _number(summary.board_power, ".2f"),
-                      str(summary.moves))
+        table.add_row(
+            run.manager,
+            _number(1e3 * summary.energy, ".1f"),
+            f"{100 * summary.accuracy:.2f}",
+            f"{1e3 * summary.latency:.1f}",
+            f"{100 * summary.miss_rate:.2f}",
+            f"{100 * broken:.2f}",
+            _number(ratio, ".3f"),
+            f"{summary.hottest:.0f}",
+            _number(summary.board_power, ".2f"),
+            str(summary.moves),
+        )
     console.print(table)
 
 

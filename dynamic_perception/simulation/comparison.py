@@ -18,9 +18,9 @@ from dynamic_perception.simulation.trace import Trace
 from dynamic_perception.simulation.two_networks import SharedBoard, SharedTrace
 from dynamic_perception.simulation.virtual_machine import Run, VirtualMachine
 
-STEPS = 6                  # of the search for the deadline that gives the same latency
-FACTORS = 0.3, 1.0         # of the trace's deadline, between which is searched
-SETTLED = 5                # frames in a row that are in time: recovered
+STEPS = 6  # of the search for the deadline that gives the same latency
+FACTORS = 0.3, 1.0  # of the trace's deadline, between which is searched
+SETTLED = 5  # frames in a row that are in time: recovered
 STEP_AT, STEP_FRAMES = 60, 160
 
 
@@ -40,8 +40,9 @@ def keep_accuracy(settings: ManagerSettings) -> ManagerSettings:
     return replace(settings, relax=tuple(limit for limit in settings.relax if limit != "accuracy"))
 
 
-def against_governor(board: Board, trace: Trace, governor: LargestThatFits, seed: int,
-                     settings: ManagerSettings = TUNED) -> Matched:
+def against_governor(
+    board: Board, trace: Trace, governor: LargestThatFits, seed: int, settings: ManagerSettings = TUNED
+) -> Matched:
     """Least energy at the governor's accuracy and at no more mean latency than its.
 
     Ours gets the accuracy of the governor's network as a floor that is never given up, and the longest deadline, as one
@@ -60,8 +61,13 @@ def against_governor(board: Board, trace: Trace, governor: LargestThatFits, seed
 
     mine = _longest(run)
     ours = summarise(mine)
-    return Matched(ours.energy / theirs.energy, ours.latency / theirs.latency, ours.board_power / theirs.board_power,
-                   ours.accuracy - theirs.accuracy, ours.miss_rate - theirs.miss_rate)
+    return Matched(
+        ours.energy / theirs.energy,
+        ours.latency / theirs.latency,
+        ours.board_power / theirs.board_power,
+        ours.accuracy - theirs.accuracy,
+        ours.miss_rate - theirs.miss_rate,
+    )
 
 
 def _longest(run: Callable[[float], tuple[Any, bool]]) -> Any:
@@ -95,10 +101,13 @@ def against_shared_governor(board: Board, shared: SharedTrace, settings: Manager
         return mine, float(np.nanmean(mine.latency)) <= latency
 
     mine = _longest(run)
-    return Matched(float(np.nanmean(mine.energy) / np.nanmean(theirs.energy)),
-                   float(np.nanmean(mine.latency)) / latency, math.nan,
-                   float(np.nanmean(mine.accuracy) - np.nanmean(theirs.accuracy)),
-                   mine.miss_rate - theirs.miss_rate)
+    return Matched(
+        float(np.nanmean(mine.energy) / np.nanmean(theirs.energy)),
+        float(np.nanmean(mine.latency)) / latency,
+        math.nan,
+        float(np.nanmean(mine.accuracy) - np.nanmean(theirs.accuracy)),
+        mine.miss_rate - theirs.miss_rate,
+    )
 
 
 def step_trace(board: Board, seed: int, frames: int = STEP_FRAMES) -> Trace:
@@ -119,14 +128,15 @@ def step_trace(board: Board, seed: int, frames: int = STEP_FRAMES) -> Trace:
     fastest = board.default_element.partition(":")[0]
     cores = float(board.cores[board.clusters.index(fastest)])
     threads = {fastest: np.where(after, cores * (factor - 1.0), 0.0)} if seed % 2 else {}
-    return Trace(arrival, deadline, slow_down=slow_down, overhead=OVERHEAD, other_threads=threads, family="step",
-                 seed=seed)
+    return Trace(
+        arrival, deadline, slow_down=slow_down, overhead=OVERHEAD, other_threads=threads, family="step", seed=seed
+    )
 
 
 def recovery_frames(run: Run, step: int = STEP_AT) -> int:
     """The frame of the step is number 1: the number of the first one from which SETTLED in a row are in time."""
     met = run.met[step:]
     for frame in range(len(met) - SETTLED + 1):
-        if met[frame:frame + SETTLED].all():
+        if met[frame : frame + SETTLED].all():
             return frame + 1
     return len(met)

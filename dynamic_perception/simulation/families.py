@@ -21,14 +21,14 @@ from dynamic_perception.simulation.boards import Board, knows_energy
 from dynamic_perception.simulation.trace import Trace
 
 FRAMES = 600
-TIGHTEST, LOOSEST = 1.2, 3.0        # [units] deadline
-GAP, JITTER = 1.1, 0.02             # frame period over deadline, deviation of an arrival over the period
-NOISE = (0.01, 0.03)                # of an inference
+TIGHTEST, LOOSEST = 1.2, 3.0  # [units] deadline
+GAP, JITTER = 1.1, 0.02  # frame period over deadline, deviation of an arrival over the period
+NOISE = (0.01, 0.03)  # of an inference
 HICCUP, HICCUP_FACTOR = 1 / 500, (1.2, 1.6)
 OTHER_WORK, REST = (4.0, 15.0), (6.0, 20.0)  # [s]
 BANDWIDTH = 0.15
 OVERHEAD, OVERHEAD_NOISE = 2e-3, 0.1
-OTHER_LOAD = 8.0                    # [W] of the rest of a small robot, assumed
+OTHER_LOAD = 8.0  # [W] of the rest of a small robot, assumed
 
 
 class _Draft:
@@ -75,8 +75,21 @@ class _Draft:
         return (self.arrival >= start) & (self.arrival < end)
 
     def trace(self, family: str, seed: int) -> Trace:
-        return Trace(self.arrival, self.deadline, self.floor, self.budget, self.slow_down * self.noise, self.overhead,
-                     self.ambient, self.load, self.threads, self.charge, family, seed, self.noise)
+        return Trace(
+            self.arrival,
+            self.deadline,
+            self.floor,
+            self.budget,
+            self.slow_down * self.noise,
+            self.overhead,
+            self.ambient,
+            self.load,
+            self.threads,
+            self.charge,
+            family,
+            seed,
+            self.noise,
+        )
 
 
 def _calm(draft: _Draft) -> None:
@@ -138,8 +151,14 @@ def _mixed(draft: _Draft) -> None:
         draft.deadline[draft.arrival >= change] = first * random.uniform(0.7, 1.0)
 
 
-FAMILIES: dict[str, Callable[[_Draft], None]] = {"calm": _calm, "bursts": _bursts, "ramps": _ramps, "heat": _heat,
-                                                 "battery": _battery, "mixed": _mixed}
+FAMILIES: dict[str, Callable[[_Draft], None]] = {
+    "calm": _calm,
+    "bursts": _bursts,
+    "ramps": _ramps,
+    "heat": _heat,
+    "battery": _battery,
+    "mixed": _mixed,
+}
 
 
 def make_trace(family: str, board: Board, seed: int, frames: int = FRAMES) -> Trace:

@@ -13,8 +13,11 @@ from dynamic_perception.simulation.manager import Manager
 
 def networks_of(board: Board, element: str, full_clock: bool = True) -> np.ndarray:
     """Rows of an element, one per subnetwork, the accuracy rising; at its highest clock, or its lowest."""
-    rows = [int(board.ladder(row)[-1 if full_clock else 0]) for row in board.full_clock
-            if board.table.compute_element[row] == element]
+    rows = [
+        int(board.ladder(row)[-1 if full_clock else 0])
+        for row in board.full_clock
+        if board.table.compute_element[row] == element
+    ]
     return np.array(sorted(rows, key=lambda row: (board.table.accuracy[row], board.table.latency[row])))
 
 
@@ -52,8 +55,7 @@ class NetworkOnly(Manager):
     def set_target(self, time: float, target: Target) -> None:
         self._deadline = target.max_latency
 
-    def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
-               waited: float) -> None:
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float, waited: float) -> None:
         self._recent.append(inference + overhead + waited)
 
     def decide(self, time: float, frame: int) -> int:

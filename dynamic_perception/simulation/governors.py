@@ -70,7 +70,7 @@ class SchedutilSettings:
     headroom: float = 1.25
     half_life: float = 32e-3
     tick: float = 4e-3
-    util_est: bool = True          # since Linux 4.17
+    util_est: bool = True  # since Linux 4.17
     estimate_weight: float = 0.25  # UTIL_EST_WEIGHT_SHIFT = 2
 
 
@@ -87,10 +87,10 @@ class Schedutil(LargestThatFits):
     def __init__(self, board: Board, best_element: bool = False, settings: SchedutilSettings = SchedutilSettings()):
         super().__init__(board, "schedutil, best element" if best_element else "schedutil", best_element)
         self._settings = settings
-        self._load = 0.0       # [0..1] of the highest clock's capacity
-        self._estimate = 0.0   # moving average of the load at the ends of inferences
-        self._ended = 0.0      # [s] of the last inference
-        self._last = 0.0       # load at its end
+        self._load = 0.0  # [0..1] of the highest clock's capacity
+        self._estimate = 0.0  # moving average of the load at the ends of inferences
+        self._ended = 0.0  # [s] of the last inference
+        self._last = 0.0  # load at its end
         self._kept = 0.5 ** (settings.tick / settings.half_life)
         self._ladders: dict[int, tuple[np.ndarray, list[float], list[float], list[float]]] = {}
 

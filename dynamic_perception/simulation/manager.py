@@ -37,8 +37,7 @@ class Manager:
         """The row that frame number `frame`, which starts at `time` [s], is to run at."""
         raise NotImplementedError
 
-    def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
-               waited: float) -> None:
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float, waited: float) -> None:
         """A frame ended at `time`: asked for `row`, it ran as row `ran` (another where the clock was throttled).
 
         It took `inference` s and `overhead` s around that, after it had `waited` s for the frame before to end.
@@ -68,9 +67,15 @@ class Manager:
 def target_of(objective: str, deadline: float, min_accuracy: float, max_energy: float) -> Target:
     """What the user of a trace wants: least energy above the floor, or most accuracy within the budget."""
     if objective == "energy":
-        return Target(max_latency=deadline, min_accuracy=min_accuracy if min_accuracy > 0 else math.nan,
-                      objective=Objective.MIN_ENERGY)
+        return Target(
+            max_latency=deadline,
+            min_accuracy=min_accuracy if min_accuracy > 0 else math.nan,
+            objective=Objective.MIN_ENERGY,
+        )
     if objective == "accuracy":
-        return Target(max_latency=deadline, max_energy=max_energy if max_energy < math.inf else math.nan,
-                      objective=Objective.MAX_ACCURACY)
+        return Target(
+            max_latency=deadline,
+            max_energy=max_energy if max_energy < math.inf else math.nan,
+            objective=Objective.MAX_ACCURACY,
+        )
     raise ValueError(f"objective is {objective!r}: expected energy or accuracy")

@@ -16,10 +16,27 @@ from dynamic_perception.simulation.manager import Manager
 # about 1 % of missed deadlines.  Against the defaults: quicker up, as a switch costs next to nothing in these runs, and
 # a machine that is believed to be as profiled where nothing was heard yet.
 TUNED = ManagerSettings(
-    deadline_probability=0.94, dwell=0.15, longest_dwell=0.7, most_up=30, margin=0.01,
-    environment=EnvironmentSettings(slow_down=KalmanSettings(
-        mean=1.0, deviation=0.01, noise=0.02, noise_floor=0.0065, fade_time=1.7, grace=0.3, process_ratio=0.024,
-        alpha=0.9, gate=4.0, confirmation=8, noise_rate=0.035)))
+    deadline_probability=0.94,
+    dwell=0.15,
+    longest_dwell=0.7,
+    most_up=30,
+    margin=0.01,
+    environment=EnvironmentSettings(
+        slow_down=KalmanSettings(
+            mean=1.0,
+            deviation=0.01,
+            noise=0.02,
+            noise_floor=0.0065,
+            fade_time=1.7,
+            grace=0.3,
+            process_ratio=0.024,
+            alpha=0.9,
+            gate=4.0,
+            confirmation=8,
+            noise_rate=0.035,
+        )
+    ),
+)
 
 
 class Ours(Manager):
@@ -33,8 +50,9 @@ class Ours(Manager):
         battery = BATTERY_POLICY if budgets and not math.isnan(board.table.power.sum()) else ()
         self._manager = ResourceManager(board.table, replace(settings, thermal=thermal, battery=battery))
         table = board.table
-        self._names = list(zip(table.subnetwork, table.compute_element, table.cpu_frequency.tolist(),
-                               table.gpu_frequency.tolist()))
+        self._names = list(
+            zip(table.subnetwork, table.compute_element, table.cpu_frequency.tolist(), table.gpu_frequency.tolist())
+        )
         self._detail = ""
         self._manager.observe_temperature(0.0, ZONE, board.temperature().celsius)
 
@@ -47,8 +65,7 @@ class Ours(Manager):
             self._detail = f"{decision.reason.name.lower().replace('_', ' ')}: {decision.detail}"
         return decision.index
 
-    def report(self, time: float, row: int, ran: int, inference: float, overhead: float,
-               waited: float) -> None:
+    def report(self, time: float, row: int, ran: int, inference: float, overhead: float, waited: float) -> None:
         """As the node does: subnetwork and element that were asked for, clocks as they were."""
         subnetwork, element, _, _ = self._names[row]
         _, _, cpu, gpu = self._names[ran]

@@ -49,10 +49,17 @@ def summarise(run: Run) -> Summary:
         raise ValueError(f"{run.manager} answered no frame")
     energy = run.energy[answered]
     return Summary(
-        run.manager, float(energy.mean()), float(run.accuracy[answered].mean()), float(run.latency[answered].mean()),
-        float(1.0 - met.mean()), float((met & ~keeps_limits(run, "energy")).mean()),
-        float((met & ~keeps_limits(run, "accuracy")).mean()), float(np.nanmax(run.temperature)),
-        float((energy.sum() + run.resting_energy) / run.seconds), max(0, len(run.events) - 1))
+        run.manager,
+        float(energy.mean()),
+        float(run.accuracy[answered].mean()),
+        float(run.latency[answered].mean()),
+        float(1.0 - met.mean()),
+        float((met & ~keeps_limits(run, "energy")).mean()),
+        float((met & ~keeps_limits(run, "accuracy")).mean()),
+        float(np.nanmax(run.temperature)),
+        float((energy.sum() + run.resting_energy) / run.seconds),
+        max(0, len(run.events) - 1),
+    )
 
 
 def energy_ratio(run: Run, reference: Run) -> float:

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Mapping, Protocol, Sequence
 
-POLL = 0.25          # [s] the kernel looks at the temperatures so often (Odroid XU3's device tree)
-POLLS_PER_STEP = 4   # of one second: the step of the Odroid's predictor
+POLL = 0.25  # [s] the kernel looks at the temperatures so often (Odroid XU3's device tree)
+POLLS_PER_STEP = 4  # of one second: the step of the Odroid's predictor
 
 
 class Temperature(Protocol):
@@ -31,7 +31,7 @@ class OdroidXu3Temperature:
 
     CONSTANT, NOW, BEFORE, PER_BIG, PER_MEMORY = 24.776, 0.2862, 0.1354, 4.4316, 6.2712
     MEMORY_POWER = 0.03  # [W] median of the log's memory rail
-    RESTING = 0.148      # [W] memory, graphics and the resting A7; what is above it counts as the A15 rail's
+    RESTING = 0.148  # [W] memory, graphics and the resting A7; what is above it counts as the A15 rail's
 
     def __init__(self) -> None:
         self.celsius = self._before = self._start = self.settled(self.RESTING)

@@ -29,8 +29,16 @@ from typing import Any, Mapping
 
 import numpy as np
 
-COLUMNS = {"deadline": None, "min_accuracy": 0.0, "max_energy": math.inf, "slow_down": 1.0, "noise": 1.0,
-           "overhead": 2e-3, "ambient": 0.0, "other_load": 0.0}
+COLUMNS = {
+    "deadline": None,
+    "min_accuracy": 0.0,
+    "max_energy": math.inf,
+    "slow_down": 1.0,
+    "noise": 1.0,
+    "overhead": 2e-3,
+    "ambient": 0.0,
+    "other_load": 0.0,
+}
 OTHER_THREADS = "other_threads"
 
 
@@ -61,9 +69,14 @@ class Trace:
         object.__setattr__(self, "arrival", arrival)
         for name in COLUMNS:
             object.__setattr__(self, name, self._column(name, getattr(self, name)))
-        object.__setattr__(self, OTHER_THREADS, {
-            cluster: self._column(f"{OTHER_THREADS} of {cluster}", values) for cluster, values in
-            dict(self.other_threads).items()})
+        object.__setattr__(
+            self,
+            OTHER_THREADS,
+            {
+                cluster: self._column(f"{OTHER_THREADS} of {cluster}", values)
+                for cluster, values in dict(self.other_threads).items()
+            },
+        )
         self._refuse("deadline", ~(self.deadline > 0), "more than 0 s")
         for name in ("slow_down", "noise"):
             column = getattr(self, name)
@@ -75,7 +88,8 @@ class Trace:
         for cluster, values in self.other_threads.items():
             if not (values >= 0).all():
                 raise ValueError(
-                    f"trace: {OTHER_THREADS} of {cluster}, frame {np.argmin(values >= 0)}: expected 0 or more")
+                    f"trace: {OTHER_THREADS} of {cluster}, frame {np.argmin(values >= 0)}: expected 0 or more"
+                )
         if not 0 <= self.charge <= 1:
             raise ValueError(f"trace: charge is {self.charge:g}: expected 0 to 1")
 
@@ -152,8 +166,9 @@ def _from_plain(content: dict[str, Any]) -> Trace:
     return Trace(**content)
 
 
-def slow_downs(trace: Trace, clusters: tuple[str, ...], element_cluster: np.ndarray, threads: np.ndarray,
-               cores: np.ndarray) -> np.ndarray:
+def slow_downs(
+    trace: Trace, clusters: tuple[str, ...], element_cluster: np.ndarray, threads: np.ndarray, cores: np.ndarray
+) -> np.ndarray:
     """[n, elements] inference over profiled latency of every frame on every element.
 
     Threads that are more than the cores take turns, as :class:`JointSelector` has it: threads / cores, at least 1.

@@ -26,7 +26,7 @@ from dynamic_perception.simulation.trace import Trace
 
 FRAMES = 400
 NAMES = ("first", "second")
-GUEST = (0.15, 0.85)          # of the trace: the second network is there in between
+GUEST = (0.15, 0.85)  # of the trace: the second network is there in between
 TIGHTEST, LOOSEST = 2.2, 5.0  # [units, as in families.py] deadline: two largest networks take turns within 2 units
 SLEEPS = 1e-12
 
@@ -46,8 +46,8 @@ class SharedRun:
 
     manager: str
     shared: SharedTrace
-    latency: np.ndarray   # [s]
-    energy: np.ndarray    # [J]
+    latency: np.ndarray  # [s]
+    energy: np.ndarray  # [J]
     accuracy: np.ndarray  # [0..1]
 
     @property
@@ -85,19 +85,24 @@ class SharedBoard:
         self.board = board
         self._element, self._cluster = board.table.element_index, board.element_cluster
 
-    def run_joint(self, shared: SharedTrace, floors: tuple[float, float], settings: ManagerSettings = TUNED,
-                  name: str = "ours") -> SharedRun:
+    def run_joint(
+        self, shared: SharedTrace, floors: tuple[float, float], settings: ManagerSettings = TUNED, name: str = "ours"
+    ) -> SharedRun:
         """JointManager with the least energy at these floors of accuracy."""
-        manager = JointManager(replace(settings, thermal=(), battery=()),
-                               dict(zip(self.board.clusters, self.board.cores.tolist())))
+        manager = JointManager(
+            replace(settings, thermal=(), battery=()), dict(zip(self.board.clusters, self.board.cores.tolist()))
+        )
         table, here = self.board.table, [False, False]
 
         def decide(time: float, frame: int) -> dict[int, int]:
             for network in range(2):
                 there = bool(shared.present[frame, network])
                 if there and not here[network]:
-                    target = Target(max_latency=shared.deadlines[network], min_accuracy=floors[network],
-                                    objective=Objective.MIN_ENERGY)
+                    target = Target(
+                        max_latency=shared.deadlines[network],
+                        min_accuracy=floors[network],
+                        objective=Objective.MIN_ENERGY,
+                    )
                     manager.add_application(time, NAMES[network], table, target)
                 elif here[network] and not there:
                     manager.remove_application(time, NAMES[network])
@@ -106,8 +111,16 @@ class SharedBoard:
 
         def report(time: float, network: int, row: int, inference: float) -> None:
             point = table[row]
-            manager.observe_report(time, NAMES[network], point.subnetwork, point.compute_element, inference, OVERHEAD,
-                                   point.cpu_frequency, point.gpu_frequency)
+            manager.observe_report(
+                time,
+                NAMES[network],
+                point.subnetwork,
+                point.compute_element,
+                inference,
+                OVERHEAD,
+                point.cpu_frequency,
+                point.gpu_frequency,
+            )
 
         return self._run(shared, name, decide, report, self._take_turns)
 
@@ -142,8 +155,9 @@ class SharedBoard:
             return 1.0
         return max(1.0, float(self.board.threads[elements].sum() / self.board.cores[clusters[0]]))
 
-    def _take_turns(self, time: float, rows: dict[int, int],
-                    slow_down: float) -> tuple[dict[int, float], dict[int, float]]:
+    def _take_turns(
+        self, time: float, rows: dict[int, int], slow_down: float
+    ) -> tuple[dict[int, float], dict[int, float]]:
         """(seconds, J) of every network, at the rows' clocks.  The shorter one shares all its time."""
         alone = {n: float(self.board.table.latency[row]) * slow_down for n, row in rows.items()}
         energy = {n: alone[n] * float(self.board.table.power[row]) for n, row in rows.items()}

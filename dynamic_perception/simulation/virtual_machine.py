@@ -18,10 +18,10 @@ from dynamic_perception.simulation.manager import Manager, target_of
 from dynamic_perception.simulation.temperature import POLL, StepWise
 from dynamic_perception.simulation.trace import Trace, slow_downs
 
-SENSOR_POLLS = 4           # polls between two readings of the sensors: one second
-SENSOR_DELAY = 1           # polls by which a reading is late
-TEMPERATURE_NOISE = 0.5    # [K] deviation; then rounded to whole degrees, as the Exynos' sensors are
-CHARGE_STEP = 0.01         # fuel gauges tell whole percents
+SENSOR_POLLS = 4  # polls between two readings of the sensors: one second
+SENSOR_DELAY = 1  # polls by which a reading is late
+TEMPERATURE_NOISE = 0.5  # [K] deviation; then rounded to whole degrees, as the Exynos' sensors are
+CHARGE_STEP = 0.01  # fuel gauges tell whole percents
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,16 +30,16 @@ class Run:
 
     manager: str
     trace: Trace
-    asked: np.ndarray        # row that was decided
-    ran: np.ndarray          # row that it ran as, at the last clock
-    inference: np.ndarray    # [s]
-    latency: np.ndarray      # [s] from arrival to answer
-    energy: np.ndarray       # [J] of the inference
-    accuracy: np.ndarray     # [0..1] of what ran
+    asked: np.ndarray  # row that was decided
+    ran: np.ndarray  # row that it ran as, at the last clock
+    inference: np.ndarray  # [s]
+    latency: np.ndarray  # [s] from arrival to answer
+    energy: np.ndarray  # [J] of the inference
+    accuracy: np.ndarray  # [0..1] of what ran
     temperature: np.ndarray  # [°C] true, when the frame started
-    charge: np.ndarray       # [0..1] true
-    resting_energy: float    # [J] while no inference ran
-    seconds: float           # of virtual time
+    charge: np.ndarray  # [0..1] true
+    resting_energy: float  # [J] while no inference ran
+    seconds: float  # of virtual time
     events: list[tuple[float, str]] = field(default_factory=list)  # time [s], why the manager moved
 
     @property
@@ -97,8 +97,9 @@ class _Running:
     def run(self) -> Run:
         machine, manager, trace = self.machine, self.manager, self.machine.trace
         n = len(trace)
-        columns = {name: np.full(n, math.nan).tolist() for name in
-                   ("inference", "latency", "energy", "temperature", "charge")}
+        columns = {
+            name: np.full(n, math.nan).tolist() for name in ("inference", "latency", "energy", "temperature", "charge")
+        }
         asked, ran = [-1] * n, [-1] * n
         events: list[tuple[float, str]] = []
         arrival, overheads = trace.arrival.tolist(), trace.overhead.tolist()
@@ -140,9 +141,17 @@ class _Running:
             manager.report(free_at, row, last, inference, overhead, start - arrival[frame])
         rows = np.array(ran)
         accuracy = np.where(rows >= 0, machine.board.table.accuracy[rows], math.nan)
-        return Run(manager.name, trace, np.array(asked), rows,
-                   **{name: np.array(values) for name, values in columns.items()}, accuracy=accuracy,
-                   resting_energy=self._resting_energy, seconds=self._now, events=events)
+        return Run(
+            manager.name,
+            trace,
+            np.array(asked),
+            rows,
+            **{name: np.array(values) for name, values in columns.items()},
+            accuracy=accuracy,
+            resting_energy=self._resting_energy,
+            seconds=self._now,
+            events=events,
+        )
 
     def _targets(self) -> list[Target]:
         """One object for as long as the user's wishes stay the same."""

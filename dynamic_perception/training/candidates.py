@@ -53,8 +53,9 @@ class CandidateMeter:
         settings: how to measure.
     """
 
-    def __init__(self, bundle: ModelBundle, network: Supernet, task: Task, element: ComputeElement,
-                 settings: MeasurementSettings):
+    def __init__(
+        self, bundle: ModelBundle, network: Supernet, task: Task, element: ComputeElement, settings: MeasurementSettings
+    ):
         self._bundle, self._network, self._task = bundle, network, task
         self._element, self._settings = element, settings
         self._device = next(network.parameters()).device
@@ -66,7 +67,7 @@ class CandidateMeter:
         accuracy = self._score(config, self._settings.images)
         frames = self._settings.frames
         once = ProfileSettings(runs_per_turn=frames + 1, least_runs=frames, most_runs=frames, pause=0.0)
-        latency, = self._latencies([config], [accuracy], once, lambda share: None)
+        (latency,) = self._latencies([config], [accuracy], once, lambda share: None)
         return Point(config, latency, accuracy)
 
     def score_again(self, point: Point) -> Point:
@@ -88,35 +89,48 @@ class CandidateMeter:
 
     def _calibrated(self, config: SubnetConfig) -> Statistics:
         if config not in self._statistics:
-            images = self._task.calibration_images(self._bundle.space.input_size(config),
-                                                   self._settings.calibration_images, self._settings.seed)
+            images = self._task.calibration_images(
+                self._bundle.space.input_size(config), self._settings.calibration_images, self._settings.seed
+            )
             measured = self._network.calibrate(config, (x.to(self._device) for x in images))
             self._statistics[config] = {name: tensor.cpu().numpy() for name, tensor in measured.items()}
         return self._statistics[config]
 
     @torch.no_grad()
     def _score(self, config: SubnetConfig, images: int) -> float:
-        statistics = {name: torch.from_numpy(array).to(self._device)
-                      for name, array in self._calibrated(config).items()}
+        statistics = {
+            name: torch.from_numpy(array).to(self._device) for name, array in self._calibrated(config).items()
+        }
         self._network.activate(config, statistics)
         held_out = self._task.held_out_images(self._bundle.space.input_size(config), images, self._settings.seed)
         return self._task.score((self._network(x.to(self._device)).cpu(), labels) for x, labels in held_out)
 
-    def _latencies(self, configs: Sequence[SubnetConfig], accuracies: Sequence[float], settings: ProfileSettings,
-                   on_turn: Callable[[float], None]) -> list[float]:
+    def _latencies(
+        self,
+        configs: Sequence[SubnetConfig],
+        accuracies: Sequence[float],
+        settings: ProfileSettings,
+        on_turn: Callable[[float], None],
+    ) -> list[float]:
         """Median latency [s] of each."""
         names = [str(number) for number in range(len(configs))]
         space = self._bundle.space
-        subnetworks = tuple(replace(Subnetwork.of(space, name, config), accuracy=accuracy)
-                            for name, config, accuracy in zip(names, configs, accuracies))
+        subnetworks = tuple(
+            replace(Subnetwork.of(space, name, config), accuracy=accuracy)
+            for name, config, accuracy in zip(names, configs, accuracies)
+        )
         candidates = _CandidateBundle(
-            **{**vars(self._bundle), "subnetworks": subnetworks}, learned=self._tensors,
-            measured={name: self._calibrated(config) for name, config in zip(names, configs)})
+            **{**vars(self._bundle), "subnetworks": subnetworks},
+            learned=self._tensors,
+            measured={name: self._calibrated(config) for name, config in zip(names, configs)},
+        )
         engine = OnnxRuntimeEngine(candidates, graph_of=make_graph)  # no file holds their weights
         try:
             points = [Planned(name, self._element) for name in names]
-            return [float(np.median(measured.durations))
-                    for measured in measure(candidates, engine, points, settings, on_turn)]
+            return [
+                float(np.median(measured.durations))
+                for measured in measure(candidates, engine, points, settings, on_turn)
+            ]
         finally:
             engine.close()
 
@@ -159,7 +173,7 @@ class MeasurementLog:
         self._path = path
         self.points: dict[str, dict[SubnetConfig, Point]] = {stage: {} for stage in STAGES}
         whole = path.read_bytes() if path.exists() else b""
-        whole = whole[:whole.rfind(b"\n") + 1]  # the last line of an interrupted run may be a part of one
+        whole = whole[: whole.rfind(b"\n") + 1]  # the last line of an interrupted run may be a part of one
         if not whole:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(identity) + "\n")
@@ -168,8 +182,10 @@ class MeasurementLog:
         head, *lines = map(json.loads, whole.splitlines())
         for key, value in json.loads(json.dumps(identity)).items():
             if head.get(key) != value:
-                raise ValueError(f"{path} was made with {key} {head.get(key)}, now {value}: give the same settings, or "
-                                 "another --run folder to start anew")
+                raise ValueError(
+                    f"{path} was made with {key} {head.get(key)}, now {value}: give the same settings, or "
+                    "another --run folder to start anew"
+                )
         for line in lines:
             config = space.subnet(line["config"])
             self.points[line["stage"]][config] = Point(config, line["latency"], line["accuracy"])

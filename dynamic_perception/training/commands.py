@@ -31,45 +31,91 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--architecture", choices=tuple(SPACES), default=GROUP_CNN)
     parser.add_argument(
-        "--data", required=True, nargs="+", metavar="DIR",
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="DIR",
         help=f"data folder, or name of a data set under $DYNAMIC_PERCEPTION_DATA; for the segmenter several, and "
         f"{ROAD_SCENE} are synthetic streets",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="bundle to write (default: models/<architecture>_<data>)")
-    parser.add_argument("--run", type=Path, metavar="DIR",
-                        help="checkpoint and log (default: runs/<architecture>_<data>)")
-    parser.add_argument("--epochs", type=int, nargs="+", metavar="N",
-                        help="epochs; of the group CNN, epochs per group (default: by architecture)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="bundle to write (default: models/<architecture>_<data>)"
+    )
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="checkpoint and log (default: runs/<architecture>_<data>)"
+    )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="epochs; of the group CNN, epochs per group (default: by architecture)",
+    )
     parser.add_argument("--learning-rate", type=float, help="its peak (default: by architecture)")
     parser.add_argument("--weight-decay", type=float, help="(default: by architecture)")
     parser.add_argument("--batch-size", type=int, help="over all processes (default: by architecture)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
-    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto",
-                        help="auto: bfloat16 where the processor multiplies it in hardware and it is faster")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 where the processor multiplies it in hardware and it is faster",
+    )
     groups = parser.add_argument_group("group CNN")
-    groups.add_argument("--channels", type=int, nargs=5, metavar="C",
-                        help="channels of one group per layer (default: 32 64 96 96 64)")
+    groups.add_argument(
+        "--channels", type=int, nargs=5, metavar="C", help="channels of one group per layer (default: 32 64 96 96 64)"
+    )
     supernets = parser.add_argument_group("once-for-all network and segmenter")
     supernets.add_argument("--initial", metavar="DIR", help="start from the weights of this bundle or run")
-    supernets.add_argument("--largest-alone", type=float, default=0.0, metavar="SHARE",
-                           help="share of the epochs, at the beginning, that train only the largest subnetwork")
-    supernets.add_argument("--progressive", action="store_true",
-                           help="progressive shrinking: open the choices one after the other")
-    supernets.add_argument("--random-subnetworks", type=int, default=2, metavar="N",
-                           help="trained per step besides the largest and the smallest (default: 2)")
-    supernets.add_argument("--subnetworks", type=int, default=6, metavar="N",
-                           help="to calibrate for the bundle, from smallest to largest (default: 6); see `search`")
+    supernets.add_argument(
+        "--largest-alone",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the epochs, at the beginning, that train only the largest subnetwork",
+    )
+    supernets.add_argument(
+        "--progressive", action="store_true", help="progressive shrinking: open the choices one after the other"
+    )
+    supernets.add_argument(
+        "--random-subnetworks",
+        type=int,
+        default=2,
+        metavar="N",
+        help="trained per step besides the largest and the smallest (default: 2)",
+    )
+    supernets.add_argument(
+        "--subnetworks",
+        type=int,
+        default=6,
+        metavar="N",
+        help="to calibrate for the bundle, from smallest to largest (default: 6); see `search`",
+    )
     segmenter = parser.add_argument_group("segmenter")
-    segmenter.add_argument("--held-out", type=int, metavar="N",
-                           help="frames of the validation split that are only judged by, evenly taken; the others are "
-                           "trained on (default: all)")
+    segmenter.add_argument(
+        "--held-out",
+        type=int,
+        metavar="N",
+        help="frames of the validation split that are only judged by, evenly taken; the others are "
+        "trained on (default: all)",
+    )
     once_for_all = parser.add_argument_group("once-for-all network")
     once_for_all.add_argument("--width-multiplier", type=float, default=1.0, help="(default: 1.0)")
-    once_for_all.add_argument("--resolutions", type=int, nargs="+", default=[128, 160, 192, 224], metavar="PIXELS",
-                              help="input sizes (default: 128 160 192 224)")
-    once_for_all.add_argument("--mirrored", action=argparse.BooleanOptionalAction, default=True,
-                              help="whether mirrored images keep their label; not so for traffic signs or text")
+    once_for_all.add_argument(
+        "--resolutions",
+        type=int,
+        nargs="+",
+        default=[128, 160, 192, 224],
+        metavar="PIXELS",
+        help="input sizes (default: 128 160 192 224)",
+    )
+    once_for_all.add_argument(
+        "--mirrored",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether mirrored images keep their label; not so for traffic signs or text",
+    )
     parser.set_defaults(run_command=run_train)
 
 
@@ -82,12 +128,19 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         "mean IoU on DIR/test/{images,labels}/<frame>.",
     )
     parser.add_argument("bundle", help="name of a shipped bundle, or its folder")
-    parser.add_argument("--data", metavar="DIR",
-                        help="data folder, or name of a data set under $DYNAMIC_PERCEPTION_DATA "
-                        "(default: the first that the bundle was trained on)")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="data folder, or name of a data set under $DYNAMIC_PERCEPTION_DATA "
+        "(default: the first that the bundle was trained on)",
+    )
     parser.add_argument("--write", action="store_true", help="write the accuracies into model.yaml")
-    parser.add_argument("--pictures", type=Path, metavar="DIR",
-                        help="write frames with the truth and the answers of the smallest and the largest subnetwork")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="write frames with the truth and the answers of the smallest and the largest subnetwork",
+    )
     parser.set_defaults(run_command=run_evaluate)
 
 
@@ -101,12 +154,20 @@ def add_calibrate(commands: argparse._SubParsersAction) -> None:
         "subnetworks are dropped: `quantise` makes them anew.",
     )
     parser.add_argument("bundle", help="name of a shipped bundle, or its folder")
-    parser.add_argument("--data", nargs="+", metavar="DIR",
-                        help="data folders, or names of data sets under $DYNAMIC_PERCEPTION_DATA (default: those that the "
-                        "bundle was trained on)")
-    parser.add_argument("--subnetworks", type=Path, metavar="FILE",
-                        help="YAML list of the configurations to calibrate, each as `config` in model.yaml; they take the "
-                        "place of the bundle's subnetworks (default: these)")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="DIR",
+        help="data folders, or names of data sets under $DYNAMIC_PERCEPTION_DATA (default: those that the "
+        "bundle was trained on)",
+    )
+    parser.add_argument(
+        "--subnetworks",
+        type=Path,
+        metavar="FILE",
+        help="YAML list of the configurations to calibrate, each as `config` in model.yaml; they take the "
+        "place of the bundle's subnetworks (default: these)",
+    )
     parser.set_defaults(run_command=run_calibrate)
 
 
@@ -143,8 +204,10 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """Calibrate, write the bundle, and evaluate it on the test split."""
     bundle = read_bundle(find_bundle(arguments.bundle))
     if bundle.space.shares_statistics:
-        raise ValueError(f"{bundle.name} is a {bundle.space.family}, whose subnetworks share their statistics: there is "
-                         "nothing to calibrate")
+        raise ValueError(
+            f"{bundle.name} is a {bundle.space.family}, whose subnetworks share their statistics: there is "
+            "nothing to calibrate"
+        )
     data = arguments.data or data_of(bundle)
 
     import torch  # only here: every other command starts without it
@@ -211,8 +274,14 @@ def measure(bundle: ModelBundle, data: str, write: bool, pictures: Path | None =
         table.add_column(heading, justify="left" if heading == "subnetwork" else "right", no_wrap=True)
     for now, before in zip(measured.subnetworks, bundle.subnetworks):
         height, width = now.input_size
-        table.add_row(now.name, f"{width}x{height}", f"{now.macs:,}", f"{now.parameters:,}", f"{now.accuracy:.4f}",
-                      f"{before.accuracy:.4f}")
+        table.add_row(
+            now.name,
+            f"{width}x{height}",
+            f"{now.macs:,}",
+            f"{now.parameters:,}",
+            f"{now.accuracy:.4f}",
+            f"{before.accuracy:.4f}",
+        )
     console.print(table)
     if bundle.task == "segmentation":
         console.print(table_of_classes(bundle, tested, answers))

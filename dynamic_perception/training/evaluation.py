@@ -30,8 +30,10 @@ def read_test_data(bundle: ModelBundle, data: str) -> LabelledImages | LabelledF
         return read_frames(dataset_folder(data), "test", bundle.labels)
     images = read_split(dataset_folder(data), "test")
     if images.classes != bundle.labels:
-        raise ValueError(f"the data has classes {', '.join(images.classes)}: expected those of {bundle.name}, "
-                         f"{', '.join(bundle.labels)}")
+        raise ValueError(
+            f"the data has classes {', '.join(images.classes)}: expected those of {bundle.name}, "
+            f"{', '.join(bundle.labels)}"
+        )
     return images
 
 
@@ -69,8 +71,10 @@ def confusion(bundle: ModelBundle, data: LabelledFrames, answers: list[np.ndarra
 
 def with_accuracies(bundle: ModelBundle, accuracies: Mapping[str, float], source: str) -> ModelBundle:
     """The bundle with the measured accuracies of its subnetworks, by their names."""
-    return replace(bundle, subnetworks=tuple(
-        replace(s, accuracy=accuracies[s.name], accuracy_source=source) for s in bundle.subnetworks))
+    return replace(
+        bundle,
+        subnetworks=tuple(replace(s, accuracy=accuracies[s.name], accuracy_source=source) for s in bundle.subnetworks),
+    )
 
 
 def dataset_folder(name_or_path: str) -> Path:

@@ -45,8 +45,13 @@ class Evolution:
         self._unseen = _Unseen(self._decode)
         last = np.array([len(choices) - 1 for choices in self._genes])
         self._algorithm = NSGA2(
-            pop_size=POPULATION, n_offsprings=OFFSPRING, sampling=self._first_population(last, seed),
-            crossover=UX(), mutation=_ChooseAnew(last), eliminate_duplicates=self._unseen)
+            pop_size=POPULATION,
+            n_offsprings=OFFSPRING,
+            sampling=self._first_population(last, seed),
+            crossover=UX(),
+            mutation=_ChooseAnew(last),
+            eliminate_duplicates=self._unseen,
+        )
         problem = Problem(n_var=len(last), n_obj=2, n_ieq_constr=2, xl=np.zeros_like(last), xu=last, vtype=int)
         self._algorithm.setup(problem, termination=NoTermination(), seed=seed)
 
@@ -57,7 +62,7 @@ class Evolution:
 
     def tell(self, points: Sequence[Point]) -> None:
         """What the subnetworks of the last `ask` are worth, or the first few of them."""
-        told = self._proposed[:len(points)]
+        told = self._proposed[: len(points)]
         objectives = np.array([(math.log(p.latency), -p.accuracy) for p in points])
         excesses = np.array([self._limits.excess(p) for p in points])
         Evaluator().eval(StaticProblem(self._algorithm.problem, F=objectives, G=excesses), told)
@@ -91,8 +96,9 @@ class _ChooseAnew(Mutation):
         super().__init__()
         self._last = last
 
-    def _do(self, problem: Problem, X: np.ndarray, random_state: np.random.Generator | None = None,
-            **_: Any) -> np.ndarray:
+    def _do(
+        self, problem: Problem, X: np.ndarray, random_state: np.random.Generator | None = None, **_: Any
+    ) -> np.ndarray:
         changed = random_state.random(X.shape) < CHANGED_GENES / X.shape[1]
         steps = random_state.integers(1, np.maximum(self._last, 1) + 1, size=X.shape)
         return np.where(changed, (X + steps) % (self._last + 1), X)

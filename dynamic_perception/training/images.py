@@ -112,8 +112,12 @@ def read_split(data: Path, split: str, size: int | None = None) -> LabelledImage
     if not folder.is_dir():
         raise ValueError(f"{folder} does not exist: expected {data}/{{train,test}}/<class>/<image>")
     classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    files = [(path, label) for label, name in enumerate(classes) for path in sorted((folder / name).iterdir())
-             if path.suffix.lower() in IMAGE_ENDINGS]
+    files = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).iterdir())
+        if path.suffix.lower() in IMAGE_ENDINGS
+    ]
     if not files:
         raise ValueError(f"{folder} holds no <class>/<image>: known image endings are {' '.join(IMAGE_ENDINGS)}")
     labels = np.array([label for _, label in files])
@@ -135,14 +139,21 @@ def read_tracks(data: Path, split: str) -> np.ndarray | None:
 
     Images named `<track>_<frame>` are frames of one drive past the same object, near-duplicates of each other.
     """
-    names = [f"{folder.name}/{path.stem}" for folder in sorted((data / split).iterdir()) if folder.is_dir()
-             for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_ENDINGS]
+    names = [
+        f"{folder.name}/{path.stem}"
+        for folder in sorted((data / split).iterdir())
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in IMAGE_ENDINGS
+    ]
     if not all(re.fullmatch(r".*/\d+_\d+", name) for name in names):
         return None
     return np.unique([name.rsplit("_", 1)[0] for name in names], return_inverse=True)[1]
 
 
-def read_frames(data: Path, split: str, classes: tuple[str, ...], size: tuple[int, int] | None = None) -> LabelledFrames:
+def read_frames(
+    data: Path, split: str, classes: tuple[str, ...], size: tuple[int, int] | None = None
+) -> LabelledFrames:
     """Read `data/split/images/*` and the label image of the same name in `data/split/labels`, in the order of names.
 
     Args:
@@ -165,8 +176,10 @@ def read_frames(data: Path, split: str, classes: tuple[str, ...], size: tuple[in
             image = read_image(path)
             label = _decode(data / split / "labels" / f"{path.stem}.png", cv2.IMREAD_GRAYSCALE)
             if label.shape != image.shape[:2]:
-                raise ValueError(f"the labels of {path} are {label.shape[1]}x{label.shape[0]} pixels: expected "
-                                 f"{image.shape[1]}x{image.shape[0]}")
+                raise ValueError(
+                    f"the labels of {path} are {label.shape[1]}x{label.shape[0]} pixels: expected "
+                    f"{image.shape[1]}x{image.shape[0]}"
+                )
             images[row], labels[row] = scale_image(image, size), scale_labels(label, size)
     return LabelledFrames(images, labels, classes)
 

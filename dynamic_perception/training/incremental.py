@@ -93,13 +93,9 @@ class IncrementalTrainer:
         folder: where checkpoint and log are kept.
     """
 
-    def __init__(
-        self, space: GroupCNNSpace, settings: IncrementalTraining, data: LabelledImages, folder: Path
-    ):
+    def __init__(self, space: GroupCNNSpace, settings: IncrementalTraining, data: LabelledImages, folder: Path):
         if len(settings.epochs) != space.groups:
-            raise ValueError(
-                f"epochs has {len(settings.epochs)} entries: expected one per group, {space.groups}"
-            )
+            raise ValueError(f"epochs has {len(settings.epochs)} entries: expected one per group, {space.groups}")
         self.settings = settings
         self.folder = folder
         self.network = GroupCNN(space)
@@ -150,12 +146,19 @@ class IncrementalTrainer:
         if not len(labels):
             return
         network = self.network
-        alone = [torch.cat([execute(network.space, self._normalise(x), network.group(group), 1)
-                            for x in images.split(500)]) for group in range(network.space.groups)]
+        alone = [
+            torch.cat([execute(network.space, self._normalise(x), network.group(group), 1) for x in images.split(500)])
+            for group in range(network.space.groups)
+        ]
         total = alone[0]
         for group, logits in enumerate(alone[1:], start=1):
-            losses = {weight: min(float(F.cross_entropy(temperature * (total + weight * logits), labels))
-                                  for temperature in TEMPERATURES) for weight in GROUP_WEIGHTS}
+            losses = {
+                weight: min(
+                    float(F.cross_entropy(temperature * (total + weight * logits), labels))
+                    for temperature in TEMPERATURES
+                )
+                for weight in GROUP_WEIGHTS
+            }
             best = min(losses, key=losses.get)
             total = total + best * logits
             learned = network.group(group)

@@ -63,8 +63,10 @@ class InfeasibleError(ValueError):
 
     def __init__(self, space: SearchSpace, limits: Limits, points: Sequence[Point]):
         self.points = closest(points, limits)
-        found = "; ".join(f"{describe(space, p.config)} with {1e3 * p.latency:.3g} ms and an accuracy of "
-                          f"{p.accuracy:.4f}" for p in self.points)
+        found = "; ".join(
+            f"{describe(space, p.config)} with {1e3 * p.latency:.3g} ms and an accuracy of {p.accuracy:.4f}"
+            for p in self.points
+        )
         super().__init__(f"no subnetwork {limits}: the closest of {len(points)} measured ones are {found}")
 
 

@@ -17,8 +17,15 @@ from dynamic_perception.engines.engine import Engine
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.engines.scaling import scale_image
 from dynamic_perception.hardware.compute_element import ComputeElement, discover_elements
-from dynamic_perception.networks.bundle import (FLOAT32, INT8, ModelBundle, Subnetwork, find_bundle, read_bundle,
-                                                write_bundle)
+from dynamic_perception.networks.bundle import (
+    FLOAT32,
+    INT8,
+    ModelBundle,
+    Subnetwork,
+    find_bundle,
+    read_bundle,
+    write_bundle,
+)
 from dynamic_perception.networks.families import make_graph
 from dynamic_perception.networks.quantisation import measure_ranges
 from dynamic_perception.report.progress import progress_bar
@@ -39,9 +46,12 @@ def add_quantise(commands: argparse._SubParsersAction) -> None:
         "float32 subnetwork is as fast and as accurate. Earlier int8 subnetworks are replaced.",
     )
     parser.add_argument("bundle", help="name of a shipped bundle, or its folder")
-    parser.add_argument("--data", metavar="DIR",
-                        help="data folder, or name of a data set under $DYNAMIC_PERCEPTION_DATA (default: the first that "
-                        "the bundle was trained on)")
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="data folder, or name of a data set under $DYNAMIC_PERCEPTION_DATA (default: the first that "
+        "the bundle was trained on)",
+    )
     parser.add_argument("--images", type=int, default=100, help="training images to calibrate with (default: 100)")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
     parser.set_defaults(run_command=run_quantise)
@@ -92,8 +102,12 @@ def int8_name(subnetwork: Subnetwork) -> str:
     return f"{subnetwork.name} {INT8}"
 
 
-def write_quantised(bundle: ModelBundle, ranges: Mapping[str, Mapping[str, tuple[float, float]]],
-                    scores: Mapping[str, float] | None = None, folder: Path | None = None) -> ModelBundle:
+def write_quantised(
+    bundle: ModelBundle,
+    ranges: Mapping[str, Mapping[str, tuple[float, float]]],
+    scores: Mapping[str, float] | None = None,
+    folder: Path | None = None,
+) -> ModelBundle:
     """Write the bundle with just the int8 subnetworks of `ranges`.
 
     Args:
@@ -104,10 +118,12 @@ def write_quantised(bundle: ModelBundle, ranges: Mapping[str, Mapping[str, tuple
     for subnetwork in bundle.of_precision(FLOAT32):
         name = int8_name(subnetwork)
         if name in ranges:
-            accuracy, source = (float("nan"), "not measured") if scores is None else (
-                scores[name], subnetwork.accuracy_source)
-            subnetworks.append(replace(subnetwork, name=name, precision=INT8, accuracy=accuracy,
-                                       accuracy_source=source))
+            accuracy, source = (
+                (float("nan"), "not measured") if scores is None else (scores[name], subnetwork.accuracy_source)
+            )
+            subnetworks.append(
+                replace(subnetwork, name=name, precision=INT8, accuracy=accuracy, accuracy_source=source)
+            )
         subnetworks.append(subnetwork)
     statistics = None
     if not bundle.space.shares_statistics:
@@ -141,20 +157,41 @@ def _turns(bundle: ModelBundle) -> Iterator[tuple[str, np.ndarray]]:
 
 def pays(bundle: ModelBundle, chosen: Subnetwork, latencies: dict[str, float], scores: dict[str, float]) -> bool:
     """Whether no float32 subnetwork is both as fast and as accurate as an int8 one."""
-    return not any(latencies[other.name] <= latencies[chosen.name] and scores[other.name] >= scores[chosen.name]
-                   for other in bundle.of_precision(FLOAT32))
+    return not any(
+        latencies[other.name] <= latencies[chosen.name] and scores[other.name] >= scores[chosen.name]
+        for other in bundle.of_precision(FLOAT32)
+    )
 
 
-def print_table(bundle: ModelBundle, element: ComputeElement, latencies: dict[str, float], scores: dict[str, float],
-                paying: list[str]) -> None:
+def print_table(
+    bundle: ModelBundle,
+    element: ComputeElement,
+    latencies: dict[str, float],
+    scores: dict[str, float],
+    paying: list[str],
+) -> None:
     """What was measured, float32 beside int8."""
     table = Table(title=f"{bundle.name} on {element.name}, {OnnxRuntimeEngine.name} {OnnxRuntimeEngine.version}")
-    for heading in ("subnetwork", f"{FLOAT32} \\[ms]", f"{INT8} \\[ms]", "times as fast", f"{FLOAT32} {bundle.metric}",
-                    f"{INT8} {bundle.metric}", f"{INT8} is"):
+    for heading in (
+        "subnetwork",
+        f"{FLOAT32} \\[ms]",
+        f"{INT8} \\[ms]",
+        "times as fast",
+        f"{FLOAT32} {bundle.metric}",
+        f"{INT8} {bundle.metric}",
+        f"{INT8} is",
+    ):
         table.add_column(heading, justify="left" if heading == "subnetwork" else "right")
     for subnetwork in bundle.of_precision(FLOAT32):
         name = int8_name(subnetwork)
         before, after = latencies[subnetwork.name], latencies[name]
-        table.add_row(subnetwork.name, f"{1e3 * before:.3f}", f"{1e3 * after:.3f}", f"{before / after:.2f}",
-                      f"{scores[subnetwork.name]:.4f}", f"{scores[name]:.4f}", "kept" if name in paying else "dropped")
+        table.add_row(
+            subnetwork.name,
+            f"{1e3 * before:.3f}",
+            f"{1e3 * after:.3f}",
+            f"{before / after:.2f}",
+            f"{scores[subnetwork.name]:.4f}",
+            f"{scores[name]:.4f}",
+            "kept" if name in paying else "dropped",
+        )
     Console().print(table)

@@ -101,8 +101,9 @@ class SandwichTrainer:
         score_every: epochs between two held-out scores; by default a tenth of the training.
     """
 
-    def __init__(self, network: Supernet, task: Task, settings: SandwichTraining, folder: Path,
-                 score_every: int | None = None):
+    def __init__(
+        self, network: Supernet, task: Task, settings: SandwichTraining, folder: Path, score_every: int | None = None
+    ):
         self.network, self.task, self.settings, self.folder = network, task, settings, folder
         self.epoch = 0
         self.steps_per_epoch = math.ceil(len(task) / settings.batch_size)
@@ -111,8 +112,9 @@ class SandwichTrainer:
         tensors = network.tensors()
         decayed = [t for name, t in tensors.items() if t.dim() > 1]
         plain = [t for name, t in tensors.items() if t.dim() == 1]
-        self._optimiser = torch.optim.SGD([{"params": decayed}, {"params": plain}], lr=0.0, momentum=settings.momentum,
-                                          nesterov=True)
+        self._optimiser = torch.optim.SGD(
+            [{"params": decayed}, {"params": plain}], lr=0.0, momentum=settings.momentum, nesterov=True
+        )
         self._decayed = decayed
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT).exists():
@@ -146,8 +148,11 @@ class SandwichTrainer:
         if space is None:
             return [self.network.space.largest()]
         rng = self._random(SUBNETS, epoch, step)
-        return [space.largest(), space.smallest(), *(space.sample(rng)
-                                                     for _ in range(self.settings.random_subnetworks))]
+        return [
+            space.largest(),
+            space.smallest(),
+            *(space.sample(rng) for _ in range(self.settings.random_subnetworks)),
+        ]
 
     def _run_epoch(self, on_step: Callable[[int], None]) -> EpochResult:
         started, settings = time.monotonic(), self.settings
@@ -158,7 +163,7 @@ class SandwichTrainer:
             rate = self._learning_rate(self.epoch * self.steps_per_epoch + step)
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
-            batch = order[step * settings.batch_size:(step + 1) * settings.batch_size]
+            batch = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             share = np.array_split(batch, distributed.processes())[distributed.rank()]
             seed = int(self._random(BATCH, self.epoch, step, distributed.rank()).integers(2**62))
             images, labels = (tensor.to(self._device) for tensor in self.task.batch(share, seed))
@@ -168,8 +173,10 @@ class SandwichTrainer:
         means = [loss_sum / self.steps_per_epoch, distance_sum / self.steps_per_epoch]
         distributed.average(means)
         if not math.isfinite(float(means[0])):
-            raise ValueError(f"the loss is {float(means[0])} in epoch {self.epoch + 1}: the learning rate "
-                             f"{settings.learning_rate:g} is too high; the checkpoint before it is kept")
+            raise ValueError(
+                f"the loss is {float(means[0])} in epoch {self.epoch + 1}: the learning rate "
+                f"{settings.learning_rate:g} is too high; the checkpoint before it is kept"
+            )
         scores = self._scores() if self._is_scored(self.epoch + 1) else (math.nan, math.nan)
         return EpochResult(self.epoch + 1, rate, float(means[0]), float(means[1]), *scores, time.monotonic() - started)
 
@@ -245,16 +252,30 @@ class SandwichTrainer:
 
     def _identity(self) -> dict[str, object]:
         """What must be the same for a resumed run to give the weights of an uninterrupted one."""
-        return json.loads(json.dumps({"family": self.network.space.family, "space": self.network.space.to_plain(),
-                                      "settings": asdict(self.settings), "images": len(self.task)}))
+        return json.loads(
+            json.dumps(
+                {
+                    "family": self.network.space.family,
+                    "space": self.network.space.to_plain(),
+                    "settings": asdict(self.settings),
+                    "images": len(self.task),
+                }
+            )
+        )
 
     def _save(self) -> None:
         tensors = {f"network/{name}": tensor for name, tensor in self.network.tensors().items()}
-        tensors |= {f"momentum/{name}": self._optimiser.state[tensor]["momentum_buffer"]
-                    for name, tensor in self.network.tensors().items() if tensor in self._optimiser.state}
+        tensors |= {
+            f"momentum/{name}": self._optimiser.state[tensor]["momentum_buffer"]
+            for name, tensor in self.network.tensors().items()
+            if tensor in self._optimiser.state
+        }
         partial = self.folder / f"{CHECKPOINT}.partial"
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial,
-                  metadata={"state": json.dumps({"epoch": self.epoch, **self._identity()})})
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            partial,
+            metadata={"state": json.dumps({"epoch": self.epoch, **self._identity()})},
+        )
         os.replace(partial, self.folder / CHECKPOINT)
 
     def _resume(self) -> None:
@@ -264,8 +285,10 @@ class SandwichTrainer:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         for key, value in self._identity().items():
             if state[key] != value:
-                raise ValueError(f"{path} was made with {key} {state[key]}, now {value}: give the same settings, or "
-                                 "another --run folder to start anew")
+                raise ValueError(
+                    f"{path} was made with {key} {state[key]}, now {value}: give the same settings, or "
+                    "another --run folder to start anew"
+                )
         self.network.load_tensors(_below("network/", tensors))
         for name, buffer in _below("momentum/", tensors).items():
             self._optimiser.state[self.network.tensors()[name]]["momentum_buffer"] = buffer.to(self._device)

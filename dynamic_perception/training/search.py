@@ -12,8 +12,9 @@ from dynamic_perception.training.pareto import InfeasibleError, Limits, Point
 RUNGS = 5  # subnetworks from the smallest to the largest that tell early whether the limits can be kept
 
 
-def search(space: SearchSpace, measure: Callable[[SubnetConfig], Point], limits: Limits, evaluations: int,
-           seed: int) -> list[Point]:
+def search(
+    space: SearchSpace, measure: Callable[[SubnetConfig], Point], limits: Limits, evaluations: int, seed: int
+) -> list[Point]:
     """Measure subnetworks: all, if there are no more than `evaluations`, else those that evolution arrives at.
 
     The same arguments and measurements give the same points in the same order.
@@ -52,6 +53,6 @@ def search(space: SearchSpace, measure: Callable[[SubnetConfig], Point], limits:
 
         evolution = Evolution(space, limits, seed)
         while len(points) < evaluations and (configs := evolution.ask()):
-            evolution.tell([visit(config) for config in configs[:evaluations - len(points)]])
+            evolution.tell([visit(config) for config in configs[: evaluations - len(points)]])
     check(any(map(limits.admit, points.values())))
     return list(points.values())

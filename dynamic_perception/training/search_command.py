@@ -35,30 +35,67 @@ def add_search(commands: argparse._SubParsersAction) -> None:
         description="Search the supernet of a bundle for subnetworks that are Pareto-optimal in latency, measured on a "
         "compute element of this machine, and in accuracy on images held out of the training, and write a bundle with "
         "them. An interrupted search goes on where it was when the same command is given again. Leave the machine "
-        "alone meanwhile. Exit code 2 if no subnetwork keeps to the limits.")
+        "alone meanwhile. Exit code 2 if no subnetwork keeps to the limits.",
+    )
     parser.add_argument("bundle", help="name of a shipped bundle, or its folder")
-    parser.add_argument("--element", required=True, metavar="E",
-                        help="compute element to measure on, such as cpu:1")
-    parser.add_argument("--points", type=int, default=6, metavar="N",
-                        help="subnetworks to choose (default: %(default)s)")
-    parser.add_argument("--max-latency", type=float, default=Limits.max_latency, metavar="S",
-                        help="of an inference, in seconds (default: none)")
-    parser.add_argument("--min-accuracy", type=float, default=Limits.min_accuracy, metavar="A",
-                        help="on the held-out images, 0 to 1 (default: none)")
-    parser.add_argument("--data", nargs="+", metavar="DIR", help="data folders, or names of data sets under "
-                        "$DYNAMIC_PERCEPTION_DATA (default: those that the bundle was trained on)")
+    parser.add_argument("--element", required=True, metavar="E", help="compute element to measure on, such as cpu:1")
+    parser.add_argument(
+        "--points", type=int, default=6, metavar="N", help="subnetworks to choose (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-latency",
+        type=float,
+        default=Limits.max_latency,
+        metavar="S",
+        help="of an inference, in seconds (default: none)",
+    )
+    parser.add_argument(
+        "--min-accuracy",
+        type=float,
+        default=Limits.min_accuracy,
+        metavar="A",
+        help="on the held-out images, 0 to 1 (default: none)",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        metavar="DIR",
+        help="data folders, or names of data sets under "
+        "$DYNAMIC_PERCEPTION_DATA (default: those that the bundle was trained on)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="bundle to write (default: the one that is searched)")
-    parser.add_argument("--run", type=Path, metavar="DIR",
-                        help="measurements and picture (default: runs/<bundle>_search_<element>)")
-    parser.add_argument("--evaluations", type=int, default=150, metavar="N",
-                        help="subnetworks to measure at the most (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=500, metavar="N",
-                        help="held-out images to score with; what is kept is scored with all (default: %(default)s)")
-    parser.add_argument("--calibration-images", type=int, metavar="N",
-                        help="training images to calibrate with (default: "
-                        + ", ".join(f"{count} for {task}" for task, count in CALIBRATION_IMAGES.items()) + ")")
-    parser.add_argument("--frames", type=int, default=30, metavar="N",
-                        help="inferences for a latency; what is kept is measured again (default: %(default)s)")
+    parser.add_argument(
+        "--run", type=Path, metavar="DIR", help="measurements and picture (default: runs/<bundle>_search_<element>)"
+    )
+    parser.add_argument(
+        "--evaluations",
+        type=int,
+        default=150,
+        metavar="N",
+        help="subnetworks to measure at the most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=500,
+        metavar="N",
+        help="held-out images to score with; what is kept is scored with all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--calibration-images",
+        type=int,
+        metavar="N",
+        help="training images to calibrate with (default: "
+        + ", ".join(f"{count} for {task}" for task, count in CALIBRATION_IMAGES.items())
+        + ")",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=30,
+        metavar="N",
+        help="inferences for a latency; what is kept is measured again (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads for accuracies (default: all)")
     parser.set_defaults(run_command=run_search)
@@ -74,8 +111,10 @@ def run_search(arguments: argparse.Namespace) -> int:
     element = find_element(discover_elements(), arguments.element)
     bundle = read_bundle(find_bundle(arguments.bundle))
     if bundle.space.shares_statistics:
-        raise ValueError(f"{bundle.name} is a {bundle.space.family}, and has all its subnetworks already: expected a "
-                         "bundle with more subnetworks than it names")
+        raise ValueError(
+            f"{bundle.name} is a {bundle.space.family}, and has all its subnetworks already: expected a "
+            "bundle with more subnetworks than it names"
+        )
 
     import torch  # only here: every other command starts without it
 
@@ -93,18 +132,32 @@ def run_search(arguments: argparse.Namespace) -> int:
     network.load_tensors({name: torch.from_numpy(array) for name, array in bundle.tensors().items()})
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     settings = candidates.MeasurementSettings(
-        arguments.images, arguments.calibration_images or CALIBRATION_IMAGES[bundle.task], arguments.frames,
-        arguments.seed)
+        arguments.images,
+        arguments.calibration_images or CALIBRATION_IMAGES[bundle.task],
+        arguments.frames,
+        arguments.seed,
+    )
     machine = platform_fingerprint(Path("/sys"))
     run = arguments.run or Path("runs") / f"{bundle.name}_search_{element.name.replace(':', '_')}"
-    log = candidates.MeasurementLog(run / LOG, bundle.space, {
-        "weights": hashlib.sha256((bundle.folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
-        "data": list(map(recipes.dataset_name, data)), "element": element.name, "machine": machine, **asdict(settings)})
+    log = candidates.MeasurementLog(
+        run / LOG,
+        bundle.space,
+        {
+            "weights": hashlib.sha256((bundle.folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+            "data": list(map(recipes.dataset_name, data)),
+            "element": element.name,
+            "machine": machine,
+            **asdict(settings),
+        },
+    )
     meter = candidates.CandidateMeter(bundle, network, task, element, settings)
 
     console = Console(stderr=True)
-    console.print(f"searching {bundle.name} on {element.name} for {arguments.points} subnetworks; measurements in "
-                  f"{run / LOG}; Ctrl-C stops, the same command goes on", soft_wrap=True)
+    console.print(
+        f"searching {bundle.name} on {element.name} for {arguments.points} subnetworks; measurements in "
+        f"{run / LOG}; Ctrl-C stops, the same command goes on",
+        soft_wrap=True,
+    )
     points = _search(bundle.space, meter, log, limits, arguments)
     again = _measure_again(points, meter, log, limits, arguments.points)
     kept = [point for point in front(again) if limits.admit(point)]
@@ -119,12 +172,23 @@ def run_search(arguments: argparse.Namespace) -> int:
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         bundle = replace(bundle, folder=arguments.out, name=arguments.out.resolve().name)
-    origin = {"element": element.name, "machine": machine["cpu_model"], "evaluations": len(points),
-              "seed": arguments.seed}
+    origin = {
+        "element": element.name,
+        "machine": machine["cpu_model"],
+        "evaluations": len(points),
+        "seed": arguments.seed,
+    }
     bundle = replace(bundle, training=_with_search(bundle, origin, found))
     bundle = recipes.write_calibrated(bundle, network, task, configs)
-    draw_search(f"{bundle.name} on {element.name} of {machine['cpu_model']}", bundle.metric, points, again, found,
-                limits, run / PICTURE)
+    draw_search(
+        f"{bundle.name} on {element.name} of {machine['cpu_model']}",
+        bundle.metric,
+        points,
+        again,
+        found,
+        limits,
+        run / PICTURE,
+    )
     Console().print(_table(bundle, found, element.name))
     for name in reversed(data):  # the first one last: its accuracies are the bundle's
         bundle = measure(bundle, name, write=True)
@@ -132,8 +196,9 @@ def run_search(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _search(space: SearchSpace, meter: "CandidateMeter", log: "MeasurementLog", limits: Limits,
-            arguments: argparse.Namespace) -> list[Point]:
+def _search(
+    space: SearchSpace, meter: "CandidateMeter", log: "MeasurementLog", limits: Limits, arguments: argparse.Namespace
+) -> list[Point]:
     from dynamic_perception.training.candidates import SEARCHED
 
     known = log.points[SEARCHED]
@@ -151,8 +216,9 @@ def _search(space: SearchSpace, meter: "CandidateMeter", log: "MeasurementLog", 
     return points
 
 
-def _measure_again(points: list[Point], meter: "CandidateMeter", log: "MeasurementLog", limits: Limits,
-                   wanted: int) -> list[Point]:
+def _measure_again(
+    points: list[Point], meter: "CandidateMeter", log: "MeasurementLog", limits: Limits, wanted: int
+) -> list[Point]:
     """More of the front than is wanted, measured precisely: some of it will turn out to have been lucky."""
     from dynamic_perception.training.candidates import SCORED, TIMED
 
@@ -164,18 +230,28 @@ def _measure_again(points: list[Point], meter: "CandidateMeter", log: "Measureme
                 log.add(SCORED, [meter.score_again(point)])
         if not all(point.config in timed for point in finalists):
             progress = bar.add_task("timing the front again", total=100)
-            log.add(TIMED, meter.time_again([scored[point.config] for point in finalists],
-                                            lambda share: bar.update(progress, completed=100 * share)))
+            log.add(
+                TIMED,
+                meter.time_again(
+                    [scored[point.config] for point in finalists],
+                    lambda share: bar.update(progress, completed=100 * share),
+                ),
+            )
     return [timed[point.config] for point in finalists]
 
 
 def _with_search(bundle: ModelBundle, origin: dict[str, Any], found: dict[str, Point]) -> dict[str, Any]:
     """How the bundle was trained and its subnetworks were found, without what was measured of others before."""
     kept = {key: value for key, value in bundle.training.items() if not key.startswith(f"{bundle.metric} on ")}
-    return {**kept, "search": {
-        **origin, "latency_source": "measured",
-        "latency [s]": {name: float(f"{point.latency:.4g}") for name, point in found.items()},
-        f"{bundle.metric} on held-out images": {name: round(point.accuracy, 6) for name, point in found.items()}}}
+    return {
+        **kept,
+        "search": {
+            **origin,
+            "latency_source": "measured",
+            "latency [s]": {name: float(f"{point.latency:.4g}") for name, point in found.items()},
+            f"{bundle.metric} on held-out images": {name: round(point.accuracy, 6) for name, point in found.items()},
+        },
+    }
 
 
 def _table(bundle: ModelBundle, found: dict[str, Point], element: str) -> Table:
@@ -184,6 +260,11 @@ def _table(bundle: ModelBundle, found: dict[str, Point], element: str) -> Table:
         table.add_column(heading, justify="left" if heading == "subnetwork" else "right")
     for s in bundle.subnetworks:
         height, width = s.input_size
-        table.add_row(s.name, f"{width}x{height}", f"{s.macs:,}", f"{1e3 * found[s.name].latency:.3f}",
-                      f"{found[s.name].accuracy:.4f}")
+        table.add_row(
+            s.name,
+            f"{width}x{height}",
+            f"{s.macs:,}",
+            f"{1e3 * found[s.name].latency:.3f}",
+            f"{found[s.name].accuracy:.4f}",
+        )
     return table

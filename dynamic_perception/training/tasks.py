@@ -40,8 +40,9 @@ class Task(ABC):
         self._held_out = np.array(sorted(held_out), np.int64)
         self._trained = np.setdiff1d(np.arange(len(images)), self._held_out)
         scaled = (scale_image(images[i], size) for i in self._trained)
-        sums = [(image.mean(dtype=np.float64, axis=(0, 1)), np.square(image / 255.0).mean(axis=(0, 1)))
-                for image in scaled]
+        sums = [
+            (image.mean(dtype=np.float64, axis=(0, 1)), np.square(image / 255.0).mean(axis=(0, 1))) for image in scaled
+        ]
         self.mean = np.mean([mean for mean, _ in sums], axis=0) / 255
         self.deviation = np.sqrt(np.mean([square for _, square in sums], axis=0) - self.mean**2)
 
@@ -62,25 +63,28 @@ class Task(ABC):
             images, labels = self.augment(self._scaled(chosen, self.size), self._labels[torch.from_numpy(chosen)])
         return self.normalise(images), labels
 
-    def calibration_images(self, size: tuple[int, int], count: int, seed: int,
-                           batch_size: int = 16) -> Iterator[Tensor]:
+    def calibration_images(
+        self, size: tuple[int, int], count: int, seed: int, batch_size: int = 16
+    ) -> Iterator[Tensor]:
         """Batches of up to `count` normalised training images as they come, without augmentation."""
         order = np.random.default_rng(seed).permutation(self._trained)[:count]
         for start in range(0, len(order), batch_size):
-            yield self.normalise(self._scaled(order[start:start + batch_size], size))
+            yield self.normalise(self._scaled(order[start : start + batch_size], size))
 
-    def held_out_images(self, size: tuple[int, int], count: int | None = None, seed: int = 1,
-                        batch_size: int = 16) -> Iterator[tuple[Tensor, Tensor]]:
+    def held_out_images(
+        self, size: tuple[int, int], count: int | None = None, seed: int = 1, batch_size: int = 16
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised held-out images of that size, all or up to `count` random ones, and their labels."""
         chosen = np.sort(np.random.default_rng(seed).permutation(self._held_out)[:count])
         for start in range(0, len(chosen), batch_size):
-            numbers = chosen[start:start + batch_size]
+            numbers = chosen[start : start + batch_size]
             yield self.normalise(self._scaled(numbers, size)), self._labels[torch.from_numpy(numbers)]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Normalised float32 of uint8 images [N, 3, H, W], channels last in memory: the fast layout on CPUs."""
-        mean, deviation = (torch.tensor(255 * value, dtype=torch.float32)[:, None, None]
-                           for value in (self.mean, self.deviation))
+        mean, deviation = (
+            torch.tensor(255 * value, dtype=torch.float32)[:, None, None] for value in (self.mean, self.deviation)
+        )
         return ((images - mean) / deviation).contiguous(memory_format=torch.channels_last)
 
     def _scaled(self, numbers: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -118,16 +122,30 @@ class ClassificationTask(Task):
 
     metric = "top-1"
 
-    def __init__(self, data: LabelledImages, held_out: Sequence[int], size: tuple[int, int], mirrored: bool,
-                 label_smoothing: float = 0.05):
+    def __init__(
+        self,
+        data: LabelledImages,
+        held_out: Sequence[int],
+        size: tuple[int, int],
+        mirrored: bool,
+        label_smoothing: float = 0.05,
+    ):
         super().__init__(data.images, data.labels, held_out, size)
         self._label_smoothing = label_smoothing
-        self._vary = v2.Compose([
-            v2.RandomAffine(12, translate=(0.12, 0.12), scale=(0.82, 1.2), shear=6,
-                            interpolation=v2.InterpolationMode.BILINEAR, fill=128),
-            v2.ColorJitter(0.4, 0.4, 0.3),
-            *([v2.RandomHorizontalFlip()] if mirrored else []),
-        ])
+        self._vary = v2.Compose(
+            [
+                v2.RandomAffine(
+                    12,
+                    translate=(0.12, 0.12),
+                    scale=(0.82, 1.2),
+                    shear=6,
+                    interpolation=v2.InterpolationMode.BILINEAR,
+                    fill=128,
+                ),
+                v2.ColorJitter(0.4, 0.4, 0.3),
+                *([v2.RandomHorizontalFlip()] if mirrored else []),
+            ]
+        )
 
     def augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cat([self._vary(chunk) for chunk in images.split(CHUNK)]), labels
@@ -161,14 +179,16 @@ class SegmentationTask(Task):
         labels = np.minimum(data.labels, self._classes)
         super().__init__(data.images, labels, held_out, data.images.shape[1:3])
         self._crop = crop
-        counts = np.bincount(labels[self._trained].ravel(), minlength=self._classes)[:self._classes]
+        counts = np.bincount(labels[self._trained].ravel(), minlength=self._classes)[: self._classes]
         shares = np.maximum(counts, 1) / counts.sum()
         self._weights = torch.tensor((np.median(shares) / shares) ** rarity, dtype=torch.float32)
-        self._place = v2.Compose([
-            v2.RandomZoomOut({tv_tensors.Image: 128, tv_tensors.Mask: self._classes}, side_range=(1.0, 1.5), p=0.3),
-            v2.RandomResizedCrop(crop, scale=(0.25, 1.0), ratio=(1.1, 1.6)),
-            v2.RandomHorizontalFlip(),
-        ])
+        self._place = v2.Compose(
+            [
+                v2.RandomZoomOut({tv_tensors.Image: 128, tv_tensors.Mask: self._classes}, side_range=(1.0, 1.5), p=0.3),
+                v2.RandomResizedCrop(crop, scale=(0.25, 1.0), ratio=(1.1, 1.6)),
+                v2.RandomHorizontalFlip(),
+            ]
+        )
         self._tint = v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4)])
 
     def augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
