@@ -30,12 +30,13 @@ import sys
 import tempfile
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import rclpy
+from dynamic_perception.msg import InferenceReport, OperatingPoint, OperatingPointCommand, OperatingPointState
 from rclpy.executors import SingleThreadedExecutor
 from rich.console import Console
 from rich.table import Table
@@ -43,7 +44,6 @@ from sensor_msgs.msg import Image
 
 from dynamic_perception.demo.session import isolate
 from dynamic_perception.hardware.emulated_cpufreq import EmulatedCpufreq
-from dynamic_perception.msg import InferenceReport, OperatingPoint, OperatingPointCommand, OperatingPointState
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.report.progress import progress_bar

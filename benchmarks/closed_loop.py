@@ -30,8 +30,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dynamic_perception.demo.interruption import KILL_AFTER, Interruption
 from dynamic_perception.demo.emulated_clock import start_clock
+from dynamic_perception.demo.interruption import KILL_AFTER, Interruption
 from dynamic_perception.demo.preparation import SYNTHETIC, read_model
 from dynamic_perception.demo.processes import ProcessGroup
 from dynamic_perception.demo.scenario_run import Plan, ScenarioRun

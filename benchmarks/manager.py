@@ -29,15 +29,15 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from builtin_interfaces.msg import Duration
+from dynamic_perception.msg import InferenceReport, OperatingPointCommand, OperatingPointState
+from node import cpu_time, node_program, spin_until  # the benchmark beside this one
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from node import cpu_time, node_program, spin_until  # the benchmark beside this one
 from rich.console import Console
 from rich.table import Table
 from sensor_msgs.msg import BatteryState, Temperature
 
 from dynamic_perception.demo.session import isolate
-from dynamic_perception.msg import InferenceReport, OperatingPointCommand, OperatingPointState
 from dynamic_perception.nodes import qos
 from dynamic_perception.profiling.table_choice import shipped_tables
 from dynamic_perception.profiling.table_file import read_table

@@ -24,8 +24,8 @@ sys.path.pop(0)  # this folder, whose profile.py would hide the standard library
 import argparse
 import json
 import multiprocessing
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
 import numpy as np
 from rich.console import Console

@@ -31,7 +31,7 @@ sys.path.pop(0)  # this folder, whose profile.py would hide the standard library
 import argparse
 import json
 import time
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 import torch

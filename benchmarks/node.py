@@ -34,15 +34,22 @@ import sys
 import tempfile
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
 
 import cv2
 import numpy as np
 import onnxruntime
 import rclpy
 from builtin_interfaces.msg import Time
+from dynamic_perception.msg import (
+    Classification,
+    InferenceReport,
+    OperatingPoint,
+    OperatingPointCommand,
+    OperatingPointState,
+)
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rich.console import Console
@@ -52,13 +59,6 @@ from sensor_msgs.msg import Image
 from dynamic_perception.demo.session import isolate
 from dynamic_perception.hardware.compute_element import discover_elements
 from dynamic_perception.installation import share_folder
-from dynamic_perception.msg import (
-    Classification,
-    InferenceReport,
-    OperatingPoint,
-    OperatingPointCommand,
-    OperatingPointState,
-)
 from dynamic_perception.networks.bundle import ModelBundle, Subnetwork, find_bundle, read_bundle, write_bundle
 from dynamic_perception.networks.families import make_graph
 from dynamic_perception.networks.graph_files import read_graph

@@ -28,14 +28,14 @@ from pathlib import Path
 
 import numpy as np
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from dynamic_perception.msg import InferenceReport
 from node import node_program, spin_until  # the benchmark beside this one
+from rclpy.executors import SingleThreadedExecutor
 from rich.console import Console
 from rich.table import Table
 
 from dynamic_perception.demo.session import isolate
 from dynamic_perception.hardware.compute_element import discover_elements
-from dynamic_perception.msg import InferenceReport
 from dynamic_perception.networks.bundle import INT8, ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.replay.bag import Bag

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
+from dynamic_perception.msg import InferenceReport
 from rclpy.serialization import serialize_message
 from rich.console import Console
 from rich.table import Table
@@ -34,7 +35,6 @@ from std_msgs.msg import Header
 from dynamic_perception.engines.selection import open_engine
 from dynamic_perception.hardware.compute_element import discover_elements, platform_fingerprint
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
-from dynamic_perception.msg import InferenceReport
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes.image_messages import to_message
 from dynamic_perception.profiling.table_file import ProfileFile, write_table

@@ -10,8 +10,9 @@ It is found once it is installed beside this one, by pip or by colcon, and impor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import entry_points
-from typing import Any, Iterable
+from typing import Any
 
 ENGINES, FAMILIES, MANAGERS, BOARDS = (
     f"dynamic_perception.{kind}" for kind in ("engines", "families", "managers", "boards")

@@ -32,7 +32,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -261,7 +261,7 @@ def read_number(match: re.Match, root: Path) -> float:
     return value + float(f"{match['sign']}{match['summand']}" if match["sign"] else 0.0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load(path: Path) -> Any:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".txt":

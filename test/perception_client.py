@@ -6,8 +6,6 @@ from array import array
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray
-from sensor_msgs.msg import Image
-
 from dynamic_perception.msg import (
     Classification,
     InferenceReport,
@@ -15,6 +13,8 @@ from dynamic_perception.msg import (
     OperatingPointCommand,
     OperatingPointState,
 )
+from sensor_msgs.msg import Image
+
 from dynamic_perception.nodes import qos
 
 

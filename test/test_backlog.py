@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from tables import point, table
 
 from dynamic_perception.management.backlog import Backlog
 from dynamic_perception.management.manager import Decision, ManagerSettings, ResourceManager
-from tables import point, table
 
 PERIOD = 33e-3  # [s] between two frames
 AROUND = 2e-3  # [s] overhead of a frame that has not waited

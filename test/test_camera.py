@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from dynamic_perception.msg import InferenceReport
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -18,7 +19,6 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 
-from dynamic_perception.msg import InferenceReport
 from dynamic_perception.nodes import camera, image_sources, qos
 from dynamic_perception.nodes.camera import Pace
 from dynamic_perception.nodes.image_messages import decode_image

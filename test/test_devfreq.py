@@ -65,7 +65,7 @@ def strict_kernel():
     def write(path, text):
         low, high = (int((path.parent / name).read_text()) for name in ("min_freq", "max_freq"))
         number = int(text) if text.strip().isdecimal() else None
-        if path.name == "min_freq" and number > high or path.name == "max_freq" and number < low:
+        if (path.name == "min_freq" and number > high) or (path.name == "max_freq" and number < low):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
         write_file(path, text)
         written.append((path.name, number))

@@ -286,7 +286,7 @@ def test_the_modules_and_topics_of_the_diagram_are_there():
         folder = ""
         for word in re.split(r", |<br/>", text):
             found = re.fullmatch(r"(\w+)/(\w+)|(\w+)", word)
-            if found and (found[1] or folder and (ROOT / "dynamic_perception" / folder / f"{word}.py").exists()):
+            if found and (found[1] or (folder and (ROOT / "dynamic_perception" / folder / f"{word}.py").exists())):
                 folder = found[1] or folder
                 assert (ROOT / "dynamic_perception" / folder / f"{found[2] or word}.py").is_file(), word
                 modules += 1

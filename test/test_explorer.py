@@ -11,10 +11,10 @@ from tables import board, point, table
 
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.planning import make_plan
+from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.target import Objective, Target
 from dynamic_perception.profiling.table_choice import find_shipped
 from dynamic_perception.profiling.table_file import ProfileFile, read_table
-from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.report.explorer import make_columns, write_explorer
 
 LIMITS = {"deadline": 1000, "energy": 1000, "power": 1, "accuracy": 1}  # and what a shown value is of one in SI units

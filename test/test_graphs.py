@@ -1,9 +1,9 @@
 """Graphs made from weights answer as the torch networks do, for any subnetwork of a family."""
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Iterator
 
 import numpy as np
 import onnx

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from dynamic_perception.msg import Power
 from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import BatteryState, Temperature
 from sysfs_trees import RAPL_RANGE, container, jetson_xavier_nx, laptop, laptop_rails, odroid_xu3, write_files
 
-from dynamic_perception.msg import Power
 from dynamic_perception.nodes import qos
 
 BATTERY = "class/power_supply/BAT0"

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from tables import board, point, table
 
 from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
 from dynamic_perception.management.joint import JointManager
@@ -14,7 +15,6 @@ from dynamic_perception.management.manager import Decision, ManagerSettings, Rea
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.slow_downs import cluster_of, threads_of
 from dynamic_perception.management.target import Target
-from tables import board, point, table
 
 FRAME = 1 / 30  # [s]
 CORES = {"cpu": 4, "gpu": 1}

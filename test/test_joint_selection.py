@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import board, point, table
 
 from dynamic_perception.management.joint_selection import Combination, JointSelector, Network
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.slow_downs import cluster_of, threads_of
 from dynamic_perception.management.target import Objective, Target
-from tables import board, point, table
 
 CORES = {"cpu0": 2, "cpu4": 4, "gpu": 1}
 FRUGAL = Target(objective=Objective.MIN_ENERGY)

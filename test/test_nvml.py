@@ -29,33 +29,33 @@ class Library:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return super().__getattribute__(name)
 
-    def nvmlDeviceGetCount(self):  # noqa: N802, here and below: the library's names
+    def nvmlDeviceGetCount(self):
         return len(self._names)
 
-    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index):
         if self._names[index] == "lost":
             raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         return index
 
-    def nvmlDeviceGetUUID(self, handle):  # noqa: N802
+    def nvmlDeviceGetUUID(self, handle):
         return f"GPU-{handle}"
 
-    def nvmlDeviceGetName(self, handle):  # noqa: N802
+    def nvmlDeviceGetName(self, handle):
         return self._names[handle]
 
-    def nvmlDeviceGetSupportedMemoryClocks(self, handle):  # noqa: N802
+    def nvmlDeviceGetSupportedMemoryClocks(self, handle):
         return [2619, 1593]
 
-    def nvmlDeviceGetSupportedGraphicsClocks(self, handle, memory):  # noqa: N802
+    def nvmlDeviceGetSupportedGraphicsClocks(self, handle, memory):
         return [1980, 1965, 345] if memory == 2619 else [345]
 
-    def nvmlDeviceGetClockInfo(self, handle, kind):  # noqa: N802
+    def nvmlDeviceGetClockInfo(self, handle, kind):
         return 1965
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
         return self.millijoules
 
-    def nvmlDeviceGetPowerUsage(self, handle):  # noqa: N802
+    def nvmlDeviceGetPowerUsage(self, handle):
         return self.milliwatts
 
 

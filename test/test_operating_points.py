@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from tables import PROVENANCE, board, point, table
 
 from dynamic_perception.management.operating_points import COLUMNS, UNITS, OperatingPointError, OperatingPointTable
-from tables import PROVENANCE, board, point, table
 
 
 def columns_of(points: OperatingPointTable, **changes) -> dict:

@@ -10,14 +10,15 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import dynamic_perception
 import pytest
 from ament_index_python import get_resource
 from ament_index_python.packages import get_package_prefix
 from catkin_pkg.package import parse_package
-from dynamic_perception.installation import share_folder
 from packaging.requirements import Requirement
 from rclpy.serialization import deserialize_message, serialize_message
+
+import dynamic_perception
+from dynamic_perception.installation import share_folder
 
 SOURCE = Path(__file__).resolve().parents[1]
 MODULES = Path(dynamic_perception.__file__).parent
@@ -202,9 +203,10 @@ def launch(tmp_path, monkeypatch):
     Returns, for each executable, its arguments with every parameter file replaced by its text.
     """
     pytest.importorskip("launch_ros", reason="launch_ros is not installed (it is not on PyPI)")
-    from launch import LaunchDescription, LaunchService
     from launch.actions import IncludeLaunchDescription
     from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    from launch import LaunchDescription, LaunchService
 
     (tmp_path / "share").symlink_to(PREFIX / "share")
     executables = tmp_path / "lib" / "dynamic_perception"

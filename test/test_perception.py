@@ -8,15 +8,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bundles import make_bundle
 from builtin_interfaces.msg import Duration
+from bundles import make_bundle
+from dynamic_perception.msg import Classification, OperatingPoint, OperatingPointCommand
 from perception_client import PerceptionClient
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import discover_elements
-from dynamic_perception.msg import Classification, OperatingPoint, OperatingPointCommand
 from dynamic_perception.networks.graph_files import cached_graph
 from dynamic_perception.nodes import qos
 

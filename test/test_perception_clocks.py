@@ -11,10 +11,10 @@ import pytest
 from bundles import make_bundle
 from clock_helper_process import HelperProcess
 from conftest import wait_for
+from dynamic_perception.msg import OperatingPoint, OperatingPointCommand, OperatingPointState
 from sysfs_trees import CPUFREQ, odroid_xu3, policy_files
 
 from dynamic_perception.cli import main
-from dynamic_perception.msg import OperatingPoint, OperatingPointCommand, OperatingPointState
 from dynamic_perception.nodes import qos
 
 PARTIAL, APPLIED = OperatingPointState.RESULT_PARTIAL, OperatingPointState.RESULT_APPLIED

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
+from tables import board
 
 from dynamic_perception.cli import main
 from dynamic_perception.management.planning import make_plan
 from dynamic_perception.management.target import Target
 from dynamic_perception.report.trade_off_picture import make_picture
-from tables import board
 
 SHIPPED = "odroid_xu3/group_cnn_cifar10"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from tables import board, point, table
 
 from dynamic_perception.management.planning import make_plan
 from dynamic_perception.management.target import Objective, Target
-from tables import board, point, table
 
 CLOCKED = table(
     [

@@ -16,10 +16,10 @@ from sysfs_trees import CPUFREQ, container, odroid_xu3, policy_files, write_file
 from test_emulated_cpufreq import needs_groups
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
-from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import discover_elements, platform_fingerprint
 from dynamic_perception.hardware.emulated_cpufreq import EmulatedCpufreq, busy_power
+from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.profiling import profiled_machine
 from dynamic_perception.profiling.commands import ProfileRequest, profile_to
 from dynamic_perception.profiling.profiled_machine import ProfiledMachine, choose_sensor, clocks_of
@@ -246,7 +246,7 @@ def test_an_interrupted_profile_goes_on_where_it_was_and_not_with_other_settings
     path = tmp_path / "table.yaml"
     kept = tmp_path / "table.yaml.turns.partial"
     interrupted = profile_command(path)
-    wait_for(lambda: interrupted.poll() is not None or kept.exists() and kept.read_text().count("\n") > 5, "turns")
+    wait_for(lambda: interrupted.poll() is not None or (kept.exists() and kept.read_text().count("\n") > 5), "turns")
     interrupted.send_signal(signal.SIGINT)
     assert "the same command goes on from there" in interrupted.communicate()[1]
     assert interrupted.returncode == 130 and not path.exists()

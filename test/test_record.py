@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from bags import BagMaker, make_drive, noise
 from conftest import STOP_TIMEOUT, NodeProcess, wait_for
+from dynamic_perception.msg import InferenceReport, OperatingPoint, OperatingPointCommand
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from dynamic_perception.msg import InferenceReport, OperatingPoint, OperatingPointCommand
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.image_messages import to_message
 from dynamic_perception.replay.bag import Bag

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-
-from dynamic_perception.management.manager import ManagerSettings
 from tables import point, table
 from virtual_robot import FRAME, Robot, name
+
+from dynamic_perception.management.manager import ManagerSettings
 
 CONTENTION = 20.0  # [s]
 FEW_SECONDS = 6.5  # the dwell of 5 s, and what it takes to notice

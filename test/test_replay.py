@@ -9,6 +9,7 @@ import pytest
 import yaml
 from bags import BagMaker, make_drive, noise
 from bundles import TINY_SEGMENTER, make_bundle, make_profile
+from dynamic_perception.msg import OperatingPointState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.engines.scaling import scale_image, scale_labels
 from dynamic_perception.hardware.compute_element import discover_elements
 from dynamic_perception.management.operating_points import OperatingPointTable
-from dynamic_perception.msg import OperatingPointState
 from dynamic_perception.profiling.table_file import read_table, write_table
 from dynamic_perception.replay.expected import first_difference, read_expected, write_expected
 from dynamic_perception.replay.manager_replay import Command

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import board, point, table
+from virtual_robot import FRAME, Robot, name
 
 from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
 from dynamic_perception.management.manager import Decision, ManagerSettings, Reason, ResourceManager
 from dynamic_perception.management.target import Objective, Target
-from tables import board, point, table
-from virtual_robot import FRAME, Robot, name
 
 ZONE = ThermalZone("cpu", sustainable_power=1.6, switch_on=60.0, control=75.0, critical=100.0)
 BATTERY = (BatteryThreshold(0.2, max_power=2.1),)

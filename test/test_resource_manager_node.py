@@ -3,14 +3,14 @@
 import math
 
 import pytest
-from bundles import make_bundle, make_profile
 from builtin_interfaces.msg import Duration
+from bundles import make_bundle, make_profile
 from diagnostic_msgs.msg import DiagnosticArray
+from dynamic_perception.msg import InferenceReport, OperatingPointCommand, OperatingPointState, PerformanceTarget
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from sensor_msgs.msg import BatteryState, Temperature
 
-from dynamic_perception.msg import InferenceReport, OperatingPointCommand, OperatingPointState, PerformanceTarget
 from dynamic_perception.nodes import qos
 
 

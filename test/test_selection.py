@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import board, point, table
 
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.selection import Prediction, Selector, Situation
 from dynamic_perception.management.settings import RELAXABLE
 from dynamic_perception.management.target import Objective, Target
-from tables import board, point, table
 
 NO_ROWS = np.array([], dtype=int)
 

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tables import board, point, table
 
 from dynamic_perception.management.operating_points import COLUMNS, UNITS
 from dynamic_perception.profiling import table_file
 from dynamic_perception.profiling.table_file import ProfileFile, read_table, write_table
-from tables import board, point, table
 
 PROFILE = ProfileFile(
     table=board(),

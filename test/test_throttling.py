@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+from tables import point, table
+from virtual_robot import FRAME
 
 from dynamic_perception.management.manager import ManagerSettings, Reason, ResourceManager
 from dynamic_perception.management.target import Objective, Target
-from tables import point, table
-from virtual_robot import FRAME
 
 FAST, SLOW = 2.0e9, 1.0e9
 NO_TIMEOUT = ManagerSettings(report_timeout=math.inf)

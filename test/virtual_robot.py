@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from tables import board
 
 from dynamic_perception.management.manager import Decision, ManagerSettings, ResourceManager
-from tables import board
 
 FRAME = 1 / 30  # [s]
 

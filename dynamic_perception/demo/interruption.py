@@ -6,9 +6,9 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Callable, Iterator
 
 from dynamic_perception.demo.processes import ProcessGroup
 

@@ -6,9 +6,9 @@ the inference and the slow-down of it, measured in the calm phase, and from the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Sequence
 
 import numpy as np
 

@@ -11,9 +11,9 @@ turns: two threads were as slow as one here.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Collection, Iterator, Sequence
 
 from dynamic_perception.hardware.compute_element import ComputeElement
 

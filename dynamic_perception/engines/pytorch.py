@@ -5,8 +5,9 @@ The engine for GPUs without TensorRT, and for CPUs on which nothing else runs.  
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ class PyTorchEngine(Engine):
             team.close()
         self._teams.clear()
 
-    def _team(self, element: ComputeElement) -> "_Team":
+    def _team(self, element: ComputeElement) -> _Team:
         if element.threads not in self._teams:
             self._teams[element.threads] = _Team(element.threads)
         return self._teams[element.threads]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable
 
 from dynamic_perception.hardware.nvml import NvmlGpu, nvml_gpus
 from dynamic_perception.hardware.sysfs import parse_integer, read_integer, read_text

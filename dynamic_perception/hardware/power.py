@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Callable
 
 from dynamic_perception.hardware.gpus import SYSFS, find_gpus
 from dynamic_perception.hardware.nvml import NvmlGpu

@@ -6,9 +6,9 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 HIGHEST_POWER = 5000.0  # [W] beyond what one machine of this kind draws
 STILL = 0.5  # [s] for which the counter of something that always draws power cannot stand still

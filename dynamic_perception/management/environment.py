@@ -15,8 +15,8 @@ the excess over the profile is split as the two causes are likely to have made i
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 from dynamic_perception.management.backlog import Backlog
 from dynamic_perception.management.kalman import KalmanFilter, KalmanSettings
@@ -85,7 +85,7 @@ class Environment:
             self._overhead.observe(time, max(0.0, overhead + fixed))
         stepped = self.regime > regime
         self._backlog.observe(time, inference + overhead, slow=stepped or outlier)
-        self._stepped = stepped or self._stepped and self._backlog.waiting > 0.0
+        self._stepped = stepped or (self._stepped and self._backlog.waiting > 0.0)
 
     def _fixed_part(self, excess: float, profiled: float) -> float:
         """[s] of what an inference takes longer than `profiled` s, that is likely to be a fixed cost, at most 2 F."""

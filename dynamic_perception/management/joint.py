@@ -11,8 +11,9 @@ No clock is read and no random number drawn: the same calls with the same times 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 

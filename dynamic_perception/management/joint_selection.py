@@ -16,10 +16,11 @@ networks the weights decide.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from statistics import NormalDist
-from typing import Iterable, Mapping, Sequence, TypeVar
+from typing import TypeVar
 
 import numpy as np
 

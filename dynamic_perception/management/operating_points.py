@@ -7,10 +7,10 @@ the chosen row is ever turned into an :class:`OperatingPoint`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import Mapping, Sequence
 
 import numpy as np
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 import yaml
@@ -89,7 +90,7 @@ class Subnetwork:
     precision: str = FLOAT32
 
     @classmethod
-    def of(cls, space: SearchSpace, name: str, config: SubnetConfig) -> "Subnetwork":
+    def of(cls, space: SearchSpace, name: str, config: SubnetConfig) -> Subnetwork:
         """A subnetwork of `space` whose accuracy was not measured yet."""
         return cls(name, config, space.input_size(config), space.parameters(config), space.macs(config))
 

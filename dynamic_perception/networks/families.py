@@ -33,12 +33,12 @@ def find_space(family: str) -> type[SearchSpace]:
     return space
 
 
-def make_supernet(space: SearchSpace) -> "Supernet":
+def make_supernet(space: SearchSpace) -> Supernet:
     """The supernet of `space`, whose weights are still to be loaded or drawn."""
     return resolve_name(space.supernet)(space)
 
 
-def make_graph(bundle: "ModelBundle", subnetwork: str) -> bytes:
+def make_graph(bundle: ModelBundle, subnetwork: str) -> bytes:
     """The ONNX graph of a subnetwork, made now from the weights.
 
     It takes `image`, uint8 [H, W, 3] in RGB of the subnetwork's input size.  Its outputs are, of a classifier,

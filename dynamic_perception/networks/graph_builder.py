@@ -27,7 +27,7 @@ class GraphBuilder:
         subnetwork: that the graph executes.
     """
 
-    def __init__(self, bundle: "ModelBundle", subnetwork: "Subnetwork"):
+    def __init__(self, bundle: ModelBundle, subnetwork: Subnetwork):
         self._name = f"{bundle.name} {subnetwork.name}"
         self._mean, self._deviation = bundle.mean, bundle.standard_deviation
         self._size = subnetwork.input_size

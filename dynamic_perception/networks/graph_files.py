@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the graphs; raised when the same weights give another graph than before
 
 
-def read_graph(bundle: "ModelBundle", subnetwork: str) -> bytes:
+def read_graph(bundle: ModelBundle, subnetwork: str) -> bytes:
     """The graph of a subnetwork (see `make_graph`), from the cache, or made and kept there."""
     path = cached_graph(bundle, subnetwork)
     with suppress(OSError):
@@ -45,7 +45,7 @@ def write_graph(path: Path, graph: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def cached_graph(bundle: "ModelBundle", subnetwork: str) -> Path:
+def cached_graph(bundle: ModelBundle, subnetwork: str) -> Path:
     """Where the graph of a subnetwork is kept; the name tells everything apart that the graph depends on."""
     chosen = bundle.subnetwork(subnetwork)
     content = [

@@ -12,7 +12,7 @@ Source: MLCAD 2019, see :mod:`dynamic_perception.networks.group_cnn_space`.
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dynamic_perception.networks.bundle import ModelBundle, Subnetwork
 
 
-def make_graph(bundle: "ModelBundle", subnetwork: "Subnetwork") -> onnx.ModelProto:
+def make_graph(bundle: ModelBundle, subnetwork: Subnetwork) -> onnx.ModelProto:
     """`image` uint8 [H, W, 3] in RGB -> `classes`, `scores` and `logits`, each [classes]."""
     graph, space = GraphBuilder(bundle, subnetwork), bundle.space
     x = graph.image()

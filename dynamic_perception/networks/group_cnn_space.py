@@ -9,8 +9,9 @@ Pruning for Runtime DNN Performance Scaling on Heterogeneous Embedded Platforms"
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class GroupCNNSpace(SearchSpace):
             )
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "GroupCNNSpace":
+    def from_plain(cls, plain: Mapping[str, Any]) -> GroupCNNSpace:
         check_keys("group CNN", plain, ("classes",), tuple(cls.__dataclass_fields__))
         return cls(**plain)
 
@@ -121,7 +122,7 @@ class GroupCNNSpace(SearchSpace):
     def ladder(self, count: int) -> tuple[GroupCNNSubnet, ...]:
         return tuple(GroupCNNSubnet(*rung) for rung in rungs(count, *self.genes()))
 
-    def progressive_phases(self) -> tuple["GroupCNNSpace", ...]:
+    def progressive_phases(self) -> tuple[GroupCNNSpace, ...]:
         return (self,)  # its own training adds group by group
 
     def subnetworks(self) -> dict[str, GroupCNNSubnet]:

@@ -7,8 +7,8 @@ Which tensors a subnetwork takes, and how its kernels come from the largest ones
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
-from typing import Mapping
 
 import torch
 import torch.nn.functional as F

@@ -17,9 +17,10 @@ Deployment", ICLR 2020, and its code.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -157,7 +158,7 @@ class OFAMobileNetV3Space(SearchSpace):
         object.__setattr__(self, "strides", tuple(self.strides))
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "OFAMobileNetV3Space":
+    def from_plain(cls, plain: Mapping[str, Any]) -> OFAMobileNetV3Space:
         check_keys("search space", plain, ("classes",), tuple(cls.__dataclass_fields__))
         return cls(**plain)
 
@@ -254,7 +255,7 @@ class OFAMobileNetV3Space(SearchSpace):
             self.uniform(*rung) for rung in rungs(count, self.resolutions, self.kernels, self.expansions, self.depths)
         )
 
-    def progressive_phases(self) -> tuple["OFAMobileNetV3Space", ...]:
+    def progressive_phases(self) -> tuple[OFAMobileNetV3Space, ...]:
         """Elastic kernels, then depth as well, then expansion as well, each with elastic resolution."""
         full_depth = replace(self, depths=self.depths[-1:], expansions=self.expansions[-1:])
         return full_depth, replace(self, expansions=self.expansions[-1:]), self

@@ -10,8 +10,9 @@ statistics `X.running_mean` and `X.running_var` belong to one subnetwork and are
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Mapping, Sequence, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class SearchSpace(ABC):
 
     @classmethod
     @abstractmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "SearchSpace":
+    def from_plain(cls, plain: Mapping[str, Any]) -> SearchSpace:
         """Read the space from plain data; ValueError that names the setting that is wrong, missing or unknown."""
 
     @abstractmethod
@@ -98,7 +99,7 @@ class SearchSpace(ABC):
         """Up to `count` different subnetworks from the smallest to the largest, in which all choices grow together."""
 
     @abstractmethod
-    def progressive_phases(self) -> tuple["SearchSpace", ...]:
+    def progressive_phases(self) -> tuple[SearchSpace, ...]:
         """Growing parts of this space, the whole of it last: what progressive shrinking opens one after the other."""
 
     @abstractmethod

@@ -7,8 +7,8 @@ mean, so that every pixel sees the whole frame.  All of it is trained from scrat
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
-from typing import Mapping
 
 import torch
 import torch.nn.functional as F

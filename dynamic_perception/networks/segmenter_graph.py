@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dynamic_perception.networks.bundle import ModelBundle, Subnetwork
 
 
-def make_graph(bundle: "ModelBundle", subnetwork: "Subnetwork") -> onnx.ModelProto:
+def make_graph(bundle: ModelBundle, subnetwork: Subnetwork) -> onnx.ModelProto:
     """`image` uint8 [H, W, 3] in RGB -> `labels` uint8 [H, W], the best class of every pixel, and `logits`.
 
     As in training the logits, [1, classes, H/4, W/4], are enlarged before the best one is taken.

@@ -6,8 +6,9 @@ the supernet's (J. Yu, T. Huang, "Universally Slimmable Networks and Improved Tr
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -122,7 +123,7 @@ class SegmenterSpace(SearchSpace):
             raise ValueError(f"resolutions is {self.resolutions}: expected rising sizes")
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "SegmenterSpace":
+    def from_plain(cls, plain: Mapping[str, Any]) -> SegmenterSpace:
         check_keys("segmenter", plain, ("classes",), tuple(cls.__dataclass_fields__))
         return cls(**plain)
 
@@ -155,7 +156,7 @@ class SegmenterSpace(SearchSpace):
     def ladder(self, count: int) -> tuple[SegmenterSubnet, ...]:
         return tuple(SegmenterSubnet(*rung) for rung in rungs(count, *self.genes()))
 
-    def progressive_phases(self) -> tuple["SegmenterSpace", ...]:
+    def progressive_phases(self) -> tuple[SegmenterSpace, ...]:
         middle = (self.smallest_width + EIGHTHS) // 2
         return (replace(self, smallest_width=EIGHTHS), replace(self, smallest_width=middle), self)
 

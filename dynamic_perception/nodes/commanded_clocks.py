@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any
 
 from dynamic_perception.hardware.clocks import ClockControl, FrequencyRange, find_gpu_clock
 from dynamic_perception.hardware.compute_element import ComputeElement

@@ -7,9 +7,10 @@ the application that a message is of; "" where there is only one.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, NamedTuple
 
 from dynamic_perception.hardware.compute_element import platform_fingerprint
 from dynamic_perception.management.budgets import COLDEST, HOTTEST, BatteryThreshold, ThermalZone

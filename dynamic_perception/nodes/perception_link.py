@@ -7,7 +7,8 @@ with a state that carries the number; one that stays away is reported.
 from __future__ import annotations
 
 import math
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from builtin_interfaces.msg import Duration as DurationMessage
 

@@ -5,7 +5,7 @@ Every drawing takes a `Sketch` of 100 x 75 units and a random generator for what
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 

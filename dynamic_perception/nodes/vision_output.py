@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from rclpy.node import Node
 
@@ -24,7 +25,7 @@ class LabelInfo:
         self._info.publish(info)
 
     @classmethod
-    def create(cls, node: Node, labels: Sequence[str]) -> "LabelInfo | None":
+    def create(cls, node: Node, labels: Sequence[str]) -> LabelInfo | None:
         """The output, or None where `vision_msgs` is not installed."""
         try:
             from vision_msgs import msg

@@ -9,8 +9,9 @@ and every assumption is a constant below.  With one thread the shipped classifie
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING
 
 from dynamic_perception.management.operating_points import OperatingPoint, OperatingPointTable
 

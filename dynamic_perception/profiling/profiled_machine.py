@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, NamedTuple, Sequence
+from typing import NamedTuple
 
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import ComputeElement

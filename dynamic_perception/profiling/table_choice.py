@@ -8,8 +8,9 @@ fingerprint.  Shipped tables are `config/profiles/<platform>/<model>.yaml`, meas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from dynamic_perception.engines.selection import DEFAULT
 from dynamic_perception.installation import share_folder

@@ -6,9 +6,10 @@ One JSON object a line: first what is measured, on what and how, then a turn eac
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from dynamic_perception.profiling.statistics import Turn
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Collection, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from rosbags.rosbag2 import Reader, ReaderError

@@ -10,9 +10,10 @@ import math
 import os
 import re
 import sys
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from rosbags.interfaces import Nodetype
 from rosbags.serde import SerdeError
@@ -24,7 +25,7 @@ from dynamic_perception.installation import PACKAGE, share_folder
 MSG, IDL, NONE = "ros2msg", "ros2idl", ""  # encodings of definitions, as MCAP calls them
 SEPARATOR = "=" * 80
 BUILTIN = frozenset(
-    "bool byte char float32 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 string wstring".split()
+    ["bool", "byte", "char", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "string", "wstring"]
 )
 # Fields that a replay depends on: an older message without one of them is refused.
 NEEDED: Mapping[str, tuple[str, ...]] = {
@@ -49,7 +50,7 @@ class DefinitionRefused(ValueError):
     """A message definition that cannot be used; the message says what to do."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def definition_text(msgtype: str) -> str:
     """Definition of "<package>/msg/<Name>" and, after it, of all that it is made of, as MCAP wants it (ros2msg).
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from itertools import zip_longest
 from pathlib import Path
-from typing import Callable, Sequence
 
 import yaml
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import heapq
 import struct
+from collections.abc import Collection, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Collection, Iterator, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode

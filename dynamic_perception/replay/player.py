@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Collection, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Collection, Iterator, Sequence
+from typing import Any
 
 import rclpy
 import yaml

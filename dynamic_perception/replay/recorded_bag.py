@@ -7,8 +7,9 @@ what lies between both clocks, so that a bag of simulated time fits together too
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np

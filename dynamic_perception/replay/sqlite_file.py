@@ -6,8 +6,8 @@ Tables as `rosbag2_storage_sqlite3` writes them, since Humble; message definitio
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Collection, Iterator
 
 from dynamic_perception.replay.mcap_file import RawMessage, Stored
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping
 
 from dynamic_perception.installation import PACKAGE
 from dynamic_perception.replay.mcap_file import Stored

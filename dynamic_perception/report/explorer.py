@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.colors
@@ -21,9 +22,9 @@ from dynamic_perception.management.target import Objective
 from dynamic_perception.profiling.table_file import ProfileFile
 from dynamic_perception.report.explorer_script import SCRIPT
 from dynamic_perception.report.page import write_document
+from dynamic_perception.report.picture_style import FAINT
 from dynamic_perception.report.plot_style import SYMBOLS, base_axis, base_layout, log_axis
 from dynamic_perception.report.plots import point_in_words
-from dynamic_perception.report.picture_style import FAINT
 
 HEIGHT = 600  # [pixel] of all panels
 PANELS = (("energy", 1e3, "energy [mJ]", 0.4), ("power", 1.0, "power [W]", 0.3), ("accuracy", 1.0, "accuracy", 0.3))

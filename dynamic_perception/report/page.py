@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import math
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Callable, Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np

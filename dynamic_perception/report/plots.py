@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from plotly.graph_objects import Figure
 
 from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.report.picture_style import FAINT
 from dynamic_perception.report.plot_style import MARGIN, SYMBOLS, base_axis, base_layout, log_axis, top_margin
 from dynamic_perception.report.recorded_run import summarise
 from dynamic_perception.report.shown_run import ShownRun, used_rows
-from dynamic_perception.report.picture_style import FAINT
 
 
 def latencies(shown: Sequence[ShownRun]) -> Figure:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dynamic_perception.scenes import cars, road_objects, textures
 from dynamic_perception.scenes.ground import paint_ground
-from dynamic_perception.scenes.road_layout import SEGMENT_LENGTH, House, Car, Pole, Segment, Strip
+from dynamic_perception.scenes.road_layout import SEGMENT_LENGTH, Car, House, Pole, Segment, Strip
 from dynamic_perception.scenes.road_view import EYE_HEIGHT, Haze, RoadView
 from dynamic_perception.scenes.street import build_street
 from dynamic_perception.scenes.traffic import list_traffic

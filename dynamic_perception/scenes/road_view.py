@@ -6,8 +6,8 @@ Street coordinates [m]: x to the right of the road's centre line, y up from the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import cv2
 import numpy as np

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from dynamic_perception import extensions
 from dynamic_perception.management.settings import ManagerSettings

@@ -13,7 +13,7 @@ those that an undisturbed machine can keep within the deadline.  What is assumed
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 

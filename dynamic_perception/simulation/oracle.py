@@ -22,7 +22,7 @@ takes more than it, at the same rate of misses, is the price of having to learn 
 from __future__ import annotations
 
 import math
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

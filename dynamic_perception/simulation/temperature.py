@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Mapping, Protocol, Sequence
+from typing import Protocol
 
 POLL = 0.25  # [s] the kernel looks at the temperatures so often (Odroid XU3's device tree)
 POLLS_PER_STEP = 4  # of one second: the step of the Odroid's predictor

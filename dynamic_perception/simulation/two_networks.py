@@ -9,8 +9,8 @@ they would slow the governors most, which draw the most power.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Mapping
 
 import numpy as np
 
@@ -197,8 +197,8 @@ class _SharedSchedutil:
         shares = clock / clock[-1]
         sharing = self._shared_board.sharing(rows)
         load = self._load * 0.5 ** (max(0.0, time - self._ended) / settings.half_life)
-        left, elapsed = {n: 1.0 for n in rows}, 0.0
-        seconds, energy = {}, {n: 0.0 for n in rows}
+        left, elapsed = dict.fromkeys(rows, 1.0), 0.0
+        seconds, energy = {}, dict.fromkeys(rows, 0.0)
         while left:
             wanted = settings.headroom * min(1.0, max(load, self._estimate, self._last))
             index = int(np.argmax(shares >= wanted - 1e-9)) if wanted <= 1.0 else len(shares) - 1

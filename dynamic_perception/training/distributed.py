@@ -7,7 +7,7 @@ choose the same subnetworks and keep the same weights.
 from __future__ import annotations
 
 import os
-from typing import Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, distributed

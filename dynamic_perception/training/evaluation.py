@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Mapping
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from dynamic_perception.engines.scaling import scale_image, scale_labels
 from dynamic_perception.hardware.compute_element import discover_elements
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.report.progress import progress_bar
-from dynamic_perception.training.road_frames import ROAD_SCENE, render_road_frames
 from dynamic_perception.training.images import LabelledFrames, LabelledImages, find_dataset, read_frames, read_split
+from dynamic_perception.training.road_frames import ROAD_SCENE, render_road_frames
 from dynamic_perception.training.segmentation_score import count_confusion, mean_iou
 
 

@@ -9,7 +9,8 @@ IEEE Transactions on Evolutionary Computation, 2002.
 from __future__ import annotations
 
 import math
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from pymoo.algorithms.moo.nsga2 import NSGA2

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator, Mapping
 
 import numpy as np
 from rich.console import Console

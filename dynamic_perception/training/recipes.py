@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from rich.console import Console
 from safetensors import safe_open
 
 from dynamic_perception.engines.scaling import scale_image
-from dynamic_perception.networks.bundle import ModelBundle, Subnetwork, WEIGHTS_FILE, write_bundle
+from dynamic_perception.networks.bundle import WEIGHTS_FILE, ModelBundle, Subnetwork, write_bundle
 from dynamic_perception.networks.families import make_supernet
 from dynamic_perception.networks.group_cnn_space import GroupCNNSpace
 from dynamic_perception.networks.ofa_mobilenet_v3_space import OFAMobileNetV3Space

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from dynamic_perception.report.progress import progress_bar
 from dynamic_perception.scenes.road_scene import LABELS, RoadScene
 from dynamic_perception.training.images import LabelledFrames, allocate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Callable
+from collections.abc import Callable
 
 from dynamic_perception.networks.search_space import SearchSpace, SubnetConfig
 from dynamic_perception.training.pareto import InfeasibleError, Limits, Point

@@ -197,7 +197,7 @@ def run_search(arguments: argparse.Namespace) -> int:
 
 
 def _search(
-    space: SearchSpace, meter: "CandidateMeter", log: "MeasurementLog", limits: Limits, arguments: argparse.Namespace
+    space: SearchSpace, meter: CandidateMeter, log: MeasurementLog, limits: Limits, arguments: argparse.Namespace
 ) -> list[Point]:
     from dynamic_perception.training.candidates import SEARCHED
 
@@ -217,7 +217,7 @@ def _search(
 
 
 def _measure_again(
-    points: list[Point], meter: "CandidateMeter", log: "MeasurementLog", limits: Limits, wanted: int
+    points: list[Point], meter: CandidateMeter, log: MeasurementLog, limits: Limits, wanted: int
 ) -> list[Point]:
     """More of the front than is wanted, measured precisely: some of it will turn out to have been lucky."""
     from dynamic_perception.training.candidates import SCORED, TIMED

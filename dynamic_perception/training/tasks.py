@@ -7,7 +7,8 @@ that is seeded per batch: a batch depends on its seed alone, and the global gene
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
