@@ -1,7 +1,7 @@
 # Installs Dynamic Perception, with ROS 2 from PyPI, into .venv and runs it. `make help` lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all figures colcon clean
+.PHONY: help setup demo test test-all lint figures colcon clean
 
 VENV := .venv
 PYTHON := python3
@@ -28,6 +28,7 @@ help:
 	@echo 'make demo       setup, then the demo (DEMO_ARGS="--duration 60 --headless" for its options)'
 	@echo 'make test       setup, then every test that takes seconds (PYTEST_ARGS="-k battery" to choose)'
 	@echo 'make test-all   setup, then every test'
+	@echo 'make lint       setup, then ruff (style, format) and mypy (types)'
 	@echo 'make figures    setup, then draw the pictures of the README from docs/results (FIGURES_ARGS=--again measures again)'
 	@echo 'make colcon     setup, then colcon build on top of $(VENV) (COLCON_ARGS for its options)'
 	@echo 'make clean      remove $(VENV) and all that was built'
@@ -91,6 +92,12 @@ test-all: setup
 	@echo '== Running every test'
 	@$(VENV)/bin/pytest $(PYTEST_ARGS)
 
+lint: setup
+	@echo '== Checking style, format and types'
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
 figures: setup
 	@echo '== Drawing the pictures of the README from docs/results'
 	@$(VENV)/bin/python scripts/figures.py $(FIGURES_ARGS)
@@ -104,4 +111,4 @@ colcon: setup
 
 clean:
 	@echo '== Removing $(VENV) and all that was built'
-	@rm -rf $(VENV) build install log dynamic_perception.egg-info .pytest_cache .hypothesis
+	@rm -rf $(VENV) build install log dynamic_perception.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache

@@ -256,8 +256,8 @@ def quantile(times: list[float], share: float) -> float:
 
 
 def effect(heard: Heard, medians: dict[float, float]) -> float:
-    """[s] from a command to its first inference at the new speed; infinite: it had no effect, for example because others
-    took the CPU while its reports were heard."""
+    """[s] from a command to its first inference at the new speed; infinite: it had no effect, for example because
+    others took the CPU while its reports were heard."""
     between = math.sqrt(medians[FULL] * medians[HALF])
     for came, duration in zip(heard.times, heard.durations):
         if (duration > between) == (heard.hertz == HALF):

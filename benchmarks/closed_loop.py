@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/closed_loop.py [--repeats N] [--duration S] [--model NAME]
 
-The demo's scenario (deadline, other work that really takes the cores, heat, battery) with real nodes over DDS, in turns: the
-manager, the fixed largest, the fixed smallest; the clock is the emulated one where control groups can be written, else the
-machine's own.  All runs have the deadlines of the first.
+The demo's scenario (deadline, other work that really takes the cores, heat, battery) with real nodes over DDS, in
+turns: the manager, the fixed largest, the fixed smallest; the clock is the emulated one where control groups can be
+written, else the machine's own.  All runs have the deadlines of the first.
 
 Definitions, so that nobody can misread them; each is the mean over the repeats:
     miss_rate_managed, miss_rate_largest, miss_rate_smallest

@@ -10,17 +10,17 @@ camera, in which the threads of the way before stop spinning; one inference, whi
 right after it, with threads awake and caches warm, several, of which the median counts (`steady`).
     eager   the supernet's own forward pass in PyTorch, in float32, prepared, from the normalised image to the logits
     static  the same subnetwork, extracted, exported by `torch.onnx.export` together with what is before and after it
-            (from the uint8 image to the ranking or the label map), in a plain ONNX Runtime session; of an int8 subnetwork
-            this package's graph in such a session
+            (from the uint8 image to the ranking or the label map), in a plain ONNX Runtime session; of an int8
+            subnetwork this package's graph in such a session
     engine  this package's engine, with what is before and after it
 
 Definitions, so that nobody can misread them:
     speedup_over_eager_min, speedup_over_eager_max
-        duration of eager over that of the engine in the same round, both steady, which is kinder to eager; the median of
-        each subnetwork's rounds, and of these the least and the greatest
+        duration of eager over that of the engine in the same round, both steady, which is kinder to eager; the median
+        of each subnetwork's rounds, and of these the least and the greatest
     ratio_to_static_max
-        duration of the engine over that of static in the same round, both steady; the median of each subnetwork's rounds,
-        and of these the greatest
+        duration of the engine over that of static in the same round, both steady; the median of each subnetwork's
+        rounds, and of these the greatest
     paced_speedup_over_eager_min, paced_speedup_over_eager_max, paced_ratio_to_static_max
         the same of the paced inferences
     engine

@@ -3,23 +3,23 @@
     .venv/bin/python benchmarks/node.py [--duration S] [--rate HZ] [--bundle NAME]
 
 The camera node (synthetic, 640x480 bgr8) in one process, perception in a second one, and this process, which hears the
-answers, over the DDS of this machine.  In turns with it a peer in perception's place: a plain rclpy node that converts the
-message with numpy, scales it, normalises it, infers in the image callback with a plain ONNX Runtime session on the same
-subnetwork and threads, and publishes the same messages.
+answers, over the DDS of this machine.  In turns with it a peer in perception's place: a plain rclpy node that converts
+the message with numpy, scales it, normalises it, infers in the image callback with a plain ONNX Runtime session on the
+same subnetwork and threads, and publishes the same messages.
 
 Definitions, so that nobody can misread them:
     inference_p50_ms      of the report
     overhead_p50_ms, overhead_p99_ms
                           from the frame's stamp to the moment at which this process has the answer, less inference
     age_p95_ms            age of a frame when its processing began, of the report
-    lost_commands         of those sent at 10 Hz, each for another subnetwork, to a node whose network takes at least 100 ms:
-                          how many no state answered
+    lost_commands         of those sent at 10 Hz, each for another subnetwork, to a node whose network takes at least
+                          100 ms: how many no state answered
     cpu_percent_overhead  CPU time of the perception process per time, less what inference takes: its duration in the
                           reports times the threads; per cent of one core
     peer_overhead_p50_ms  as overhead_p50_ms, of the peer
     start_to_first_result_s
-                          from the start of the perception process, while the camera is publishing, to the moment at which
-                          this process has the first answer; the greatest of three, with exported graphs
+                          from the start of the perception process, while the camera is publishing, to the moment at
+                          which this process has the first answer; the greatest of three, with exported graphs
 """
 
 from __future__ import annotations

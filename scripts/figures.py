@@ -8,7 +8,7 @@ A number of the README or of a page of `docs/` names where it comes from in a co
 
     it missed 0.3 %<!-- docs/results/demo/results.json: summary.managed[-1].miss_rate * 100 --> of the deadlines
     within 8 %<!-- control_odroid_xu3.txt: energy_over_oracle * 100 - 100 --> of the oracle's
-    3.2 ms<!-- node.txt: the "overhead p50" of "perception node" -->, and 2.6 times<!-- engines.txt: least "steady eager /
+    3.2 ms<!-- node.txt: the "overhead p50" of "perception node" -->, 2.6 times<!-- engines.txt: least "steady eager /
     engine" of "int8" --> (in one line)
 
 File (a name alone is one of `docs/results/benchmarks/`), then the place in it, then by what to multiply it and what to

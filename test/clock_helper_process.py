@@ -18,7 +18,7 @@ class HelperProcess:
 
     def __init__(self, folder, *options, group=None):
         self.socket, self.state = folder / "run" / "clocks.sock", folder / "helper_state"
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the object)
         self.process = subprocess.Popen(
             [
                 *PROGRAM,

@@ -61,7 +61,7 @@ class NodeProcess:
         remappings: dict[str, str],
         program: list[str] | None = None,
     ):
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the object)
         arguments = ["-r", f"__ns:={namespace}"]
         for key, value in parameters.items():
             text = (

@@ -1,4 +1,4 @@
-"""The perception node on the real engine, whose subnetwork of the name in $FAILING fails while the file $WHILE exists."""
+"""The perception node on the real engine; the subnetwork that $FAILING names fails while the file $WHILE exists."""
 
 import os
 from functools import partial

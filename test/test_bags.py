@@ -216,18 +216,20 @@ def test_fields_that_this_version_does_not_know_are_left_out(tmp_path):
 
 def test_a_bag_without_a_field_that_is_needed_is_refused_with_what_to_do(tmp_path):
     maker = make_drive(3, changed=without("InferenceReport", "inference_duration"))
-    with Bag(maker.write_file(tmp_path / "bag")) as bag:
-        with pytest.raises(ValueError, match="no field inference_duration.*replay it with the version of this package"):
-            bag.decoder("/inference_report")
+    expected = pytest.raises(
+        ValueError, match="no field inference_duration.*replay it with the version of this package"
+    )
+    with Bag(maker.write_file(tmp_path / "bag")) as bag, expected:
+        bag.decoder("/inference_report")
 
 
 def test_a_field_of_another_kind_is_refused(tmp_path):
     definition = definition_text("dynamic_perception/msg/OperatingPoint").replace("string sub", "int32 sub")
     maker = BagMaker({"OperatingPoint": definition})
     maker.add(0.0, "/operating_point/command", maker.new("dynamic_perception/msg/OperatingPointCommand"))
-    with Bag(maker.write_file(tmp_path / "bag")) as bag:
-        with pytest.raises(ValueError, match="subnetwork of the bag's .* is int32: expected string"):
-            bag.decoder("/operating_point/command")
+    expected = pytest.raises(ValueError, match="subnetwork of the bag's .* is int32: expected string")
+    with Bag(maker.write_file(tmp_path / "bag")) as bag, expected:
+        bag.decoder("/operating_point/command")
 
 
 def as_humble(path: Path) -> Path:

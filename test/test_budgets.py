@@ -257,7 +257,7 @@ def test_the_budget_stays_within_what_can_be_used(temperatures, greatest):
 
 def test_heat_that_stays_lowers_the_budget_at_the_same_pace_whatever_the_sensors_rate():
     slow, fast = ThermalBudget(ZONE), ThermalBudget(ZONE)
-    drops = []
+    drops, first = [], math.nan
     for budget, rate in ((slow, 1), (fast, 10)):
         for sample in range(5 * rate + 1):
             budget.observe(sample / rate, 77.0)

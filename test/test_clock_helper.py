@@ -388,7 +388,7 @@ def nonsense(dice: random.Random) -> bytes:
                     "",
                     "p" * 65,
                     "policy99",
-                    "policy４",
+                    "policy４",  # noqa: RUF001  (a digit that is none of ours)
                     ".",
                     "-rf",
                 ]

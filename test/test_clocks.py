@@ -102,12 +102,9 @@ def strict_kernel():
         low, high = (int((folder / name).read_text()) for name in ("scaling_min_freq", "scaling_max_freq"))
         userspace = (folder / "scaling_governor").read_text().strip() == "userspace"
         if (
-            (path.name == "scaling_min_freq"
-            and number > high)
-            or (path.name == "scaling_max_freq"
-            and number < low)
-            or (path.name == "scaling_setspeed"
-            and not userspace)
+            (path.name == "scaling_min_freq" and number > high)
+            or (path.name == "scaling_max_freq" and number < low)
+            or (path.name == "scaling_setspeed" and not userspace)
         ):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
         write_file(path, text)
@@ -450,7 +447,7 @@ def test_any_requests_stay_inside_and_are_undone_to_the_byte(shared_xu3, request
 
 
 def test_clocks_of_a_killed_process_are_put_back(xu3, state_file, killed_owner, state_folder):
-    process, kill = killed_owner
+    _process, kill = killed_owner
     assert limits(xu3, "policy4") == (1_500_000, 1_500_000)
     kill()
     result = restore_saved(state_folder)

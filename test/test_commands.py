@@ -7,6 +7,7 @@ in it is compared with what it is the name of.  A command without a rule fails.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -117,7 +118,8 @@ def run(command: str, replaced: dict[str, str] | None = None, more: str = "") ->
             "plan.png",
         ),
         (
-            "dynamic-perception simulate --platform odroid_xu3 --trace bursts --managers ours alert oracle --out pictures",
+            "dynamic-perception simulate --platform odroid_xu3 --trace bursts "
+            "--managers ours alert oracle --out pictures",
             {},
             "--frames 40",
             "pictures/timeline.png",
@@ -222,7 +224,7 @@ def checks_node(command: str) -> None:
     topics = {
         row.split("|")[3].strip(" `") for row in documents()["README.md"].splitlines() if row.startswith(f"| {node} | ")
     }
-    for option, value in zip(words, words[1:]):
+    for option, value in itertools.pairwise(words):
         name, _, given = value.partition(":=")
         if option == "-p":
             kind = type(specs[name].default)

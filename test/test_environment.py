@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_an_unused_element_fades_back_to_the_profile_and_becomes_uncertain():
         mean, deviation = machine.slow_down("cpu:1")
         means.append(mean)
         deviations.append(deviation)
-    assert all(later < earlier for earlier, later in zip(means, means[1:]))
+    assert all(later < earlier for earlier, later in itertools.pairwise(means))
     assert all(later > deviations[0] for later in deviations[1:])
     assert means[-1] == pytest.approx(1.0, abs=0.02)
 

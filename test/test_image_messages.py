@@ -306,7 +306,7 @@ def test_a_jpeg_is_decoded_no_larger_than_needed(least, decoded, channels):
     seen = cv2.resize(picture(), (640, 480))
     seen = seen if channels == 3 else seen[..., 0]
     message = compressed(seen, ".jpg", "jpeg")
-    pixels, to_rgb = decode_compressed(message, least)
+    pixels, _to_rgb = decode_compressed(message, least)
     assert pixels.shape[:2] == decoded and pixels.ndim == (3 if channels == 3 else 2)
     assert compressed_size(message) == (480, 640)
     expected = cv2.resize(decode_compressed(message)[0], decoded[::-1], interpolation=cv2.INTER_AREA)

@@ -1,6 +1,7 @@
 """Every node in every lifecycle state: SIGINT and SIGTERM end it cleanly, every transition works and can be undone."""
 
 import signal
+from pathlib import Path
 
 import pytest
 from bundles import make_bundle, make_profile
@@ -81,7 +82,7 @@ def test_a_transition_that_fails_says_why_and_can_be_tried_again(start, paramete
     assert not transition(Transition.TRANSITION_CONFIGURE)
     assert current() == "unconfigured"
     process.wait_for_output(f"configure failed: no operating-point table at {missing}")
-    missing.write_bytes(open(kept, "rb").read())
+    missing.write_bytes(Path(kept).read_bytes())
     assert transition(Transition.TRANSITION_CONFIGURE)
     assert current() == "inactive"
 

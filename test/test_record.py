@@ -1,5 +1,6 @@
 """Recording and playing over real DDS, with real processes."""
 
+import itertools
 import resource
 import signal
 import subprocess
@@ -234,7 +235,7 @@ def test_it_loops_from_an_offset_with_what_was_latched_before_until_it_is_told_t
 
     def begun_again():
         stamps = [m.header.stamp.sec + 1e-9 * m.header.stamp.nanosec for _, m in audience.frames]
-        return any(later < earlier for earlier, later in zip(stamps, stamps[1:])) and audience.latched
+        return any(later < earlier for earlier, later in itertools.pairwise(stamps)) and audience.latched
 
     spin_until(begun_again, "the second round, with the latched command")
     player.send_signal(signal.SIGINT)

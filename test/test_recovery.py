@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_single_element_that_recovers_is_back_within_seconds():
 def test_an_element_that_stays_slow_is_tried_less_and_less_often():
     robot, _ = contended({"cpu:2": 3.0}, seconds=600.0)
     tried = [time for change, time in zip(robot.changes, robot.times) if "on cpu:2" in name(change)]
-    gaps = [later - earlier for earlier, later in zip(tried, tried[1:]) if later - earlier > 1.0]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tried) if later - earlier > 1.0]
     assert 2 <= len(gaps) <= 16
     assert min(gaps[-3:]) > 2 * max(gaps[:3])
 

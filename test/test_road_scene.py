@@ -1,5 +1,7 @@
 """The road scene: the same for the same seed, moving, and with labels that fit what is painted."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -77,7 +79,7 @@ def test_classes_differ_in_colour(scene):
 def test_the_camera_moves_smoothly(scene):
     for start in (0, 500, 1000):
         looks = [coarse(scene.frame(index)) for index in range(start, start + 6)]
-        steps = [np.abs(b - a).mean() for a, b in zip(looks, looks[1:])]
+        steps = [np.abs(b - a).mean() for a, b in itertools.pairwise(looks)]
         assert max(steps) < 8
         assert np.abs(coarse(scene.frame(start + 60)) - looks[0]).mean() > 3
 

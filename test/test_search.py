@@ -118,7 +118,7 @@ def test_evolution_beats_most_of_what_as_many_random_subnetworks_find():
 
 def test_limits_draw_the_search_to_what_they_admit():
     limits = Limits(pretended(TINY_OFA.largest()).latency / 2)
-    free, limited = (search(TINY_OFA, pretended, l, EVALUATIONS, 1) for l in (Limits(), limits))
+    free, limited = (search(TINY_OFA, pretended, one, EVALUATIONS, 1) for one in (Limits(), limits))
     assert sum(map(limits.admit, limited)) > sum(map(limits.admit, free))
 
 

@@ -1,5 +1,7 @@
 """The shipped bundles are what their model files say they are."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -28,9 +30,9 @@ def test_every_larger_subnetwork_is_more_accurate(bundle):
     accuracies = [s.accuracy for s in bundle.of_precision("float32")]
     least_of_smallest, least_of_largest, span = SHIPPED[bundle.name]
     assert accuracies[0] >= least_of_smallest and accuracies[-1] >= least_of_largest
-    assert all(larger > smaller for smaller, larger in zip(accuracies, accuracies[1:]))
+    assert all(larger > smaller for smaller, larger in itertools.pairwise(accuracies))
     in_int8 = [s.accuracy for s in bundle.of_precision("int8")]
-    assert all(larger > smaller for smaller, larger in zip(in_int8, in_int8[1:]))
+    assert all(larger > smaller for smaller, larger in itertools.pairwise(in_int8))
     assert bundle.subnetworks[-1].macs >= span * bundle.subnetworks[0].macs
 
 

@@ -88,8 +88,8 @@ class PyTorchEngine(Engine):
 class _Team:
     """A thread and the OpenMP threads that it works with.
 
-    OpenMP has a pool for every thread that uses it.  Changing the size of one ends threads and makes new ones, which takes
-    a millisecond, so each number of threads has a pool of its own.
+    OpenMP has a pool for every thread that uses it.  Changing the size of one ends threads and makes new ones, which
+    takes a millisecond, so each number of threads has a pool of its own.
     """
 
     def __init__(self, threads: int):

@@ -191,9 +191,8 @@ class ResourceManager:
     def _choose(self, situation: Situation) -> Decision:
         """The point that should run in this situation, as a decision."""
         prediction = self._selector.predict(situation, self._prediction)
-        if self._detour is not None and not self._environment.waiting:
-            if self._return(situation, prediction):
-                return self._decision(situation, prediction, Selection(self._current, situation.available, ()), True)
+        if self._detour is not None and not self._environment.waiting and self._return(situation, prediction):
+            return self._decision(situation, prediction, Selection(self._current, situation.available, ()), True)
         if self._current is not None and self._selector.admits(situation, prediction, self._current):
             better = self._selector.select(situation, prediction, self._current, self.settings.margin)
             changed = self._improve(situation, prediction, better)
@@ -312,7 +311,7 @@ class ResourceManager:
         if self._moves(self._settled, forced):
             return self._reason, self._field  # one more step of the same move: this point has just waited longer
         trial = self._settled
-        for reason, names in CAUSES:
+        for reason, names in CAUSES:  # noqa: B007  (`reason` is returned after the loop)
             news = {name: getattr(situation, name) for name in names}
             if any(_differs(value, getattr(trial, name)) for name, value in news.items()):
                 trial = trial._replace(**news)

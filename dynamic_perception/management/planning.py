@@ -84,7 +84,7 @@ def make_plan(
 
 
 def assured_latencies(table: OperatingPointTable, settings: ManagerSettings = ManagerSettings()) -> np.ndarray:
-    """[n] latency [s] that every point keeps on the undisturbed machine with the probability that deadlines are met with."""
+    """[n] latency [s] of every point on the undisturbed machine, kept with the probability asked of deadlines."""
     return _Chooser(table, Target(), settings).assured_latencies
 
 

@@ -218,11 +218,11 @@ class Selector:
         for name, (column, most) in prediction.limits.items():
             got = float(column[index])
             if got > most:
-                asked_and_got = {
-                    "accuracy": lambda: (-most, -got),
-                    "rate": lambda: (situation.target.min_rate, 1.0 / (got + prediction.overhead[0])),
-                }
-                asked, got = asked_and_got.get(name, lambda: (most, got))()
+                asked = most
+                if name == "accuracy":
+                    asked, got = -most, -got
+                elif name == "rate":
+                    asked, got = situation.target.min_rate, 1.0 / (got + prediction.overhead[0])
                 missed.append(Relaxed(name, asked, known(got)))
         return tuple(missed)
 

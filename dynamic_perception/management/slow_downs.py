@@ -155,9 +155,12 @@ class SlowDowns:
                 continue
             if other.peaker is tracked:
                 other.peak = max(other.peak, mean)
-            elif tracked.samples == self.SETTLED and 1.0 + self.FELT < other.filter.mean < self.COMMON:
-                if (1.0 + other.filter.mean) / 2.0 < mean < self.COMMON:
-                    other.peaker, other.peak = tracked, mean
+            elif (
+                tracked.samples == self.SETTLED
+                and 1.0 + self.FELT < other.filter.mean < self.COMMON
+                and (1.0 + other.filter.mean) / 2.0 < mean < self.COMMON
+            ):
+                other.peaker, other.peak = tracked, mean
 
     def _notice_step(self, tracked: _Element, time: float) -> None:
         """A step of the element in use is other threads; one of an element that was just taken into use is none."""

@@ -265,9 +265,9 @@ def write_bundle(
         replaced = bundle.folder.with_name(f"{bundle.folder.name}.replaced-{os.getpid()}")
         if bundle.folder.exists():
             for extra in bundle.folder.iterdir():  # a model card or a picture stays with the bundle
-                if extra.is_file() and extra.name not in (STATISTICS_FILE, RANGES_FILE):
-                    if not (partial / extra.name).exists():
-                        shutil.copy2(extra, partial / extra.name)
+                rewritten = extra.name in (STATISTICS_FILE, RANGES_FILE) or (partial / extra.name).exists()
+                if extra.is_file() and not rewritten:
+                    shutil.copy2(extra, partial / extra.name)
             bundle.folder.rename(replaced)
         partial.rename(bundle.folder)
         shutil.rmtree(replaced, ignore_errors=True)

@@ -42,8 +42,8 @@ def make_graph(bundle: ModelBundle, subnetwork: str) -> bytes:
     """The ONNX graph of a subnetwork, made now from the weights.
 
     It takes `image`, uint8 [H, W, 3] in RGB of the subnetwork's input size.  Its outputs are, of a classifier,
-    `classes`, int64 [classes] by falling score, `scores`, their softmax, and `logits`, float32 [classes] by class number;
-    of a segmenter `labels`, uint8 [H, W], and `logits`, float32 [1, classes, h, w].
+    `classes`, int64 [classes] by falling score, `scores`, their softmax, and `logits`, float32 [classes] by class
+    number; of a segmenter `labels`, uint8 [H, W], and `logits`, float32 [1, classes, h, w].
     """
     chosen = bundle.full_precision(subnetwork)
     graph = resolve_name(bundle.space.graph)(bundle, chosen).SerializeToString()

@@ -125,8 +125,8 @@ class GraphBuilder:
     def labels(self, logits: str, shape: tuple[int, int, int]) -> onnx.ModelProto:
         """The finished model of a segmenter: the best class of every pixel after interpolation.
 
-        Its `logits` are [1, *shape], with shape (classes, h, w).  Outputs `labels`, uint8 [H, W] of the input's size, and
-        these logits, float32.
+        Its `logits` are [1, *shape], with shape (classes, h, w).  Outputs `labels`, uint8 [H, W] of the input's size,
+        and these logits, float32.
         """
         # With the classes last, each pixel's values lie together: on two threads 2.6 times as fast as with them first.
         x = self._add("Transpose", logits, perm=[0, 2, 3, 1])

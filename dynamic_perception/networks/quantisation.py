@@ -1,9 +1,9 @@
 """Int8 graphs from float32 ones: static quantisation after training, with ONNX Runtime's quantiser.
 
 Weights are symmetric int8 per output channel, activations uint8 per tensor, over the range that they had on calibration
-images (Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR
-2018).  The graph says so with QuantizeLinear and DequantizeLinear around every operator, which ONNX Runtime and OpenVINO
-replace by integer operators.
+images (Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
+CVPR 2018).  The graph says so with QuantizeLinear and DequantizeLinear around every operator, which ONNX Runtime and
+OpenVINO replace by integer operators.
 """
 
 from __future__ import annotations

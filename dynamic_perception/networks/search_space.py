@@ -146,7 +146,7 @@ def check_keys(what: str, plain: Any, required: tuple[str, ...], optional: tuple
 
 
 def rungs(count: int, *choices: tuple) -> list[tuple]:
-    """Up to `count` combinations of one of each of the `choices`, evenly taken from a way on which they grow in turns."""
+    """Up to `count` combinations of one of each of the `choices`, taken evenly while they grow in turns."""
     steps = sorted(
         ((step + 0.5) / (len(choice) - 1), place)
         for place, choice in enumerate(choices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import cv2
@@ -64,7 +65,7 @@ class Sketch:
         for x, y, thickness in path:
             centre = (self._fixed(x), self._fixed(y))
             cv2.circle(mask, centre, self._fixed(thickness / 2), 255, -1, cv2.LINE_AA, SUBPIXEL_BITS)
-        for (x0, y0, thickness0), (x1, y1, thickness1) in zip(path, path[1:]):
+        for (x0, y0, thickness0), (x1, y1, thickness1) in itertools.pairwise(path):
             across = np.array([y0 - y1, x1 - x0]) / (2 * max(np.hypot(x1 - x0, y1 - y0), 1e-6))
             sides = [
                 (x0, y0) + across * thickness0,

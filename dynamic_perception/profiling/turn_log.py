@@ -72,7 +72,7 @@ class TurnLog:
             if not whole:
                 with open(self.path, "a") as file:
                     file.write("\n")
-        self._file = open(self.path, "a")
+        self._file = open(self.path, "a")  # noqa: SIM115  (closed with the object)
 
     def add(self, point: int, turn: Turn) -> None:
         """Keep a turn."""

@@ -25,7 +25,23 @@ from dynamic_perception.installation import PACKAGE, share_folder
 MSG, IDL, NONE = "ros2msg", "ros2idl", ""  # encodings of definitions, as MCAP calls them
 SEPARATOR = "=" * 80
 BUILTIN = frozenset(
-    ["bool", "byte", "char", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "string", "wstring"]
+    [
+        "bool",
+        "byte",
+        "char",
+        "float32",
+        "float64",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "string",
+        "wstring",
+    ]
 )
 # Fields that a replay depends on: an older message without one of them is refused.
 NEEDED: Mapping[str, tuple[str, ...]] = {

@@ -50,7 +50,7 @@ def latency_chart(shown: Sequence[ShownRun]) -> Figure:
     figure, axes = _figure(1.3 + 0.24 * len(boxes) + 0.12 * len(points), shown, "x")
     taken = 0.0
     ticks = []
-    for place, point in enumerate(points):
+    for place, _point in enumerate(points):
         mine = [(one, late) for number, one, late in boxes if number == place]
         ticks.append(taken + (len(mine) - 1) / 2)
         for number, (one, late) in enumerate(mine):

@@ -124,7 +124,8 @@ def headline(managed: RecordedRun, fixed: RecordedRun) -> str:
         ""
         if managed.energy_source != fixed.energy_source or math.isnan(a.energy + b.energy)
         else (
-            f", the {managed.energy_source} energy of a frame {1e3 * a.energy:.2f} mJ instead of {1e3 * b.energy:.2f} mJ"
+            f", the {managed.energy_source} energy of a frame {1e3 * a.energy:.2f} mJ "
+            f"instead of {1e3 * b.energy:.2f} mJ"
         )
     )
     return (
@@ -180,31 +181,31 @@ def _side_by_side(shown: Sequence[ShownRun]) -> str:
     for metric in dict.fromkeys(one.results.metric for one in shown):
         add(
             f"{metric} of the executed subnetworks, mean [%]",
-            lambda one, whole: 100 * whole.accuracy if one.results.metric == metric else math.nan,
+            lambda one, whole, metric=metric: 100 * whole.accuracy if one.results.metric == metric else math.nan,
             2,
         )
     for source in dict.fromkeys(one.run.iou_source for one in shown if one.run.iou_source):
         add(
             f"mean IoU on these frames [%], {source}",
-            lambda one, whole: 100 * whole.mean_iou if one.run.iou_source == source else math.nan,
+            lambda one, whole, source=source: 100 * whole.mean_iou if one.run.iou_source == source else math.nan,
             1,
         )
     for source in plots.energy_sources(shown):
         add(
             f"energy per frame, {source} [mJ]",
-            lambda one, whole: 1e3 * whole.energy if one.run.energy_source == source else math.nan,
+            lambda one, whole, source=source: 1e3 * whole.energy if one.run.energy_source == source else math.nan,
             2,
         )
     for source in dict.fromkeys(one.run.temperature_source for one in shown):
         add(
             f"hottest, {source} [°C]",
-            lambda one, whole: whole.hottest if one.run.temperature_source == source else math.nan,
+            lambda one, whole, source=source: whole.hottest if one.run.temperature_source == source else math.nan,
             1,
         )
     for source in dict.fromkeys(one.run.battery_source for one in shown):
         add(
             f"battery at the end, {source} [%]",
-            lambda one, whole: 100 * whole.charge_end if one.run.battery_source == source else math.nan,
+            lambda one, whole, source=source: 100 * whole.charge_end if one.run.battery_source == source else math.nan,
             1,
         )
     add("changes of the operating point", lambda one, whole: len(list_changes(one.run)), 0)

@@ -64,8 +64,8 @@ def latencies(shown: Sequence[ShownRun]) -> Figure:
                     [low, q1, median, q3, high, p99, [len(values) for values in boxes.values()]]
                 ),
                 "hovertemplate": "%{y}<br>%{customdata[6]} frames<br>5 %%: %{customdata[0]:.2f} ms<br>25 %%: "
-                "%{customdata[1]:.2f} ms<br>median: %{customdata[2]:.2f} ms<br>75 %%: %{customdata[3]:.2f} ms<br>95 %%: "
-                "%{customdata[4]:.2f} ms<br>99 %%: %{customdata[5]:.2f} ms".replace("%%", "%"),
+                "%{customdata[1]:.2f} ms<br>median: %{customdata[2]:.2f} ms<br>75 %%: %{customdata[3]:.2f} ms<br>"
+                "95 %%: %{customdata[4]:.2f} ms<br>99 %%: %{customdata[5]:.2f} ms".replace("%%", "%"),
             }
         )
     top = top_margin(one.label for one in shown)

@@ -134,7 +134,7 @@ def make_timeline(board: Board, runs: Sequence[Run], objective: str) -> Figure:
     _draw_machine(rows["machine"], board, runs[0])
     _draw_column(rows["temperature"], shown, lambda run: run.temperature, "hottest\n[°C]")
     for trip in board.trips:
-        low, high = rows["temperature"].get_ylim()
+        _low, high = rows["temperature"].get_ylim()
         if trip.celsius < high + 8:
             rows["temperature"].axhline(trip.celsius, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
             rows["temperature"].text(
@@ -253,7 +253,7 @@ def _draw_machine(axes: Axes, board: Board, run: Run) -> None:
     _prepare(axes, "slowed\nby")
     factors = slow_downs(run.trace, board.clusters, board.element_cluster, board.threads, board.cores)
     colours = ("#444444", "#B0B0B0", "#888888")
-    for number, cluster in enumerate(board.clusters):
+    for number, _cluster in enumerate(board.clusters):
         widest = max(np.flatnonzero(board.element_cluster == number), key=lambda element: board.threads[element])
         axes.plot(
             run.trace.arrival,

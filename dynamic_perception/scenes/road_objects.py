@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -43,7 +44,7 @@ class _Figure:
         return (round((point[0] + self._middle) * self._scale), round((self._ground - point[1]) * self._scale))
 
     def limb(self, points: list[tuple[float, float]], thickness: float, colour: Colour) -> None:
-        for start, end in zip(points, points[1:]):
+        for start, end in itertools.pairwise(points):
             cv2.line(
                 self._paper,
                 self._pixel(start),

@@ -64,9 +64,11 @@ class NetworkOnly(Manager):
             here = self._networks[self._level]
             if mean > self._deadline and self._level > 0:
                 self._step(-1, mean)
-            elif self._level + 1 < len(self._networks):
-                if mean * latency[self._networks[self._level + 1]] / latency[here] <= self._deadline:
-                    self._step(1, mean)
+            elif (
+                self._level + 1 < len(self._networks)
+                and mean * latency[self._networks[self._level + 1]] / latency[here] <= self._deadline
+            ):
+                self._step(1, mean)
         return int(self._networks[self._level])
 
     def _step(self, by: int, mean: float) -> None:

@@ -109,9 +109,9 @@ class StepWise:
         """Look at the temperature; True if the steps of a cluster changed."""
         rising, falling = celsius > self._last, celsius < self._last
         self._last = celsius
-        if not any(self._hot) and not any(map(any, self._asked)):
-            if not self._trips or celsius < self._trips[0][0].celsius:
-                return False
+        idle = not any(self._hot) and not any(map(any, self._asked))
+        if idle and (not self._trips or celsius < self._trips[0][0].celsius):
+            return False
         before = list(self.steps)
         for number, (trip, bounds) in enumerate(self._trips):
             self._hot[number] = celsius >= trip.celsius - (trip.hysteresis if self._hot[number] else 0.0)

@@ -26,8 +26,8 @@ def add_train(commands: argparse._SubParsersAction) -> None:
         "train",
         help="train a dynamic DNN on labelled images and write a model bundle",
         description="Train a dynamic DNN on DIR/{train,test}/<class>/<image>, or the segmenter on "
-        "DIR/{train,val,test}/{images,labels}/<frame>, and write a bundle. An interrupted run goes on where it was when "
-        "the same command is given again. With torchrun several GPUs or machines train together.",
+        "DIR/{train,val,test}/{images,labels}/<frame>, and write a bundle. An interrupted run goes on where it was "
+        "when the same command is given again. With torchrun several GPUs or machines train together.",
     )
     parser.add_argument("--architecture", choices=tuple(SPACES), default=GROUP_CNN)
     parser.add_argument(

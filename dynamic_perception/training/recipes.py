@@ -251,7 +251,8 @@ def prepare_segmentation(
 ) -> tuple[SearchSpace, Task, tuple[str, ...]]:
     """Search space, task and labels for one or more sets of labelled frames.
 
-    Of the first one's `val` split, `held_out` frames, evenly taken (None: all), are held out; the others are trained on.
+    Of the first one's `val` split, `held_out` frames, evenly taken (None: all), are held out; the others are trained
+    on.
     """
     if held_out is not None and held_out < 0:
         raise ValueError(f"held out is {held_out}: expected 0 or more frames")
