@@ -36,6 +36,7 @@ from dynamic_perception.report.results_file import write_results
 LAUNCH = (ROOT / "launch" / "dynamic_perception.launch.py").read_text()
 TYPED = {command: name for name, text in documents().items() for command in commands(text)}
 SUBCOMMANDS = next(action for action in cli.make_parser()._actions if action.choices).choices
+ADDED_OPTION = re.compile(r'add_argument\(\s*"(--[\w-]+)"')
 BENCHMARK = re.compile(r"(?:sudo )?\.venv/bin/python (benchmarks/(\w+)\.py)(.*)")
 SMALL = {  # what a benchmark is run with here, in place of what it says
     "decision": "--decisions 200",
@@ -282,8 +283,8 @@ def nothing(command: str) -> None:
 def checks_benchmark(command: str) -> None:
     """The script knows these options, and is run above with small ones, or what it measures is run by another test."""
     script, name, options = BENCHMARK.fullmatch(command).groups()
-    source = (ROOT / script).read_text()
-    assert all(f'add_argument("{word}"' in source for word in shlex.split(options) if word.startswith("--"))
+    known = set(ADDED_OPTION.findall((ROOT / script).read_text()))
+    assert {word for word in shlex.split(options) if word.startswith("--")} <= known
     assert name in SMALL | SMALL_AND_SLOW | NOT_HERE
     if name in NOT_HERE:
         is_a_test(NOT_HERE[name])
@@ -500,7 +501,7 @@ def test_options_that_are_only_spoken_of_are_those_of_some_command():
         option for parser in SUBCOMMANDS.values() for action in parser._actions for option in action.option_strings
     }
     scripts = [*(ROOT / "benchmarks").glob("*.py"), ROOT / "scripts" / "figures.py"]
-    known |= set(re.findall(r'add_argument\("(--[\w-]+)"', "".join(path.read_text() for path in scripts)))
+    known |= set(ADDED_OPTION.findall("".join(path.read_text() for path in scripts)))
     for name, text in documents().items():
         for code in INLINE.findall(BLOCK.sub("", text)):
             if not code.startswith(("ros2 ", "colcon ", "rosdep ", "python -m ", "pip ")):

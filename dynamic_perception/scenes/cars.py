@@ -252,7 +252,7 @@ def paint_car(view: RoadView, shape: CarShape, x: float, s: float, forwards: boo
     ground = np.array([(left, 0, s - 0.3), (right, 0, s - 0.3), (right, 0, far), (left, 0, far)])
     view.shade(view.project(ground), 0.62)
     model = _model(shape, forwards, distance < DETAILED)
-    pixels = view.project((*model.points, x, 0, s))
+    pixels = view.project(model.points + np.array((x, 0, s)))
     corners = np.rint(np.clip(pixels, -OUTSIDE, OUTSIDE) * 2**SUBPIXEL_BITS).astype(np.int32)
     aside = x + view.sideways(float(s))
     visible = {0: True, 1: aside + half < 0, -1: aside - half > 0}
