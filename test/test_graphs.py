@@ -20,7 +20,7 @@ from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle, write_bundle
 from dynamic_perception.networks.families import make_graph, make_supernet
-from dynamic_perception.networks.graph_files import cached_graph, read_graph
+from dynamic_perception.networks.graph_files import cached_graph, keep_graph, read_graph
 from dynamic_perception.networks.ofa_mobilenet_v3_space import OFAMobileNetV3Space
 from dynamic_perception.networks.search_space import SearchSpace
 from dynamic_perception.networks.segmenter_space import SegmenterSpace
@@ -129,9 +129,49 @@ def test_a_graph_is_made_once_and_then_read(tmp_path, cache):
     bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
     graph = read_graph(bundle, "small")
     path = cached_graph(bundle, "small")
-    assert path.is_relative_to(cache) and path.read_bytes() == graph == make_graph(bundle, "small")
-    path.write_bytes(b"as it was read")
-    assert read_graph(bundle, "small") == b"as it was read"
+    assert path.is_relative_to(cache) and path.read_bytes().startswith(graph) and graph == make_graph(bundle, "small")
+    keep_graph(path, b"as it was kept")
+    assert read_graph(bundle, "small") == b"as it was kept"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: bytes(len(content)),
+        lambda content: content[:100] + bytes(4096) + content[4196:],
+        lambda content: content + b"more",
+        lambda content: b"written by an older version",
+    ],
+    ids=["emptied", "cut", "without its last byte", "zeroed", "a page zeroed", "longer", "of another form"],
+)
+def test_a_damaged_graph_is_made_anew_with_one_warning(tmp_path, cache, caplog, spoil):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    graph, path = read_graph(bundle, "small"), cached_graph(bundle, "small")
+    path.write_bytes(spoil(path.read_bytes()))
+    assert read_graph(bundle, "small") == graph
+    assert read_graph(bundle, "small") == graph
+    assert [record.getMessage() for record in caplog.records] == [f"{path} is damaged: it is made anew"]
+
+
+@pytest.mark.parametrize("place", ["", "dynamic_perception", "dynamic_perception/graphs/tiny"])
+def test_a_cache_that_others_may_write_is_not_used(tmp_path, cache, caplog, place):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    path = cached_graph(bundle, "small")
+    keep_graph(path, b"put there by somebody else")
+    (cache / place).chmod(0o777)
+    assert read_graph(bundle, "small") == make_graph(bundle, "small")
+    assert path.read_bytes().startswith(b"put there by somebody else")
+    assert str(cache / place) in caplog.text
+
+
+def test_a_cache_in_a_sticky_folder_is_used(tmp_path, cache):
+    bundle = make_bundle(tmp_path / "tiny", TINY_OFA)
+    keep_graph(cached_graph(bundle, "small"), b"as it was kept")
+    cache.chmod(0o1777)
+    assert read_graph(bundle, "small") == b"as it was kept"
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,9 @@ def test_a_compressed_mosaic_gets_its_colours():
         ("empty", "jpeg", b""),
         ("corrupt", "jpeg", b"this is no picture"),
         ("corrupt", "png", cv2.imencode(".png", picture())[1].tobytes()[:60]),
+        ("corrupt", "svg", b"<svg/>"),
+        ("encoding", "16UC1; png compressed ", cv2.imencode(".png", picture())[1].tobytes()),
+        ("encoding", "32FC1; tiff compressed ", cv2.imencode(".png", picture())[1].tobytes()),
         ("encoding", "16UC1; compressedDepth png", cv2.imencode(".png", picture())[1].tobytes()),
         (
             "size",

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import discover_elements
-from dynamic_perception.networks.graph_files import cached_graph
+from dynamic_perception.networks.graph_files import cached_graph, keep_graph
 from dynamic_perception.nodes import qos
 
 APPLIED, PARTIAL, REJECTED, SUPERSEDED = range(4)
@@ -268,8 +268,7 @@ def test_a_point_that_is_not_ready_is_built_while_frames_go_on(client_without_me
 
 def test_a_point_that_cannot_be_built_is_rejected_and_left_alone_for_a_while(client_without_memory, image, bundle):
     graph = cached_graph(bundle, "66%")
-    graph.parent.mkdir(parents=True, exist_ok=True)
-    graph.write_bytes(b"no graph")
+    keep_graph(graph, b"no graph")
     try:
         client = client_without_memory.connect()
         assert client.command(1, subnetwork="66%").result == REJECTED

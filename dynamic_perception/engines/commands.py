@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from dynamic_perception.file_writing import write_atomically
 from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.networks.families import make_graph
-from dynamic_perception.networks.graph_files import cached_graph, file_stem, write_graph
+from dynamic_perception.networks.graph_files import cached_graph, file_stem, keep_graph
 from dynamic_perception.report.progress import progress_bar
 
 
@@ -38,9 +39,11 @@ def run_export(arguments: argparse.Namespace) -> int:
         for subnetwork in bar.track(bundle.subnetworks, description="exporting"):
             graph = make_graph(bundle, subnetwork.name)
             path = cached_graph(bundle, subnetwork.name)
-            if arguments.out is not None:
+            if arguments.out is None:
+                keep_graph(path, graph)
+            else:
                 path = arguments.out / f"{file_stem(subnetwork.name)}.onnx"
-            write_graph(path, graph)
+                write_atomically(path, graph)
             table.add_row(subnetwork.name, f"{1e-6 * len(graph):.2f}", str(path))
     Console().print(table)
     return 0

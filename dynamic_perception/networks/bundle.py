@@ -27,6 +27,8 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from dynamic_perception.documents import InvalidDocument, read_yaml
+from dynamic_perception.file_writing import write_atomically
 from dynamic_perception.installation import share_folder
 from dynamic_perception.networks.families import find_space
 from dynamic_perception.networks.search_space import SearchSpace, Shape, SubnetConfig
@@ -200,11 +202,11 @@ def read_bundle(folder: Path) -> ModelBundle:
     """
     path = folder / MODEL_FILE
     try:
-        plain = yaml.safe_load(path.read_text())
+        plain = read_yaml(path)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} is not YAML: {error}") from None
+    except InvalidDocument as error:
+        raise BundleError(str(error)) from None
     _check_mapping(path, "", plain, {"schema_version": int})
     if plain["schema_version"] != SCHEMA_VERSION:
         raise BundleError(
@@ -278,9 +280,7 @@ def write_bundle(
 
 def write_model_file(bundle: ModelBundle) -> None:
     """Write only `model.yaml` again, for example with accuracies that were measured just now."""
-    partial = bundle.folder / f"{MODEL_FILE}.partial"
-    partial.write_text(_to_yaml(bundle, bundle.weights_sha256))
-    os.replace(partial, bundle.folder / MODEL_FILE)
+    write_atomically(bundle.folder / MODEL_FILE, _to_yaml(bundle, bundle.weights_sha256))
 
 
 def _save(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -8,7 +8,7 @@ pixels mean different things (YUV 4:2:x, Bayer) cannot be scaled as they are, an
 from __future__ import annotations
 
 import array
-import io
+import re
 from dataclasses import dataclass
 
 import cv2
@@ -17,9 +17,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from dynamic_perception.engines.scaling import scale_image
+from dynamic_perception.pictures import PIXEL_LIMIT, NoPicture, decode_picture, picture_size
 
 JPEG_START = b"\xff\xd8"
-EXIF_ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # OpenCV turns a picture as its tag says; these exchange its sides
+TYPED = re.compile(r"\d+[USF]C\d+")  # encodings that name a type of numbers and no colours, such as depth in 16UC1
 # By how much a JPEG is reduced: a bit that OpenCV combines with any way of treating colours.
 REDUCTIONS = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
 
@@ -111,19 +112,22 @@ class PreparedFrame:
     to_rgb: int | None
 
 
-def prepare_frame(message: Image | CompressedImage, wanted: tuple[int, int], whole: bool = False) -> PreparedFrame:
+def prepare_frame(
+    message: Image | CompressedImage, wanted: tuple[int, int], whole: bool = False, most_pixels: int = PIXEL_LIMIT
+) -> PreparedFrame:
     """A frame for a network: decoded, scaled, and what is left of it converted to RGB.
 
     Args:
         message: told apart by its fields, so that a message out of a bag will do.
         wanted: height and width [pixel] of the network's input.
         whole: whether `pixels` are wanted at the frame's own size.
+        most_pixels: a compressed frame of more is refused before it is decoded.
 
     Raises:
         ImageRefused: it cannot be decoded.
     """
     if hasattr(message, "format"):
-        pixels, to_rgb = decode_compressed(message, None if whole else wanted)
+        pixels, to_rgb = decode_compressed(message, None if whole else wanted, most_pixels)
         size = compressed_size(message) or pixels.shape[:2]
     else:
         pixels, to_rgb = decode_image(message)
@@ -153,11 +157,15 @@ def decode_image(message: Image) -> tuple[np.ndarray, int | None]:
     """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
-        raise ImageRefused("encoding", f"encoding is '{message.encoding}': expected one of {', '.join(ENCODINGS)}")
+        raise _unknown_encoding("encoding", message.encoding)
     pixels = _pixels(message, encoding)
     if encoding.scale_first:
         return pixels, encoding.to_rgb
     return cv2.cvtColor(pixels, encoding.to_rgb), None
+
+
+def _unknown_encoding(field: str, found: str) -> ImageRefused:
+    return ImageRefused("encoding", f"{field} is '{found[:64]}': expected one of {', '.join(ENCODINGS)}")
 
 
 def _pixels(message: Image, encoding: Encoding) -> np.ndarray:
@@ -207,22 +215,24 @@ def _check_size(message: Image, encoding: Encoding) -> None:
 
 
 def decode_compressed(
-    message: CompressedImage, least_size: tuple[int, int] | None = None
+    message: CompressedImage, least_size: tuple[int, int] | None = None, most_pixels: int = PIXEL_LIMIT
 ) -> tuple[np.ndarray, int | None]:
-    """The pixels of a compressed image message (JPEG, PNG and whatever else OpenCV reads), as `decode_image` does.
+    """The pixels of a compressed image message (the formats of `pictures.FORMATS`), as `decode_image` does.
 
     A JPEG that is at least twice, four or eight times as large as `least_size`, height and width [pixel], is decoded at
-    that share of its size, which takes a fraction of the time; None: at its own.
+    that share of its size, which takes a fraction of the time; None: at its own.  A picture of more than `most_pixels`
+    is not decoded.
 
-    Of `format`, "<encoding>; <codec> compressed <order>", only the order matters, because codecs carry the rest:
-    image transports that say "rgb8" compressed RGB as if it were BGR, and mosaics ("bayer_rggb8" and the like) were
-    compressed as grey images.
+    Of `format`, "<encoding>; <codec> compressed <order>", an encoding that names numbers and no colours is refused as
+    in a raw image.  Else only the order matters, because codecs carry the rest: image transports that say "rgb8"
+    compressed RGB as if it were BGR, and mosaics ("bayer_rggb8" and the like) were compressed as grey images.
 
     Raises:
-        ImageRefused: depth instead of colours, no data, or data that is no picture.
+        ImageRefused: depth instead of colours, no data, too many pixels, or data that is no picture.
     """
-    if "compressedDepth" in message.format:
-        raise ImageRefused("encoding", f"format is '{message.format}', a depth image: expected colours or grey values")
+    described = message.format.partition(";")[0].strip()
+    if "compressedDepth" in message.format or (TYPED.fullmatch(described) and described not in ENCODINGS):
+        raise _unknown_encoding("encoding in the format", described)
     if not len(message.data):
         raise ImageRefused("empty", "compressed image without data: expected a JPEG or PNG file")
     order = message.format.partition("compressed ")[2].strip()
@@ -231,18 +241,10 @@ def decode_compressed(
     if least_size is not None and mosaic is None:  # neighbours in a mosaic have different colours
         flags |= _reduction(compressed_size(message), least_size)
     try:
-        pixels = cv2.imdecode(np.frombuffer(message.data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageRefused(
-            "corrupt",
-            f"compressed image of {len(message.data)} bytes in format '{message.format}': OpenCV says {error.err}",
-        ) from error
-    if pixels is None:
-        raise ImageRefused(
-            "corrupt",
-            f"compressed image of {len(message.data)} bytes in format '{message.format}' is "
-            "no picture that OpenCV can read: expected a whole JPEG or PNG file",
-        )
+        pixels = decode_picture(np.frombuffer(message.data, np.uint8), flags, most_pixels)
+    except NoPicture as error:
+        text = f"compressed image of {len(message.data)} bytes in format '{message.format[:64]}': {error}"
+        raise ImageRefused(error.kind, text) from error
     if pixels.ndim == 3:
         return pixels, None if order in ("rgb8", "rgb16") else cv2.COLOR_BGR2RGB
     if mosaic is None:
@@ -260,13 +262,9 @@ def compressed_size(message: CompressedImage) -> tuple[int, int] | None:
     """Height and width [pixel] of a JPEG by its header; None for anything else, or if it cannot be read."""
     if bytes(message.data[:2]) != JPEG_START:
         return None
-    from PIL import Image as Picture  # only a robot with compressed images needs it
-
     try:
-        with Picture.open(io.BytesIO(message.data)) as picture:
-            turned = picture.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS
-            return picture.size if turned else picture.size[::-1]
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for broken headers
+        return picture_size(memoryview(message.data))
+    except NoPicture:
         return None
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from dynamic_perception.nodes.synthetic_scene import SyntheticScene
+from dynamic_perception.pictures import NoPicture, decode_picture
 from dynamic_perception.scenes import road_scene
 
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
@@ -85,13 +86,11 @@ class ImageFolder(ImageSource):
     def retrieve(self) -> np.ndarray:
         path = self._paths[self._position]
         try:
-            data = np.fromfile(path, np.uint8)
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        except (OSError, cv2.error) as error:
+            return decode_picture(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        except OSError as error:
             raise UnreadableImage(f"{path} cannot be read and is skipped: {error}") from error
-        if image is None:
-            raise UnreadableImage(f"{path} is not an image that OpenCV can read and is skipped")
-        return image
+        except NoPicture as error:
+            raise UnreadableImage(f"{path} is skipped: {error}") from error
 
     def rewind(self) -> None:
         self._position = -1

@@ -12,6 +12,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from dynamic_perception.hardware.helper_protocol import DEFAULT_SOCKET
+from dynamic_perception.pictures import PIXEL_LIMIT
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,13 @@ PERCEPTION = (
         "auto",
         "Reliability of the image subscription; auto copies the publisher's.",
         choices=("auto", "reliable", "best_effort"),
+    ),
+    ParameterSpec(
+        "image_pixel_limit",
+        PIXEL_LIMIT,
+        "[pixel] A compressed frame of more is refused before it is decoded.",
+        minimum=1,
+        changeable=True,
     ),
     ParameterSpec("top_k", 3, "Number of classes in an answer.", minimum=1, changeable=True),
     ParameterSpec("warm_up_runs", 3, "Inferences per subnetwork and compute element at configuration.", minimum=1),

@@ -131,6 +131,7 @@ class PerceptionNode(ManagedNode):
         self._last_command = time.monotonic()
         self._fell_back = False
         self._frames, self._misses, self._last_frame = 0, 0, -math.inf
+        self._refused, self._last_refused, self._refusal = 0, -math.inf, ""
         self._frame, self._command, self._skipped, self._stopping, self._answered = None, None, 0, False, None
         self._waiting, self._failed, self._switched = None, FailedPoints(), False
         self._engine.make_ready(self._start.subnetwork, self._start.element)  # it may have been dropped meanwhile
@@ -276,6 +277,7 @@ class PerceptionNode(ManagedNode):
                 elif self._switched and self._frame is None:
                     self._refresh()
             except ImageRefused as refusal:
+                self._refused, self._last_refused, self._refusal = self._refused + 1, time.monotonic(), str(refusal)
                 self.report_fault(f"image {refusal.kind}", f"frame refused: {refusal}")
             except Exception:
                 self.report_fault("processing", f"frame or command failed: {traceback.format_exc()}")
@@ -388,7 +390,12 @@ class PerceptionNode(ManagedNode):
         """One frame, from message to answer and report."""
         started = time.monotonic()
         age, point, self._switched = self._age(message), self._in_force, False
-        frame = prepare_frame(message, self._bundle.input_size(point.subnetwork), whole=self._output.draws)
+        frame = prepare_frame(
+            message,
+            self._bundle.input_size(point.subnetwork),
+            whole=self._output.draws,
+            most_pixels=self.value("image_pixel_limit"),
+        )
         prepared = time.monotonic()
         try:
             answer = self._engine.run(frame.image)
@@ -475,11 +482,15 @@ class PerceptionNode(ManagedNode):
             "engine memory [MB]": round(1e-6 * self._engine.held_bytes, 1),
             "failed points": self._failed,
             "frames": self._frames,
+            "frames refused": self._refused,
             "deadline misses": self._misses,
             "deadline [s]": self._deadline or "none",
         }
         values |= images
-        if time.monotonic() - self._last_frame > NO_FRAMES_AFTER:
+        now = time.monotonic()
+        if now - self._last_frame > NO_FRAMES_AFTER >= now - self._last_refused:
+            return DiagnosticStatus.WARN, f"every frame is refused, {self._refused} so far: {self._refusal}", values
+        if now - self._last_frame > NO_FRAMES_AFTER:
             text = "; ".join(f"'{self.resolve_topic_name(topic)}': {images[topic]}" for topic in images)
             return DiagnosticStatus.WARN, f"no frames: {text}", values
         if self._fell_back:

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from dynamic_perception.file_writing import write_atomically
 from dynamic_perception.hardware.compute_element import platform_fingerprint, platform_name
 from dynamic_perception.installation import data_folder
 from dynamic_perception.management.operating_points import (
@@ -78,15 +79,7 @@ def write_table(path: str | os.PathLike, profile: ProfileFile) -> None:
     }
     header = f"# Operating points of {profile.model}, SI units; .nan: not set or not known.\n"
     text = header + yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"))
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, text)
 
 
 def read_table(path: str | os.PathLike) -> ProfileFile:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dynamic_perception.documents import InvalidDocument, parse_json
 from dynamic_perception.profiling.statistics import Turn
 
 SCHEMA = 1
@@ -114,8 +115,8 @@ def _difference(found: Any, expected: Any) -> str:
 
 def _parse(line: str) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line)
-    except ValueError:
+        entry = parse_json(line, "a turn")
+    except InvalidDocument:
         return None
     return entry if isinstance(entry, dict) else None
 

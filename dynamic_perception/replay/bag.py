@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import yaml
 from rosbags.rosbag2 import Reader, ReaderError
 
+from dynamic_perception.documents import read_yaml
 from dynamic_perception.replay.definitions import Decoder
 from dynamic_perception.replay.mcap_file import McapFile, RawMessage, Stored
 from dynamic_perception.replay.sqlite_file import SqliteFile
@@ -126,10 +126,10 @@ class Bag:
     def _read_metadata(self) -> dict[str, Any]:
         """What the folder says of itself; nothing, and a loss is stated, if it does not."""
         try:
-            return dict(yaml.safe_load((self.path / METADATA).read_text())["rosbag2_bagfile_information"])
+            return dict(read_yaml(self.path / METADATA)["rosbag2_bagfile_information"])
         except FileNotFoundError:
             self._own_lost.append(f"{self.path.name} has no {METADATA}: its recording did not end properly")
-        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             self._own_lost.append(f"{METADATA} is damaged ({error}): all files of the folder are read")
         return {}
 

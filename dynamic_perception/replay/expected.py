@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from itertools import zip_longest
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from dynamic_perception.documents import read_yaml
+from dynamic_perception.file_writing import write_atomically
 from dynamic_perception.replay.manager_replay import Command
 
 SCHEMA_VERSION = 1
@@ -25,20 +26,12 @@ def write_expected(path: Path, commands: Sequence[Command], bag: str) -> None:
     text = f"# Commands that the resource manager gives on {bag}; times in seconds since its first message.\n"
     content = {"schema_version": SCHEMA_VERSION, "commands": [asdict(command) for command in commands]}
     text += yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, text)
 
 
 def read_expected(path: Path) -> list[Command]:
     """Read what `write_expected` wrote; ValueError for anything else."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no valid YAML: {error}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(f"{path}: expected schema_version {SCHEMA_VERSION}, as `replay --write-expected` writes it")
     commands = content.get("commands")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dynamic_perception.documents import parse_yaml, read_yaml
 from dynamic_perception.nodes.parameters import KNOWN_NAMES, NODE_PARAMETERS, ParameterSpec
 
 REPLAYED_NODES = ("perception", "resource_manager")
@@ -39,15 +38,12 @@ def read_parameters(file: Path | None = None, settings: Sequence[str] = ()) -> d
         name, separator, text = setting.partition(":=")
         if not separator or name not in SPECS:
             raise ValueError(f"parameter '{setting}': expected <name>:=<value> with one of {', '.join(sorted(SPECS))}")
-        values[name] = _checked(name, yaml.safe_load(text) if text else "", "")
+        values[name] = _checked(name, parse_yaml(text, f"parameter {name}") if text else "", "")
     return values
 
 
 def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: no valid YAML: {error}") from None
+    content = read_yaml(file)
     values: dict[str, Any] = {}
     for node, entry in (content if isinstance(content, dict) else {}).items():
         if str(node).rpartition("/")[2] in ("**", "*", *REPLAYED_NODES):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-import yaml
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -21,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
+from dynamic_perception.documents import parse_yaml
 from dynamic_perception.replay.bag import Bag
 from dynamic_perception.replay.mcap_file import RawMessage
 from dynamic_perception.report.progress import progress_bar
@@ -187,7 +187,7 @@ def _choose(bag: Bag, topics: Sequence[str] | None) -> list[str]:
 
 def _publisher_qos(offered: str) -> QoSProfile:
     """Reliability and durability as they were offered; bags say so in numbers or, since Jazzy, in words."""
-    profiles = yaml.safe_load(offered) if offered else None
+    profiles = parse_yaml(offered, "the offered QoS of a topic") if offered else None
     profile: dict[str, Any] = profiles[0] if isinstance(profiles, list) and profiles else {}
     best_effort = profile.get("reliability") in (ReliabilityPolicy.BEST_EFFORT.value, "best_effort")
     latched = profile.get("durability") in (DurabilityPolicy.TRANSIENT_LOCAL.value, "transient_local")

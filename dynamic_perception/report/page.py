@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
+from dynamic_perception.file_writing import write_atomically
 from dynamic_perception.management.operating_points import OperatingPoint
 from dynamic_perception.report import plots
 from dynamic_perception.report.live_table import milliseconds, percent
@@ -77,28 +77,19 @@ def write_page(path: Path, all_results: Sequence[Results]) -> None:
 
 def write_document(path: Path, title: str, body: str, style: str = "") -> None:
     """Write an HTML file with plotly.js in it, so that a reader sees the old file or the whole new one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(
-            "\n".join(
-                [
-                    "<!doctype html>",
-                    '<html lang="en">',
-                    '<head><meta charset="utf-8">',
-                    '<meta name="viewport" content="width=device-width, initial-scale=1">',
-                    f"<title>{escape(title)}</title><style>{STYLE}{style}</style>",
-                    f"<script>{get_plotlyjs()}</script></head>",
-                    f"<body><h1>{escape(title)}</h1>",
-                    body,
-                    "</body></html>",
-                    "",
-                ]
-            ),
-            encoding="utf-8",
-        )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    lines = [
+        "<!doctype html>",
+        '<html lang="en">',
+        '<head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style>",
+        f"<script>{get_plotlyjs()}</script></head>",
+        f"<body><h1>{escape(title)}</h1>",
+        body,
+        "</body></html>",
+        "",
+    ]
+    write_atomically(path, "\n".join(lines))
 
 
 NOTE = (

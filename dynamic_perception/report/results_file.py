@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dynamic_perception.documents import read_json
+from dynamic_perception.file_writing import write_atomically
 from dynamic_perception.management.operating_points import COLUMNS, TEXT_COLUMNS, OperatingPointTable
+from dynamic_perception.pictures import NoPicture, decode_picture
 from dynamic_perception.report.recorded_run import (
     RECENT,
     Answer,
@@ -113,12 +115,7 @@ def write_results(folder: Path, results: Results, more: Mapping[str, Any] | None
         for number, run in enumerate(results.runs, start=1)
     ]
     path = folder / NAME
-    partial = path.with_name(f"{NAME}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, json.dumps(content, allow_nan=False))
     return path
 
 
@@ -130,10 +127,7 @@ def read_results(path: Path) -> Results:
         OSError: the file cannot be read.
     """
     file = path / NAME if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: no valid JSON: {error}") from error
+    content = read_json(file)
     if not isinstance(content, dict) or not isinstance(content.get("runs"), list) or not content["runs"]:
         raise ValueError(f"{file}: runs: expected a list of at least one run")
     overlay = file.parent / "overlay.png"
@@ -283,7 +277,7 @@ def _write_pictures(folder: Path, number: int, run: RecordedRun) -> list[dict[st
             if pixels is not None:
                 files[name] = f"{PICTURES}/run_{number}_{place:03d}_{name}.png"
                 (folder / PICTURES).mkdir(exist_ok=True)
-                (folder / files[name]).write_bytes(encode_png(pixels))
+                write_atomically(folder / files[name], encode_png(pixels))
         rows.append(
             {
                 "time_s": _plain(picture.time),
@@ -323,7 +317,8 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def _decode(path: Path) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError(f"{path}: expected a PNG file")
+    try:
+        pixels = decode_picture(path.read_bytes(), cv2.IMREAD_UNCHANGED)
+    except NoPicture as error:
+        raise ValueError(f"{path}: expected a PNG file: {error}") from None
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if pixels.ndim == 3 else pixels

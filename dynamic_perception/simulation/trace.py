@@ -30,6 +30,9 @@ from typing import Any
 
 import numpy as np
 
+from dynamic_perception.documents import InvalidDocument, read_yaml
+from dynamic_perception.file_writing import replacing
+
 COLUMNS = {
     "deadline": None,
     "min_accuracy": 0.0,
@@ -41,6 +44,11 @@ COLUMNS = {
     "other_load": 0.0,
 }
 OTHER_THREADS = "other_threads"
+
+# Beyond these no machine answers at all, and virtual time would lose its digits.
+SLOWEST = 1000.0  # a thousandfold; [s] of overhead
+MOST_LOAD = 1e5  # [W]
+MOST_THREADS = 1e4
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +89,17 @@ class Trace:
         self._refuse("deadline", ~(self.deadline > 0), "more than 0 s")
         for name in ("slow_down", "noise"):
             column = getattr(self, name)
-            self._refuse(name, ~((column > 0) & np.isfinite(column)), "more than 0")
+            self._refuse(name, ~((column > 0) & (column <= SLOWEST)), f"more than 0, at most {SLOWEST:g}")
         self._refuse("max_energy", ~(self.max_energy > 0), "more than 0 J, or inf for none")
         self._refuse("min_accuracy", ~((self.min_accuracy >= 0) & (self.min_accuracy <= 1)), "0 to 1")
-        for name in ("overhead", "other_load"):
-            self._refuse(name, ~(getattr(self, name) >= 0), "0 or more")
+        for name, most in (("overhead", SLOWEST), ("other_load", MOST_LOAD)):
+            column = getattr(self, name)
+            self._refuse(name, ~((column >= 0) & (column <= most)), f"0 to {most:g}")
         for cluster, values in self.other_threads.items():
-            if not (values >= 0).all():
+            possible = (values >= 0) & (values <= MOST_THREADS)
+            if not possible.all():
                 raise ValueError(
-                    f"trace: {OTHER_THREADS} of {cluster}, frame {np.argmin(values >= 0)}: expected 0 or more"
+                    f"trace: {OTHER_THREADS} of {cluster}, frame {np.argmin(possible)}: expected 0 to {MOST_THREADS:g}"
                 )
         if not 0 <= self.charge <= 1:
             raise ValueError(f"trace: charge is {self.charge:g}: expected 0 to 1")
@@ -113,13 +123,8 @@ class Trace:
         path = Path(path)
         columns = {name: getattr(self, name) for name in ("arrival", *COLUMNS)}
         threads = {f"{OTHER_THREADS}/{cluster}": values for cluster, values in self.other_threads.items()}
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        try:
-            with open(partial, "wb") as file:
-                np.savez_compressed(file, **columns, **threads, charge=self.charge, family=self.family, seed=self.seed)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, **columns, **threads, charge=self.charge, family=self.family, seed=self.seed)
 
 
 def load_trace(path: str | os.PathLike) -> Trace:
@@ -128,6 +133,8 @@ def load_trace(path: str | os.PathLike) -> Trace:
     try:
         content = _read_yaml(path) if path.suffix in (".yaml", ".yml") else _read_npz(path)
         return _from_plain(content)
+    except InvalidDocument:  # names the file itself
+        raise
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -145,12 +152,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"no valid YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"holds {type(content).__name__}: expected names and columns")
     return content

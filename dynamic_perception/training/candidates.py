@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dynamic_perception.documents import parse_json
 from dynamic_perception.engines.onnx_runtime import OnnxRuntimeEngine
 from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.networks.bundle import ModelBundle, Subnetwork
@@ -180,7 +181,7 @@ class MeasurementLog:
             path.write_text(json.dumps(identity) + "\n")
             return
         os.truncate(path, len(whole))
-        head, *lines = map(json.loads, whole.splitlines())
+        head, *lines = (parse_json(line, str(path)) for line in whole.splitlines())
         for key, value in json.loads(json.dumps(identity)).items():
             if head.get(key) != value:
                 raise ValueError(

@@ -6,10 +6,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
+from dynamic_perception.documents import read_yaml
 from dynamic_perception.networks.bundle import FLOAT32, ModelBundle, find_bundle, read_bundle, write_model_file
 from dynamic_perception.networks.families import SPACES
 from dynamic_perception.networks.search_space import SearchSpace, SubnetConfig
@@ -230,10 +230,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
 
 def read_configs(path: Path, space: SearchSpace) -> list[SubnetConfig]:
     """Configurations from a YAML list, in rising multiply-accumulates; ValueError that names file, entry and fault."""
-    try:
-        plain = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
+    plain = read_yaml(path)
     if not isinstance(plain, list) or not plain:
         raise ValueError(f"{path} holds {type(plain).__name__}: expected a list of configurations")
     configs = []

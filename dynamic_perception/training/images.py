@@ -19,10 +19,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from dynamic_perception.engines.scaling import scale_image, scale_labels
 from dynamic_perception.installation import cache_folder
+from dynamic_perception.pictures import NoPicture, decode_picture, picture_size
 from dynamic_perception.report.progress import progress_bar
 
 DATA_VARIABLE = "DYNAMIC_PERCEPTION_DATA"
@@ -205,17 +205,16 @@ def _common_size(paths: Sequence[Path]) -> tuple[int, int] | None:
     sizes = set()
     for path in paths:
         try:
-            with Image.open(path) as image:
-                sizes.add((image.height, image.width))
-        except OSError:
-            raise ValueError(f"{path} is not an image that can be read") from None
+            sizes.add(picture_size(path.read_bytes()))
+        except NoPicture as error:
+            raise ValueError(f"{path} is not an image that can be read: {error}") from None
         if len(sizes) > 1:
             return None
     return sizes.pop()
 
 
 def _decode(path: Path, mode: int) -> np.ndarray:
-    image = cv2.imread(str(path), mode)
-    if image is None:
-        raise ValueError(f"{path} is not an image that can be read")
-    return image
+    try:
+        return decode_picture(path.read_bytes(), mode)
+    except NoPicture as error:
+        raise ValueError(f"{path} is not an image that can be read: {error}") from None

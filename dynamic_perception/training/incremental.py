@@ -17,7 +17,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynamic_perception.file_writing import replacing
 from dynamic_perception.networks.group_cnn import GroupCNN, execute
 from dynamic_perception.networks.group_cnn_space import GroupCNNSpace
 from dynamic_perception.training.images import LabelledImages
@@ -279,9 +279,8 @@ class IncrementalTrainer:
         tensors = {f"network/{name}": tensor for name, tensor in self.network.tensors().items()}
         tensors |= {f"momentum/{name}": tensor.contiguous() for name, tensor in self._momentum.items()}
         state = {"group": self.group, "epoch": self.epoch, **self._identity()}
-        partial = self.folder / f"{CHECKPOINT}.partial"
-        save_file(tensors, partial, metadata={"state": json.dumps(state)})
-        os.replace(partial, self.folder / CHECKPOINT)
+        with replacing(self.folder / CHECKPOINT) as partial:
+            save_file(tensors, partial, metadata={"state": json.dumps(state)})
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT

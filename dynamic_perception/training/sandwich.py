@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dynamic_perception.file_writing import replacing
 from dynamic_perception.networks.search_space import SearchSpace, SubnetConfig
 from dynamic_perception.networks.supernet import Supernet
 from dynamic_perception.training import distributed
@@ -270,13 +270,12 @@ class SandwichTrainer:
             for name, tensor in self.network.tensors().items()
             if tensor in self._optimiser.state
         }
-        partial = self.folder / f"{CHECKPOINT}.partial"
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            partial,
-            metadata={"state": json.dumps({"epoch": self.epoch, **self._identity()})},
-        )
-        os.replace(partial, self.folder / CHECKPOINT)
+        with replacing(self.folder / CHECKPOINT) as partial:
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                partial,
+                metadata={"state": json.dumps({"epoch": self.epoch, **self._identity()})},
+            )
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
