@@ -166,7 +166,6 @@ def main() -> None:
     cpu = max(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         isolate(Path(folder))
-        os.environ["XDG_STATE_HOME"] = f"{folder}/state"
         try:
             emulated = EmulatedCpufreq(Path(folder) / "sys", frozenset([cpu]))
         except OSError as error:

@@ -16,7 +16,8 @@ PROGRAM = [sys.executable, "-c", "import sys; from dynamic_perception.cli import
 class HelperProcess:
     """`dynamic-perception clock-helper` on a tree in `folder`/sys, for the group with this number."""
 
-    def __init__(self, folder, *options, group=None):
+    def __init__(self, folder, *options, group=None, shared_state=False):
+        """`shared_state`: what was found is kept where nodes keep it, and not in the folder `state`."""
         self.socket, self.state = folder / "run" / "clocks.sock", folder / "helper_state"
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the object)
         self.process = subprocess.Popen(
@@ -25,8 +26,7 @@ class HelperProcess:
                 "clock-helper",
                 "--socket",
                 self.socket,
-                "--state",
-                self.state,
+                *([] if shared_state else ["--state", self.state]),
                 "--sysfs-root",
                 folder / "sys",
                 "--group",

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -15,11 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from clock_helper_process import HelperProcess
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sysfs_trees import CPUFREQ, XU3_BIG, XU3_LITTLE, container, laptop, odroid_xu3, policy_files
 
-from dynamic_perception.hardware import clock_files
+from dynamic_perception.cli import main
+from dynamic_perception.hardware import clock_files, clock_places
 from dynamic_perception.hardware.clocks import (
     ClockControl,
     ClocksInUse,
@@ -285,7 +288,7 @@ def test_a_setting_without_permission_gives_the_fix_and_leaves_nothing_behind():
                 os.seteuid(0)
         assert "no permission for" in message and "sudo chown $USER" in message
         assert faults == () and policy_files(root) == before
-        assert not any((folder / "state").iterdir())
+        assert not any((folder / "state").glob("*.json"))
     finally:
         shutil.rmtree(folder)
 
@@ -324,6 +327,7 @@ def test_files_that_stay_busy_cost_at_most_50_ms_of_waiting(tmp_path, monkeypatc
 
 def test_nothing_is_changed_when_what_was_found_cannot_be_saved(xu3, clocks, state_folder):
     shutil.rmtree(state_folder)
+    state_folder.touch()
     before = policy_files(xu3)
     assert "cannot be saved" in clocks.set_cpu_frequency(BIG, 1e9).message
     assert policy_files(xu3) == before
@@ -552,17 +556,109 @@ def test_a_saved_state_that_is_not_one_is_named_and_kept(
     assert state_file.exists() and policy_files(xu3) == before
 
 
-def test_the_state_folder_is_the_users_and_the_trees(monkeypatch, tmp_path, state_folder):
+def test_the_state_does_not_depend_on_who_asks_from_where(monkeypatch, tmp_path):
+    before = default_state_folder(tmp_path / "host" / "sys"), default_state_folder()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert default_state_folder() == tmp_path / "dynamic_perception" / "clocks"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (default_state_folder(tmp_path / "host" / "sys"), default_state_folder()) == before
+
+
+def test_trees_of_files_hold_their_own_state_and_others_have_a_name_each(xu3, tmp_path):
+    assert default_state_folder(xu3).parent == xu3
     first, second = default_state_folder(tmp_path / "a"), default_state_folder(tmp_path / "b")
     assert first != second != default_state_folder() and first.parent == default_state_folder().parent
 
 
-def test_without_a_state_folder_the_state_is_in_the_home_folder(monkeypatch, tmp_path, state_folder):
-    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_state_folder() == tmp_path / ".local/state/dynamic_perception/clocks"
+def test_where_the_machines_place_cannot_be_written_the_state_is_in_the_users_home(monkeypatch, tmp_path):
+    (tmp_path / "run").write_text("no folder")
+    monkeypatch.setattr(clock_places, "MACHINE_FOLDER", tmp_path / "run")
+    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    assert default_state_folder() == home / ".local/state/dynamic_perception/clocks"
+
+
+@pytest.mark.parametrize("following", ["node", "restore", "helper"])
+def test_what_a_killed_node_of_another_home_left_is_found(xu3, tmp_path, following):
+    environment = {**os.environ, "HOME": str(tmp_path / "a"), "XDG_STATE_HOME": str(tmp_path / "a")}
+    program = OWNER.replace("Path(sys.argv[2])", "None")
+    process = subprocess.Popen([sys.executable, "-c", program, xu3], stdout=subprocess.PIPE, text=True, env=environment)
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert limits(xu3, "policy4") == (1_500_000, 1_500_000)
+    if following == "node":
+        clocks = ClockControl(xu3)
+        assert clocks.open()[0].startswith("put back")
+        clocks.restore()
+    elif following == "restore":
+        assert main(["restore", "--sysfs-root", str(xu3)]) == 0
+    else:
+        helper = HelperProcess(tmp_path, shared_state=True)
+        helper.close()
+    assert limits(xu3, "policy4") == (200_000, 2_000_000)
+    assert not list(default_state_folder(xu3).glob("*.json"))
+
+
+def test_restore_says_what_differs_while_a_node_holds_the_clock(xu3, state_folder, killed_owner):
+    process, _ = killed_owner
+    (line,) = restore_saved(state_folder).lines
+    assert f"process {process.pid} sets the clock" in line
+    assert "scaling_max_freq was 2000000, is 1500000" in line
+
+
+@contextmanager
+def lock_of_a_stranger(folder: Path, kind: str, user: int):
+    """Another user's process that holds a lock on a folder."""
+    program = (
+        f"import fcntl, os, sys\nos.setuid({user})\ndescriptor = os.open(sys.argv[1], os.O_RDONLY)\n"
+        f"fcntl.flock(descriptor, fcntl.{kind})\nprint('held', flush=True)\nsys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program, folder], **pipes) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.stdin.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a process of another user")
+@pytest.mark.parametrize("kind", ["LOCK_SH", "LOCK_EX"])
+def test_the_lock_of_a_user_who_may_not_set_the_clock_does_not_count(tmp_path, kind):
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are for their user alone
+        os.chmod(folder, 0o755)
+        root = odroid_xu3(Path(folder) / "sys")
+        with lock_of_a_stranger(root / CPUFREQ / "policy4", kind, NOBODY):
+            clocks = ClockControl(root, tmp_path / "state")
+            clocks.open()
+            assert clocks.set_cpu_frequency(BIG, 1.0e9).message == ""
+            with pytest.raises(ClocksInUse):
+                ClockControl(root, tmp_path / "state").open()
+            clocks.restore()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a process of another user")
+def test_the_lock_of_a_user_who_may_set_the_clock_counts(tmp_path):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        root = odroid_xu3(Path(folder) / "sys")
+        os.chown(root / CPUFREQ / "policy4" / "scaling_max_freq", NOBODY, -1)
+        with lock_of_a_stranger(root / CPUFREQ / "policy4", "LOCK_EX", NOBODY), pytest.raises(ClocksInUse):
+            ClockControl(root, tmp_path / "state").open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_state_that_a_stranger_wrote_is_not_used(xu3, state_file, killed_owner, state_folder):
+    killed_owner[1]()
+    state_file.write_text(state_file.read_text().replace("2000000", "300000"))
+    os.chown(state_file, NOBODY, -1)
+    assert "its owner may not set" in restore_saved(state_folder).lines[0]
+    assert limits(xu3, "policy4") == (1_500_000, 1_500_000)
+
+
+def test_a_file_that_was_cut_off_by_a_kill_is_removed_at_the_next_start(xu3, state_file, clocks):
+    left = state_file.with_name(f"{state_file.name}.{2**22 + 1}.partial")
+    left.write_text("{")
+    assert clocks.set_cpu_frequency(BIG, 1.0e9).message == ""
+    assert not left.exists()
 
 
 def test_a_state_folder_that_cannot_be_made_is_refused_at_once(xu3, tmp_path):

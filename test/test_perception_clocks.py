@@ -27,9 +27,8 @@ ENDS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 
 @pytest.fixture
-def board(tmp_path, monkeypatch):
+def board(tmp_path):
     """An Odroid XU3's files; CPUs 0 to 3 are its A7 cluster, at 200 to 1400 MHz in steps of 100."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return odroid_xu3(tmp_path / "sys")
 
 

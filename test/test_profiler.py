@@ -304,9 +304,8 @@ def test_a_restart_throws_the_turns_away(log):
 
 
 @pytest.fixture
-def clocked(tmp_path, monkeypatch):
+def clocked(tmp_path):
     """A board's sysfs tree with its files, and a request for two clocks of its first element."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     root = odroid_xu3(tmp_path / "sys")
     element = discover_elements(root)[0].name
     return (

@@ -75,6 +75,10 @@ def test_a_recording_in_yaml_needs_arrival_deadline_and_slow_down(tmp_path):
         ("arrival: [0.0, 0.1]\ndeadline: [0.1]\n", r"deadline has shape \(1,\): expected one number, or \(2,\)"),
         ("arrival: [0.1, 0.0]\ndeadline: 0.1\n", "arrival does not rise"),
         ("arrival: [0.0, 0.1]\ndeadline: [0.1, -1]\n", "deadline, frame 1: -1: expected more than 0 s"),
+        (
+            "arrival: [0.0]\ndeadline: 0.1\nslow_down: 1.0e+15\n",
+            r"slow_down, frame 0: 1e\+15: expected more than 0, at most",
+        ),
         ("arrival: [0.0]\ndeadline: 0.1\nslow_down: 0\n", "slow_down, frame 0: 0: expected more than 0"),
         ("arrival: [0.0]\ndeadline: 0.1\nnoise: -1\n", "noise, frame 0: -1: expected more than 0"),
         ("- 1\n", "holds list: expected names and columns"),

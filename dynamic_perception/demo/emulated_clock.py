@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +30,7 @@ CLOCKS = (1000e6, 1400e6, 2000e6)  # [Hz] of the table; fewer than the policy ha
 # 5 ms: an inference of 1 ms may end before it has used up its share, or wait for the next period, as chance has it.
 LEAST_SLOWED = 0.8
 MOST_RUNS = 60  # inferences of a point; all 36 of the shipped segmenter's take half a minute on a machine at rest
+PREFIX = "dynamic_perception_clock_"
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 RUN = "import sys; from dynamic_perception.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -50,7 +50,8 @@ class EmulatedClock:
         if any(policy.writable() for policy in find_policies(SYSFS)):
             raise OSError("it has one of its own that could be set, which the demo does not do")
         self._child: subprocess.Popen | None = None
-        self._folder = Path(tempfile.mkdtemp(prefix="dynamic_perception_clock_"))
+        _remove_abandoned()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}_"))
         self.root = self._folder / "sys"
         try:
             self._cpufreq = EmulatedCpufreq(self.root)
@@ -62,10 +63,6 @@ class EmulatedClock:
     def command(self, command: list[str]) -> list[str]:
         """The same command under this clock."""
         return self._cpufreq.command(command)
-
-    def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """The same for a process that sets this clock: what it has to put back goes when the clock goes."""
-        return {**environment, "XDG_STATE_HOME": str(self._folder / "state")}
 
     def run(self, command: list[str]) -> int:
         """Run a command that sets this clock, and shows its progress on stderr; its exit code."""
@@ -79,7 +76,6 @@ class EmulatedClock:
         try:
             self._child = subprocess.Popen(
                 self.command(command),
-                env=self.environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
@@ -101,6 +97,15 @@ class EmulatedClock:
                 pass  # it has ended meanwhile
         self._cpufreq.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _remove_abandoned() -> None:
+    """Remove the folders of demos that were killed; each is named after its process."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        process = folder.name.removeprefix(PREFIX).partition("_")[0]
+        mine = folder.stat().st_uid == os.geteuid() and not folder.is_symlink()
+        if mine and not (process.isdecimal() and Path("/proc", process).exists()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_clock(console: Console) -> EmulatedClock | None:

@@ -136,7 +136,6 @@ class ProcessGroup:
         command, environment = [str(executable), "--ros-args", "-r", f"__ns:={namespace}"], self._environment
         if clock is not None:
             parameters = {**parameters, "sysfs_root": str(clock.root), "clocks_enabled": True}
-            environment = clock.environment(environment)
         for key, value in parameters.items():
             command += ["-p", f"{key}:={_to_yaml(value)}"]
         self.nodes.append(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from dynamic_perception.hardware.clock_helper import ClockHelper, HelperSettings, group_id
 from dynamic_perception.hardware.clock_owner import FrequencyRange
-from dynamic_perception.hardware.clocks import default_state_folder, restore_saved
+from dynamic_perception.hardware.clock_places import MACHINE_FOLDER
+from dynamic_perception.hardware.clocks import restore_saved
 from dynamic_perception.hardware.emulated_cpufreq import EmulatedCpufreq
 from dynamic_perception.hardware.helper_protocol import DEFAULT_SOCKET
 
-STATE_FOLDER = Path("/var/lib/dynamic_perception/clocks")
 GROUP = "dynamic_perception"
 
 
@@ -32,7 +32,7 @@ def add_restore(commands: argparse._SubParsersAction) -> None:
 
 def run_restore(arguments: argparse.Namespace) -> int:
     """Put back what is saved, say what was done; exit code 1 when something is left to put back."""
-    result = restore_saved(default_state_folder(arguments.sysfs_root))
+    result = restore_saved(sysfs_root=arguments.sysfs_root)
     for line in result.lines:
         print(line)
     return 0 if result.complete else 1
@@ -69,9 +69,8 @@ def add_clock_helper(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=STATE_FOLDER,
         metavar="DIR",
-        help="where what was found is saved until it is put back (default: %(default)s)",
+        help=f"where what was found is saved until it is put back (default: {MACHINE_FOLDER}, as of nodes of root)",
     )
     parser.add_argument("--sysfs-root", type=Path, default=Path("/sys"), metavar="DIR", help="default: %(default)s")
     parser.set_defaults(run_command=run_clock_helper)

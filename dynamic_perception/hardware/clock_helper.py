@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dynamic_perception.hardware.clock_files import BUSY_LIMIT, ClockFiles
 from dynamic_perception.hardware.clock_owner import ClockOwner, FrequencyRange
+from dynamic_perception.hardware.clock_places import state_folder, state_folders
 from dynamic_perception.hardware.clocks import restore_saved
 from dynamic_perception.hardware.compute_element import discover_elements, find_element
 from dynamic_perception.hardware.cpufreq import find_policies
@@ -28,6 +29,7 @@ from dynamic_perception.hardware.devfreq import find_devices
 from dynamic_perception.hardware.helper_protocol import LINE_LIMIT, Refused, Request, done, parse_request, refused
 
 CLIENTS, CLIENTS_OF_A_USER = 64, 16  # connections at once
+TRY_AGAIN = 2.0  # [s] between two tries to put back what others left
 CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -39,7 +41,7 @@ class HelperSettings:
         socket: path of its socket, mode 0660.
         group: id of the group that may use it, beside root.
         sysfs_root: where the kernel's view of the hardware is mounted.
-        state_folder: what was found is saved there until it is put back.
+        state_folder: what was found is saved there until it is put back; None: the machine's place, which nodes share.
         names: the allow-list: policies and devfreq devices; None: every cpufreq policy.
         allowed: frequencies that may be set.
         rate: [1/s] requests of one user for each clock in the list, and how many of them at once.
@@ -48,7 +50,7 @@ class HelperSettings:
     socket: Path
     group: int
     sysfs_root: Path
-    state_folder: Path
+    state_folder: Path | None
     names: frozenset[str] | None = None
     allowed: FrequencyRange = FrequencyRange()
     rate: float = 20.0
@@ -101,8 +103,9 @@ class ClockHelper:
         self._rate = settings.rate * max(1, len(self._clocks))  # a command can be for all of them
         self._clients: list[Client] = []
         self._allowances: dict[int, Allowance] = {}
-        for line in restore_saved(settings.state_folder).lines:
-            _log(line)
+        self._left_behind = True  # by processes that were killed, until all of it is put back
+        self._said: tuple[str, ...] = ()
+        self._put_back_others()
         self._listener = _listen(settings.socket, settings.group)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -112,13 +115,28 @@ class ClockHelper:
         """Serve until there is something to read from the file descriptor `wake`."""
         self._selector.register(wake, selectors.EVENT_READ)
         while True:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(TRY_AGAIN if self._left_behind else None):
                 if key.fd == wake:
                     return
                 if key.data is None:
                     self._accept()
                 elif key.data in self._clients:
                     self._read(key.data)
+            if self._left_behind and time.monotonic() >= self._try_at:
+                self._put_back_others()
+
+    def _put_back_others(self) -> None:
+        """Put back what killed processes left; again later while somebody else holds one of the clocks."""
+        result = restore_saved(self._folders(), self._settings.sysfs_root)
+        if result.lines != self._said:
+            for line in result.lines:
+                _log(line)
+        self._said, self._left_behind = result.lines, not result.complete
+        self._try_at = time.monotonic() + TRY_AGAIN
+
+    def _folders(self) -> tuple[Path, ...]:
+        given = self._settings.state_folder
+        return (given,) if given else state_folders(self._settings.sysfs_root)
 
     def close(self) -> None:
         """Put everything back and go."""
@@ -221,7 +239,8 @@ class ClockHelper:
         return discover_elements(self._settings.sysfs_root, cpus) if cpus else ()
 
     def _owner(self, clock: ClockFiles) -> ClockOwner:
-        return ClockOwner(clock, self._settings.state_folder, self._settings.sysfs_root, self._settings.allowed)
+        given, root = self._settings.state_folder, self._settings.sysfs_root
+        return ClockOwner(clock, given or state_folder(root), root, self._settings.allowed, self._folders())
 
     def _check_range(self, clock: ClockFiles, frequency: float) -> None:
         available = self._owner(clock).available()

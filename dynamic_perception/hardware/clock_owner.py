@@ -6,10 +6,12 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dynamic_perception.hardware.clock_files import BUSY_LIMIT, Clock
+from dynamic_perception.hardware.clock_places import is_trusted
 from dynamic_perception.hardware.clock_state import Ownership, SavedClock, boot_id, state_file
 
 TOLERANCE = 1000.0  # [Hz] the kernel counts CPU clocks in kHz
@@ -122,10 +124,19 @@ class ClockOwner(ClockSetter):
         state_folder: what was found is saved there until it is put back.
         sysfs_root: the tree that the clock belongs to.
         allowed: what may be set.
+        others: further folders where another process may have left the clock's state.
     """
 
-    def __init__(self, clock: Clock, state_folder: Path, sysfs_root: Path, allowed: FrequencyRange):
+    def __init__(
+        self,
+        clock: Clock,
+        state_folder: Path,
+        sysfs_root: Path,
+        allowed: FrequencyRange,
+        others: Sequence[Path] = (),
+    ):
         super().__init__(clock, allowed)
+        self._others = [state_file(Path(folder), clock) for folder in others if Path(folder) != Path(state_folder)]
         self._state_folder = Path(state_folder)
         self._state_file = state_file(self._state_folder, clock)
         self._sysfs_root = Path(sysfs_root).resolve()
@@ -145,14 +156,20 @@ class ClockOwner(ClockSetter):
         """
         if self._ownership is not None:
             return ()
-        self._state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ownership = Ownership(self.clock)
+        self._state_folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        ownership = Ownership(self.clock, self._state_folder)
         try:
             lines, left = put_back_saved(self._state_file, self.clock)
+            for file in self._others:
+                found_lines, found_left = put_back_strangers(file, self.clock)
+                lines += found_lines
+                left = left or found_left
         except BaseException:
             ownership.release()
             raise
-        self._ownership, self._found, self._changed = ownership, left, left is not None
+        self._ownership, self._changed = ownership, left is not None
+        if left is not None and (fault := self._keep(left)):
+            lines = (*lines, fault)
         return lines
 
     def restore(self) -> list[str]:
@@ -178,9 +195,11 @@ class ClockOwner(ClockSetter):
         return self._ownership is not None
 
     def _hold(self, target: int, deadline: float) -> str:
+        began = time.monotonic()
         fault = self._save()
         if fault:
             return fault
+        deadline += time.monotonic() - began  # a slow disk is no busy clock
         self._changed = True
         try:
             self.clock.hold(target, deadline)
@@ -202,15 +221,15 @@ class ClockOwner(ClockSetter):
         except (OSError, ValueError) as error:
             why = self.clock.explain(error) if isinstance(error, OSError) else error
             return f"clock not changed: what cannot be read cannot be put back: {why}"
+        return self._keep(found)
+
+    def _keep(self, found: dict[str, str]) -> str:
+        """Save what is to be put back; gives why that is not possible."""
+        saved = SavedClock(self._sysfs_root, self.clock.kind, self.clock.name, found, boot_id(), os.getpid())
         try:
-            SavedClock(self._sysfs_root, self.clock.kind, self.clock.name, found, boot_id(), os.getpid()).write(
-                self._state_file
-            )
+            saved.write(self._state_file)
         except OSError as error:
-            return (
-                f"clock not changed: what was found cannot be saved ({error}): make room there, or point "
-                "XDG_STATE_HOME at a folder that can be written"
-            )
+            return f"clock not changed: what was found cannot be saved ({error}): make room there"
         self._found = found
         return ""
 
@@ -234,6 +253,24 @@ def put_back_saved(file: Path, clock: Clock) -> tuple[tuple[str, ...], dict[str,
     file.unlink()
     values = ", ".join(f"{name} {content.strip()}" for name, content in saved.found.items())
     return (f"put back {clock.folder}: {values}",), None
+
+
+def put_back_strangers(file: Path, clock: Clock) -> tuple[tuple[str, ...], dict[str, str] | None]:
+    """As `put_back_saved`, of a file that another user may have written: one that is no state is left alone.
+
+    Raises:
+        OSError: the clock cannot be read.
+    """
+    try:
+        if not is_trusted(file, clock.folder):
+            return (f"{file} is not used: its owner may not set {clock.folder}",), None
+        return put_back_saved(file, clock)
+    except FileNotFoundError:
+        return (), None
+    except PermissionError as error:
+        return (f"{error.filename or file} stays: {error.strerror}",), None
+    except ValueError as error:
+        return (str(error),), None
 
 
 def megahertz(hertz: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynamic_perception.file_writing import remove_partial, write_atomically
 from dynamic_perception.hardware.clock_files import Clock
+from dynamic_perception.hardware.clock_places import may_write
 from dynamic_perception.hardware.cpufreq import CPUFREQ, CpuPolicy
 from dynamic_perception.hardware.devfreq import DevfreqClock
 from dynamic_perception.hardware.nvml import load_nvml
@@ -25,15 +26,6 @@ class ClocksInUse(OSError):
     """Another process sets the clock."""
 
 
-def default_state_folder(sysfs_root: Path = Path("/sys")) -> Path:
-    """$XDG_STATE_HOME/dynamic_perception/clocks of this user, with another name for another sysfs tree."""
-    configured = Path(os.environ.get("XDG_STATE_HOME", ""))
-    folder = configured if configured.is_absolute() else Path.home() / ".local" / "state"
-    root = Path(sysfs_root).resolve()
-    suffix = "" if root == Path("/sys") else "-" + hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
-    return folder / "dynamic_perception" / f"clocks{suffix}"
-
-
 def state_file(folder: Path, clock: Clock) -> Path:
     """Where what was found of this clock is saved."""
     return folder / f"{clock.kind}-{clock.name}.json"
@@ -47,34 +39,59 @@ def boot_id() -> str:
 class Ownership:
     """The right to set one clock, held until `release` or the end of the process.
 
-    The lock is the kernel's, on the folder in which the kernel shows the clock.  So it holds between the processes of
-    all users, however they name the clock and wherever they save its state; it needs no right to write; a killed owner
-    cannot leave it behind; and there is no file of ours to clean up.
+    Two locks of the kernel, which a killed owner cannot leave behind.  The one on the folder in which the kernel shows
+    the clock holds between the processes of all users, however they name the clock and wherever they save its state,
+    and needs no right to write.  So any stranger can take it: it counts only if its holder might set the clock.  The
+    one on a file beside the saved state no stranger can take; it holds where the other one does not count.
+
+    Args:
+        clock: to own.
+        folder: where its state is saved; it exists.
 
     Raises:
         ClocksInUse: another process, which is named, holds it.
-        OSError: there is no such clock.
+        OSError: there is no such clock, or the folder cannot be written.
     """
 
-    def __init__(self, clock: Clock):
-        self._descriptor = os.open(clock.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def __init__(self, clock: Clock, folder: Path):
+        self._descriptors: list[int] = []
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = _holder(self._descriptor)
-            self.release()
-            raise ClocksInUse(
-                f"process {owner or '(number not known)'} sets the clock {clock.folder} already: stop it first"
-            ) from None
-        except OSError:
+            lock = folder / f"{clock.kind}-{clock.name}.lock"
+            self._lock(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), clock)
+            kernels = os.open(clock.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._lock(kernels, clock)
+            except ClocksInUse:
+                if _may_set(_holder(kernels), clock):
+                    raise
+        except BaseException:
             self.release()
             raise
 
     def release(self) -> None:
         """Let others in; again is harmless."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def _lock(self, descriptor: int, clock: Clock) -> None:
+        self._descriptors.append(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClocksInUse(
+                f"process {_holder(descriptor) or '(number not known)'} sets the clock {clock.folder} already: "
+                "stop it first"
+            ) from None
+
+
+def _may_set(pid: str, clock: Clock) -> bool:
+    """Whether a process runs as a user who may set the clock; True where that cannot be told."""
+    try:
+        user = Path("/proc", pid).stat().st_uid
+    except OSError:
+        return True
+    files = [path for path in clock.folder.iterdir() if path.is_file()] if user else []
+    return user == 0 or any(may_write(user, path) for path in files)
 
 
 @dataclass(frozen=True)
@@ -111,21 +128,8 @@ class SavedClock:
             "name": self.name,
             "found": self.found,
         }
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "w", encoding="utf-8", opener=_private) as stream:
-                json.dump(content, stream, indent=2)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, file)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        remove_partial(file)  # of a process that was killed while it wrote
+        write_atomically(file, json.dumps(content, indent=2), mode=0o644)
 
     @classmethod
     def read(cls, file: Path) -> SavedClock:
@@ -162,10 +166,6 @@ class SavedClock:
         if self.kind == DevfreqClock.kind:
             return DevfreqClock.find(self.sysfs_root, self.name)
         return NvmlClock(load_nvml(), self.name, self.sysfs_root)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _holder(descriptor: int) -> str:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from dynamic_perception.hardware.clock_files import BUSY_LIMIT, Clock, ClockFiles
 from dynamic_perception.hardware.clock_owner import ClockOwner, ClockSetter, FrequencyRange, put_back_saved
-from dynamic_perception.hardware.clock_state import ClocksInUse, Ownership, SavedClock, default_state_folder
+from dynamic_perception.hardware.clock_places import is_trusted, state_folders
+from dynamic_perception.hardware.clock_places import state_folder as default_state_folder
+from dynamic_perception.hardware.clock_state import ClocksInUse, Ownership, SavedClock
 from dynamic_perception.hardware.cpufreq import CPUFREQ, find_policies
 from dynamic_perception.hardware.devfreq import DevfreqClock
 from dynamic_perception.hardware.gpus import find_gpus
@@ -92,6 +94,7 @@ class ClockControl:
     ):
         self._sysfs_root = Path(sysfs_root)
         self._state_folder = Path(state_folder) if state_folder else default_state_folder(self._sysfs_root)
+        self._others = () if state_folder else state_folders(self._sysfs_root)
         self._helper = HelperConnection(helper_socket) if helper_socket else None
         wanted = None if cpus is None else frozenset(cpus)
         self._cpus = {
@@ -166,7 +169,7 @@ class ClockControl:
         written_by_others = isinstance(clock, ClockFiles) and not clock.writable()
         if written_by_others and self._helper and os.path.exists(self._helper.path):
             return HelperClock(clock, self._helper, allowed)
-        return ClockOwner(clock, self._state_folder, self._sysfs_root, allowed)
+        return ClockOwner(clock, self._state_folder, self._sysfs_root, allowed, self._others)
 
     def _setters(self) -> list[ClockSetter]:
         return [*self._cpus.values(), *([self._gpu] if self._gpu else [])]
@@ -201,28 +204,37 @@ def find_gpu_clock(sysfs_root: Path = Path("/sys")) -> Clock | None:
     return None
 
 
-def restore_saved(state_folder: Path | None = None) -> RestoreResult:
+def restore_saved(folders: Path | Iterable[Path] | None = None, sysfs_root: Path = Path("/sys")) -> RestoreResult:
     """Put back the clocks that killed processes left changed.  Does not raise: what is wrong is in the lines.
 
-    Refused for a clock whose owner lives.  Values from before the last start of the machine are not put back, but
-    forgotten.
+    Refused for a clock whose owner lives; the line says what was found and what is in force.  Values from before the
+    last start of the machine are not put back, but forgotten.
 
     Args:
-        state_folder: None: `default_state_folder()`.
+        folders: where states are saved; None: every place of the machine that this process may read.
+        sysfs_root: the tree whose places are meant.
     """
-    folder = default_state_folder() if state_folder is None else Path(state_folder)
-    results = [_restore_file(file) for file in sorted(folder.glob("*.json"))]
+    if folders is None:
+        folders = state_folders(sysfs_root)
+    folders = [Path(folders)] if isinstance(folders, (str, Path)) else list(folders)
+    results = [_restore_file(file) for folder in folders for file in sorted(folder.glob("*.json"))]
     lines = tuple(line for _, file_lines in results for line in file_lines)
-    return RestoreResult(all(complete for complete, _ in results), lines or (f"nothing to put back in {folder}",))
+    nothing = f"nothing to put back in {', '.join(map(str, folders)) or default_state_folder(sysfs_root)}"
+    return RestoreResult(all(complete for complete, _ in results), lines or (nothing,))
 
 
 def _restore_file(file: Path) -> tuple[bool, tuple[str, ...]]:
-    """Whether nothing of this file is left to put back, and what was done."""
+    """Whether the clock is as this file says that it was found, and what was done."""
     try:
-        clock = SavedClock.read(file).clock()
-        ownership = Ownership(clock)
+        saved = SavedClock.read(file)
+        clock = saved.clock()
+        if not is_trusted(file, clock.folder):
+            return True, (f"{file} is not used: its owner may not set {clock.folder}",)
+        ownership = Ownership(clock, file.parent)
     except FileNotFoundError as error:
         return not file.exists(), (f"not put back: {error}",) if file.exists() else ()
+    except ClocksInUse as error:
+        return False, (f"not put back: {error}; {_difference(saved, clock)}",)
     except (OSError, ValueError) as error:
         return False, (f"not put back: {error}",)
     try:
@@ -231,4 +243,20 @@ def _restore_file(file: Path) -> tuple[bool, tuple[str, ...]]:
         return False, (f"not put back: {error}",)
     finally:
         ownership.release()
+    if left is not None:
+        lines = (*lines, _difference(saved, clock))
     return left is None, lines
+
+
+def _difference(saved: SavedClock, clock: Clock) -> str:
+    """What was found of a clock and what is in force, where they differ."""
+    try:
+        now = clock.settings()
+    except (OSError, ValueError) as error:
+        return f"what is in force cannot be read: {error}"
+    differences = [
+        f"{name} was {content.strip()}, is {now[name].strip() if name in now else 'not there'}"
+        for name, content in saved.found.items()
+        if now.get(name, "").strip() != content.strip()
+    ]
+    return f"{clock.folder}: {', '.join(differences) or 'is as it was found'}"
