@@ -14,8 +14,9 @@ import sys
 from types import ModuleType
 
 INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
-# [MB] of addresses that a node takes at least, as measured with two CPUs and the shipped models.
-LEAST_ADDRESSES = {"perception": 1800, "resource_manager": 850, "hardware_monitor": 850, "camera": 1400}
+COMMAND = "dynamic-perception"
+# [MB] of addresses that a program takes at least, as measured with two CPUs and the shipped models.
+LEAST_ADDRESSES = {"perception": 1800, "resource_manager": 850, "hardware_monitor": 850, "camera": 1400, COMMAND: 600}
 
 
 def start_node(name: str) -> int:
@@ -23,15 +24,7 @@ def start_node(name: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # At once, as there is nothing to undo yet; `run` of managed_node has handlers of its own.
         signal.signal(number, lambda received, frame: os._exit(0))
-    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if allowed != resource.RLIM_INFINITY and allowed < LEAST_ADDRESSES[name] * 10**6:
-        print(
-            f"error: the limit of virtual memory is {allowed / 1e6:.0f} MB: {name} needs at least "
-            f"{LEAST_ADDRESSES[name]} MB, set it with `ulimit -v`",
-            file=sys.stderr,
-        )
-        return 1
-    module = _load(f"dynamic_perception.nodes.{name}")
+    module = _load(name, f"dynamic_perception.nodes.{name}")
     return 1 if module is None else module.main()
 
 
@@ -40,23 +33,29 @@ def start_command() -> int:
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not in a shell's background
     if interruptible:
         signal.signal(signal.SIGINT, _end_interrupted)
-    module = _load("dynamic_perception.cli")
+    module = _load(COMMAND, "dynamic_perception.cli")
     if interruptible:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return 1 if module is None else module.main()
 
 
-def _load(name: str) -> ModuleType | None:
-    """Import a module; None, and a sentence on stderr, if a library is missing or finds no memory."""
+def _load(program: str, module: str) -> ModuleType | None:
+    """Import a program's module; None, and a sentence on stderr, if a library is missing or finds no memory."""
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if allowed != resource.RLIM_INFINITY and allowed < LEAST_ADDRESSES[program] * 10**6:
+        return _refuse(
+            f"the limit of virtual memory is {allowed / 1e6:.0f} MB: {program} needs at least "
+            f"{LEAST_ADDRESSES[program]} MB, set it with `ulimit -v`"
+        )
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(module)
     except (ImportError, MemoryError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        print(
-            f"error: {name} cannot be loaded: {lines[-1] if lines else 'not enough memory'}",
-            file=sys.stderr,
-        )
-        return None
+        return _refuse(f"{program} cannot be loaded: {lines[0] if lines else 'not enough memory'}")
+
+
+def _refuse(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
 
 
 def _end_interrupted(received: int, frame: object) -> None:
