@@ -55,7 +55,6 @@ def test_a_parameter_file_that_is_missing_is_named(name, tmp_path):
         "    seed: [1, two]",
         "    seed: [1, 2.5]",
         "\t- x",
-        "    loop: !!python/object x",
     ],
 )
 def test_a_parameter_file_that_is_malformed_or_of_mixed_types_is_refused(tmp_path, text):
@@ -65,13 +64,22 @@ def test_a_parameter_file_that_is_malformed_or_of_mixed_types_is_refused(tmp_pat
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("loop: 1", "loop"), ("frame_rate: fast", "frame_rate"), ("frame_rate: [1.0]", "frame_rate"), ("frame_rate: true", "frame_rate"),
-     ("seed: 1.5", "seed"), ("seed: []", "seed"), ("frame_rate: .nan", "frame_rate"), ("scene: moon", "scene"), ("width: -1", "width"),
-     ("use_sim_time: 3", "use_sim_time")],
-)  # fmt: skip
+    [
+        ("loop: 1", "loop"),
+        ("frame_rate: fast", "frame_rate"),
+        ("frame_rate: [1.0]", "frame_rate"),
+        ("frame_rate: true", "frame_rate"),
+        ("frame_rate: .nan", "frame_rate"),
+        ("seed: 1.5", "seed"),
+        ("seed: []", "seed"),
+        ("scene: moon", "scene"),
+        ("width: -1", "width"),
+        ("use_sim_time: 3", "use_sim_time"),
+    ],
+)
 def test_a_value_of_a_wrong_type_or_out_of_range_names_its_parameter(tmp_path, text, name):
     path = parameter_file(tmp_path, f"    {text}")
-    assert_refused(run(program("camera"), "--ros-args", "--params-file", path), f"'{name}'")
+    assert_refused(run(program("camera"), "--ros-args", "--params-file", path), name)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +118,10 @@ def test_too_little_memory_is_said_before_a_library_ends_the_process(path, allow
 # Values ----------------------------------------------------------------------------------------------------------
 
 
+def double(value):
+    return ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value)
+
+
 @pytest.fixture
 def get_parameter(call_service):
     def get(node, name):
@@ -126,9 +138,8 @@ def manager(tmp_path, start_node):
 
     def start(text):
         path = parameter_file(tmp_path, f"    model: {bundle.folder}\n    profile: {profile}\n{text}")
-        process = start_node(
-            "resource_manager", program=[str(program("resource_manager")), "--ros-args", "--params-file", str(path)]
-        )
+        words = [str(program("resource_manager")), "--ros-args", "--params-file", str(path)]
+        process = start_node("resource_manager", program=words)
         process.wait_for_output("command 1")
 
     return start
@@ -136,9 +147,7 @@ def manager(tmp_path, start_node):
 
 def test_a_whole_number_in_a_file_is_a_double_where_one_belongs_also_in_a_list(manager, get_parameter):
     manager("    max_latency: 1\n    battery_thresholds: [1]\n    battery_power_caps: [1]")
-    assert get_parameter("resource_manager", "max_latency") == ParameterValue(
-        type=ParameterType.PARAMETER_DOUBLE, double_value=1.0
-    )
+    assert get_parameter("resource_manager", "max_latency") == double(1.0)
     thresholds = get_parameter("resource_manager", "battery_thresholds")
     assert (thresholds.type, list(thresholds.double_array_value)) == (ParameterType.PARAMETER_DOUBLE_ARRAY, [1.0])
 
@@ -154,29 +163,26 @@ def test_an_empty_list_in_a_file_is_one_of_the_right_type_and_stays_read_only(ma
 
 def test_a_whole_number_is_a_double_on_the_command_line_and_at_run_time(start_node, call_service, get_parameter):
     start_node("camera", {"source": "synthetic", "frame_rate": 5})
-    assert get_parameter("camera", "frame_rate") == ParameterValue(
-        type=ParameterType.PARAMETER_DOUBLE, double_value=5.0
-    )
+    assert get_parameter("camera", "frame_rate") == double(5.0)
     value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=7)
     request = SetParameters.Request(parameters=[Parameter(name="frame_rate", value=value)])
     assert call_service(SetParameters, "camera/set_parameters", request).results[0].successful
-    assert get_parameter("camera", "frame_rate") == ParameterValue(
-        type=ParameterType.PARAMETER_DOUBLE, double_value=7.0
-    )
+    assert get_parameter("camera", "frame_rate") == double(7.0)
 
 
 # Signals ---------------------------------------------------------------------------------------------------------
 
 
 def handles(process, number):
-    mask = next(
-        line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("SigCgt")
-    )
-    return int(mask.split()[1], 16) >> (number - 1) & 1
+    status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    caught = next(line.split()[1] for line in status if line.startswith("SigCgt"))
+    return int(caught, 16) >> (number - 1) & 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize(
+    ("delay", "number"),
+    [(delay, (signal.SIGINT, signal.SIGTERM)[turn % 2]) for turn, delay in enumerate([0.0, 0.0, 0.2, 0.5, 1.0, 2.0])],
+)
 @pytest.mark.parametrize("name", ["perception", "camera"])
 def test_a_signal_while_a_node_starts_ends_it_with_code_0_and_no_traceback(start_node, name, delay, number):
     node = start_node(name)
@@ -197,14 +203,15 @@ def test_handlers_of_signals_are_there_before_a_heavy_library_is(start_node, nam
 
 
 def test_an_interrupt_while_the_command_loads_is_one_word_and_the_code_of_an_interrupt():
-    # A child of its own session gets the interrupt as in a terminal, wherever the tests run.
+    # The shell that runs the tests may ignore interrupts, which children inherit.
     process = subprocess.Popen(
-        [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-         "print('begins', flush=True); from dynamic_perception.start import start_command; start_command()", "--help"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    process.stdout.readline()
-    time.sleep(0.15)
+        [COMMAND, "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    wait_for(lambda: "numpy" in Path(f"/proc/{process.pid}/maps").read_text(), "the first library")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
-    assert (process.returncode, errors) == (130, "interrupted\n")
+    output, errors = process.communicate(timeout=20)
+    assert (process.returncode, output, errors) == (130, "", "interrupted\n")
