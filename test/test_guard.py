@@ -1,24 +1,31 @@
 """No callback or thread of a node ends it by an exception: it is counted and named in diagnostics; the node goes on."""
 
 import ast
+import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rclpy
+from bundles import make_bundle
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from dynamic_perception.msg import InferenceReport
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from perception_client import PerceptionClient
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 import dynamic_perception.nodes
+from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.executor import make_executor
 from dynamic_perception.nodes.guarded_node import is_guarded
 from dynamic_perception.nodes.managed_node import FAULT_KINDS, LONGEST_FAULT, ManagedNode
@@ -206,6 +213,76 @@ def test_a_thread_begins_again_after_an_exception_and_ends_when_its_work_is_done
     node.start_thread("worker", work, lambda: False).join(20)
     assert len(calls) == 3
     assert node.fault_counts["thread worker"] == 2
+
+
+FAILING = """
+import pathlib, sys
+from dynamic_perception.nodes import {module}
+def failing(self, act={module}.{kind}.{method}):
+    if pathlib.Path("{switch}").exists():
+        raise LookupError("nobody expected this")
+    return act(self)
+{module}.{kind}.{method} = failing
+{module}.main()
+"""
+
+
+@pytest.fixture
+def start_failing(start_node, tmp_path):
+    """Start a node one of whose methods raises while the file that is returned exists."""
+
+    def start(module, kind, method, parameters):
+        switch = tmp_path / "switch"
+        code = FAILING.format(module=module, kind=kind, method=method, switch=switch)
+        return start_node(module, parameters, program=[sys.executable, "-c", code]), switch
+
+    return start
+
+
+def test_frames_and_commands_go_on_after_the_inference_thread_failed(start_failing, ros_node, spin_until, tmp_path):
+    bundle = make_bundle(tmp_path / "tiny")
+    node, switch = start_failing("perception", "PerceptionNode", "_until_fallback", {"model": str(bundle.folder)})
+    client, frame = PerceptionClient(ros_node, spin_until).connect(), np.zeros((32, 32, 3), np.uint8)
+    client.ask(frame)
+    switch.touch()
+    client.send(frame)
+    spin_until(lambda: client.diagnosed("faults: thread inference", ""), "diagnostics that name the thread")
+    switch.unlink()
+    client.ask(frame)
+    assert client.command(1, subnetwork=bundle.subnetworks[0].name).actual.subnetwork == bundle.subnetworks[0].name
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize("lossless", [False, True])
+def test_frames_go_on_after_the_camera_thread_failed(start_failing, ros_node, spin_until, lossless):
+    frames, told = [], []
+    reports = ros_node.create_publisher(InferenceReport, "inference_report", qos.RESULTS)
+
+    def on_frame(frame):
+        frames.append(frame)
+        reports.publish(InferenceReport(header=frame.header))
+
+    ros_node.create_subscription(Image, "image", on_frame, qos.IMAGE)
+    ros_node.create_subscription(DiagnosticArray, "/diagnostics", lambda array: told.extend(array.status), 10)
+    parameters = {"source": "synthetic", "width": 64, "height": 48, "lossless": lossless}
+    node, switch = start_failing("camera", "CameraNode", "_grab", parameters)
+    spin_until(lambda: frames, "the first frame")
+    switch.touch()
+    spin_until(
+        lambda: any(s.level == DiagnosticStatus.ERROR and "is tried again" in s.message for s in told),
+        "diagnostics that say so",
+    )
+    switch.unlink()
+    before = len(frames)
+    spin_until(lambda: len(frames) > before + 3, "more frames")
+    assert node.stop() == 0
+
+
+def test_a_thread_that_always_fails_does_not_hold_up_the_end(start_failing):
+    node, switch = start_failing("camera", "CameraNode", "_grab", {"source": "synthetic", "width": 64, "height": 48})
+    switch.touch()
+    node.wait_for_output("thread reader failed and goes on: LookupError: nobody expected this (<string>, line 6)")
+    assert node.stop() == 0
 
 
 def test_faults_of_strangers_do_not_make_diagnostics_grow_for_ever(node, spin):

@@ -246,6 +246,7 @@ class PerceptionNode(ManagedNode):
 
     def _work(self) -> None:
         self._activate_point(self._start)
+        self._answered = None  # after an exception the repeated command is one to apply, not only a sign of life
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work, self._until_fallback())
