@@ -149,5 +149,5 @@ setup(
             *BUILD_REQUIRES,
         ],
     },
-    entry_points={"console_scripts": ["dynamic-perception = dynamic_perception.cli:main"]},
+    entry_points={"console_scripts": ["dynamic-perception = dynamic_perception.start:start_command"]},
 )

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from rclpy.serialization import deserialize_message, serialize_message
 
 import dynamic_perception
+from dynamic_perception import start
 from dynamic_perception.installation import share_folder
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -178,6 +179,7 @@ def test_node_executable_runs_its_module_in_this_python(executable, module, tmp_
     stand_in.mkdir(parents=True)
     (stand_in.parent / "__init__.py").touch()
     (stand_in / "__init__.py").touch()
+    shutil.copy(start.__file__, stand_in.parent)
     (stand_in / f"{module}.py").write_text("import sys\n\ndef main():\n    print(sys.prefix, *sys.argv[1:])\n")
 
     command = [PREFIX / "lib" / "dynamic_perception" / executable, "--ros-args", "-r", "image:=/left image"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.image_messages import to_message
 from dynamic_perception.nodes.image_sources import ImageSource, UnreadableImage, open_source
 from dynamic_perception.nodes.managed_node import ManagedNode, run
+from dynamic_perception.nodes.stamps import nanoseconds
 
 REPORT_TIMEOUT = 5.0  # [s] without a report the same frame is sent again
 REOPEN_PERIOD = 1.0  # [s] between attempts to open a device that stopped giving frames
@@ -107,8 +107,7 @@ class CameraNode(ManagedNode):
         self._pace, self._failure = Pace(), ""
         self._stopping, self._awaited = False, None
         self._shown = (time.monotonic(), self._frames)
-        self._reader = threading.Thread(target=self._read, name="reader")
-        self._reader.start()
+        self._reader = self.start_thread("reader", self._read, lambda: self._stopping)
 
     def deactivate(self) -> None:
         if self._reader is not None:
@@ -156,7 +155,7 @@ class CameraNode(ManagedNode):
 
     def _on_report(self, report: InferenceReport) -> None:
         with self._turn:
-            if Time.from_msg(report.header.stamp).nanoseconds == self._awaited:
+            if nanoseconds(report.header.stamp) == self._awaited:
                 self._awaited = None
                 self._turn.notify()
 
@@ -172,11 +171,13 @@ class CameraNode(ManagedNode):
         try:
             self._send_frames()
         except Exception as error:
-            self._failure = f"reading stopped: {error}"
-            self.get_logger().error(f"reading stopped: {traceback.format_exc()}")
+            self._failure = f"reading failed, and is tried again: {error}"  # until a frame is sent
+            raise
 
     def _send_frames(self) -> None:
         """Every frame, from source to topic."""
+        with self._turn:
+            self._awaited = None
         if self._lossless:
             self._wait_for_peers()
         frame = None
@@ -193,7 +194,7 @@ class CameraNode(ManagedNode):
                 return
             frame = following
             self._send(frame, captured if self._source.live else self.get_clock().now().nanoseconds)
-            self._frames += 1
+            self._frames, self._failure = self._frames + 1, ""
         if not self._stopping and self._wait_for_turn(frame):
             self._finished = True
             self.get_logger().info(f"finished after {self._frames} frames")

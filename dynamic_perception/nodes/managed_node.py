@@ -2,38 +2,51 @@
 
 A node gives five methods.  `configure` loads and warms up, `activate` begins to take input, `deactivate` and
 `cleanup` undo them, `diagnose` tells its state; each raises an exception to refuse.  rclpy swallows exceptions in
-lifecycle callbacks without a word, so they are caught, logged and undone here.
+lifecycle callbacks without a word, so they are caught, logged and undone here.  Those of every other callback are
+caught in `guarded_node`, and counted here.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import signal
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.executors import Executor, ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from dynamic_perception.nodes.executor import make_executor
+from dynamic_perception.nodes.guarded_node import GuardedNode
 from dynamic_perception.nodes.parameters import KNOWN_NAMES, NODE_PARAMETERS, ParameterSpec
 
 FAULT_LOG_PERIOD = 10.0  # [s] the same fault is logged at most so often; diagnostics count every one
 FAULT_SHOWN_FOR = 5.0  # [s] how long diagnostics stay at WARN after a fault
+FAULT_KINDS = 64  # counted by name; what strangers send must not make diagnostics grow for ever
+OTHER_FAULTS = "other"  # the kind of all those that come after
+LONGEST_KIND, LONGEST_FAULT = 80, 400  # [characters] of a kind and of a text
 STOP_POLL_PERIOD = 0.1  # [s] how soon a signal is noticed while nothing else happens
+SOURCE_PLACE = re.compile(r",? at \S+:\d+")  # where in its source rcl found a fault, which helps nobody who runs it
+
+# What says in its text what is wrong; anything else that keeps a node from being made is a defect.
+REFUSALS = (ValueError, MemoryError, rclpy.exceptions.ParameterException, rclpy_implementation.RCLError)
 
 
-class ManagedNode(LifecycleNode):
+class ManagedNode(GuardedNode):
     """Base of the four nodes.
 
     Args:
@@ -41,11 +54,11 @@ class ManagedNode(LifecycleNode):
     """
 
     def __init__(self, name: str):
-        super().__init__(name)
-        self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self.fault_counts: Counter[str] = Counter()
+        self.fault_counts: Counter[str] = Counter()  # before rclpy registers the first callback
         self._fault_logged_at: dict[str, float] = {}
         self._last_fault = (-math.inf, "")
+        super().__init__(name)
+        self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._specs: dict[str, ParameterSpec] = {}
         self._declare(NODE_PARAMETERS[name])
         self._declare(self.further_parameters())
@@ -90,7 +103,33 @@ class ManagedNode(LifecycleNode):
     def _declare(self, specs: Sequence[ParameterSpec]) -> None:
         for spec in specs:
             self._specs[spec.name] = spec
-            self.declare_parameter(spec.name, spec.default, spec.descriptor())
+            override = self._parameter_overrides.get(spec.name)
+            if override is not None:
+                self._parameter_overrides[spec.name] = self._in_type(override)
+            if override is not None and spec.in_type(override.value) == []:
+                self._declare_empty(spec)
+            else:
+                self.declare_parameter(spec.name, spec.default, spec.descriptor())
+
+    def _declare_empty(self, spec: ParameterSpec) -> None:
+        """Declare a list that is empty, whose type rclpy cannot tell, so that it would refuse it."""
+        writable = spec.descriptor()
+        writable.read_only = False
+        self.declare_parameter(spec.name, spec.default, writable, ignore_override=True)
+        self.set_parameters([Parameter(spec.name, spec.type, [])])
+        descriptor = spec.descriptor()
+        descriptor.type = spec.type.value
+        self.set_descriptor(spec.name, descriptor)
+
+    def _in_type(self, parameter: Parameter) -> Parameter:
+        """The parameter with its value in the declared type, where it is only written in another one."""
+        spec = self._specs.get(parameter.name)
+        value = parameter.value if spec is None else spec.in_type(parameter.value)
+        return parameter if value is parameter.value else Parameter(parameter.name, spec.type, value)
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters, all or none; also what a service is asked for comes by here, in every version of rclpy."""
+        return super().set_parameters_atomically([self._in_type(parameter) for parameter in parameter_list])
 
     def spec(self, name: str) -> ParameterSpec:
         """What is known about a declared parameter."""
@@ -128,14 +167,17 @@ class ManagedNode(LifecycleNode):
     def _validate_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         faults = [fault for p in parameters if (fault := self._fault_of(p.name, p.value))]
         if not faults and not self._has_post_set and self.executor is not None:
-            self.executor.create_task(self.parameters_changed, parameters)  # runs after the values are in place
+            changed = self.guarded("parameters", self.parameters_changed)
+            self.executor.create_task(changed, parameters)  # runs after the values are in place
         return SetParametersResult(successful=not faults, reason="; ".join(faults))
 
     # Faults and diagnostics ------------------------------------------------------------------------------------
 
     def report_fault(self, kind: str, text: str) -> None:
         """Count a fault of bad input or hardware under `kind`, show it in diagnostics, and log it, not too often."""
-        now = time.monotonic()
+        now, kind, text = time.monotonic(), _shortened(kind, LONGEST_KIND), _shortened(text, LONGEST_FAULT)
+        if kind not in self.fault_counts and len(self.fault_counts) >= FAULT_KINDS:
+            kind = OTHER_FAULTS
         self.fault_counts[kind] += 1
         self._last_fault = (now, text)
         if now - self._fault_logged_at.get(kind, -math.inf) >= FAULT_LOG_PERIOD:
@@ -143,11 +185,19 @@ class ManagedNode(LifecycleNode):
             count = self.fault_counts[kind]
             self.get_logger().warning(text if count == 1 else f"{text} ({kind}: {count} so far)")
 
+    def report_exception(self, place: str, error: Exception) -> None:
+        """Count an exception that nobody expected, and log it as a fault; its way is logged at level debug."""
+        what = "".join(traceback.format_exception_only(error)).strip() or type(error).__name__
+        self.report_fault(place, f"{place} failed and goes on: {what}{_origin(error)}")
+        if self.get_logger().is_enabled_for(LoggingSeverity.DEBUG):
+            self.get_logger().debug(f"{place} failed: {''.join(traceback.format_exception(error))}")
+
     def _publish_diagnostics(self) -> None:
         state = self._state_machine.current_state[1]
         level, message, values = DiagnosticStatus.OK, state, {}
         if state == "active":
-            level, message, values = self.diagnose()
+            failed = (DiagnosticStatus.ERROR, "diagnosing failed", {})
+            level, message, values = self.guarded("diagnose", self.diagnose, lambda: failed)()
         since, text = self._last_fault
         if level == DiagnosticStatus.OK and time.monotonic() - since < FAULT_SHOWN_FOR:
             level, message = DiagnosticStatus.WARN, text
@@ -208,8 +258,9 @@ class ManagedNode(LifecycleNode):
             return TransitionCallbackReturn.SUCCESS
         except Exception as error:
             # A wrong value has a sentence that says so; anything else is a defect, and its way matters.
-            expected = isinstance(error, (ValueError, OSError))
-            self.get_logger().error(f"{name} failed: {error if expected else traceback.format_exc()}")
+            expected = isinstance(error, (ValueError, OSError, MemoryError, ImportError))
+            text = str(error) or type(error).__name__
+            self.get_logger().error(f"{name} failed: {text if expected else traceback.format_exc()}")
         if undo is not None:
             try:
                 undo()
@@ -228,12 +279,15 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
     stopping = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: stopping.append(received))
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # arguments, parameter file, log folder, domain: all of them the user's
+        print(f"error: ROS cannot be started: {_sentence(error)}", file=sys.stderr)
+        sys.exit(1)
     try:
         node = make_node()
     except Exception as error:
-        refused = isinstance(error, (ValueError, rclpy.exceptions.ParameterException))
-        print(f"error: {error}" if refused else traceback.format_exc(), file=sys.stderr)
+        print(f"error: {_sentence(error)}" if isinstance(error, REFUSALS) else traceback.format_exc(), file=sys.stderr)
         rclpy.try_shutdown()
         sys.exit(1)
     executor = make_executor()
@@ -247,7 +301,7 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
         )
     try:
         while started and not stopping and rclpy.ok():
-            executor.spin_once(timeout_sec=STOP_POLL_PERIOD)
+            _spin_once(executor, node)
     except ExternalShutdownException:
         pass  # the context was shut down from outside: the same end
     finally:
@@ -256,3 +310,34 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
         node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(0 if started else 1)
+
+
+def _spin_once(executor: Executor, node: ManagedNode) -> None:
+    """Do what there is to do; what raises beside all callbacks, such as taking a message, does not end the node."""
+    try:
+        executor.spin_once(timeout_sec=STOP_POLL_PERIOD)
+    except ExternalShutdownException:
+        raise
+    except Exception as error:
+        node.report_exception("executor", error)
+        time.sleep(STOP_POLL_PERIOD)  # not in circles, if it happens again
+
+
+def _sentence(error: Exception) -> str:
+    """What an exception says, in one line."""
+    if type(error).__name__ == "UnknownROSArgsError":
+        return f"unknown ROS arguments {error}"
+    text = " ".join(SOURCE_PLACE.sub("", str(error)).split()) or type(error).__name__
+    return f"{text}; ROS_LOG_DIR names another folder" if "log directory" in text else text
+
+
+def _shortened(text: str, most: int) -> str:
+    """`text` in no more than `most` characters, all of which can be sent and logged."""
+    text = text if len(text) <= most else f"{text[: most - 3]}..."
+    return text.encode("utf-8", "replace").decode()
+
+
+def _origin(error: Exception) -> str:
+    """Where an exception was raised, for people."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -16,7 +16,6 @@ from builtin_interfaces.msg import Duration as DurationMessage
 from builtin_interfaces.msg import Time as TimeMessage
 from rclpy.context import Context
 from rclpy.node import Node
-from rclpy.time import Time
 from sensor_msgs.msg import BatteryState, Image, Temperature
 
 from dynamic_perception.management.manager import Reason
@@ -25,6 +24,7 @@ from dynamic_perception.msg import Classification, InferenceReport, OperatingPoi
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.image_messages import decode_image
+from dynamic_perception.nodes.stamps import nanoseconds, seconds
 from dynamic_perception.report.recorded_run import (
     Answer,
     Command,
@@ -174,7 +174,7 @@ class Observer(Node):
         self._score(message.header.stamp)
 
     def _score(self, stamp: TimeMessage) -> None:
-        key, time = Time.from_msg(stamp).nanoseconds, self._since_start(stamp)
+        key, time = nanoseconds(stamp), self._since_start(stamp)
         if key in self._truths and key in self._segmentations:
             truth, answer = self._truths.pop(key), self._segmentations.pop(key)
             self.answers_compared += 1
@@ -266,7 +266,7 @@ class Observer(Node):
         return 1e-9 * self.get_clock().now().nanoseconds - self._start
 
     def _since_start(self, stamp: TimeMessage) -> float:
-        return 1e-9 * Time.from_msg(stamp).nanoseconds - self._start
+        return seconds(stamp) - self._start
 
 
 def _not_before_start(time: float) -> float:
@@ -275,7 +275,7 @@ def _not_before_start(time: float) -> float:
 
 
 def _keep(kept: OrderedDict[int, Any], stamp: TimeMessage, message: Any) -> None:
-    kept[Time.from_msg(stamp).nanoseconds] = message
+    kept[nanoseconds(stamp)] = message
     while len(kept) > KEPT:
         kept.popitem(last=False)
 

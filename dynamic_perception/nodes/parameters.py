@@ -6,10 +6,12 @@ A parameter is either `changeable` at run time, and then really takes effect, or
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.parameter import Parameter
 
 from dynamic_perception.hardware.helper_protocol import DEFAULT_SOCKET
 from dynamic_perception.pictures import PIXEL_LIMIT
@@ -35,6 +37,26 @@ class ParameterSpec:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     changeable: bool = False
+
+    @property
+    def type(self) -> Parameter.Type:
+        """The type that is declared."""
+        return Parameter.Type.from_parameter_value(self.default)
+
+    def in_type(self, value: Any) -> Any:
+        """`value` in the declared type where it is only written in another one, else as it is.
+
+        A whole number is taken for a double, also in a list; a list without entries, which has no type or, out of a
+        file, no value, for one of the declared type.
+        """
+        if isinstance(self.default, float):
+            return float(value) if type(value) is int else value
+        if not isinstance(self.default, list):
+            return value
+        if value is None or (isinstance(value, Sized) and not isinstance(value, str) and not len(value)):
+            return []
+        whole = isinstance(value, Sequence) and all(type(entry) is int for entry in value)
+        return [float(entry) for entry in value] if whole and isinstance(self.default[0], float) else value
 
     def descriptor(self) -> ParameterDescriptor:
         """The same for rclpy, which enforces range and read-only by itself."""

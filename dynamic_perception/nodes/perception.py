@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import traceback
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,6 @@ from typing import Any
 
 from builtin_interfaces.msg import Duration as DurationMessage
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 from dynamic_perception.engines.engine import Engine, NotReady
@@ -47,6 +45,7 @@ from dynamic_perception.nodes.image_input import ImageInput
 from dynamic_perception.nodes.image_messages import ImageRefused, prepare_frame
 from dynamic_perception.nodes.managed_node import ManagedNode, run
 from dynamic_perception.nodes.segmentation_output import SegmentationOutput
+from dynamic_perception.nodes.stamps import nanoseconds
 from dynamic_perception.profiling.table_choice import measured_engine
 
 PUBLISHER_POLL_PERIOD = 0.2  # [s] how soon a new image publisher is noticed
@@ -136,8 +135,7 @@ class PerceptionNode(ManagedNode):
         self._waiting, self._failed, self._switched = None, FailedPoints(), False
         self._engine.make_ready(self._start.subnetwork, self._start.element)  # it may have been dropped meanwhile
         self._state = self._make_state(OperatingPointState.RESULT_APPLIED, "start point", OperatingPoint(), math.nan)
-        self._worker = threading.Thread(target=self._work, name="inference")
-        self._worker.start()
+        self._worker = self.start_thread("inference", self._work, lambda: self._stopping)
         self._inputs = [
             self.create_subscription(
                 OperatingPointCommand, "operating_point/command", self._on_command, qos.COMMAND_INPUT
@@ -249,6 +247,7 @@ class PerceptionNode(ManagedNode):
 
     def _work(self) -> None:
         self._activate_point(self._start)
+        self._answered = None  # after an exception the repeated command is one to apply, not only a sign of life
         while True:
             with self._changed:
                 self._changed.wait_for(self._has_work, self._until_fallback())
@@ -279,8 +278,8 @@ class PerceptionNode(ManagedNode):
             except ImageRefused as refusal:
                 self._refused, self._last_refused, self._refusal = self._refused + 1, time.monotonic(), str(refusal)
                 self.report_fault(f"image {refusal.kind}", f"frame refused: {refusal}")
-            except Exception:
-                self.report_fault("processing", f"frame or command failed: {traceback.format_exc()}")
+            except Exception as error:
+                self.report_exception("processing", error)
 
     def _has_work(self) -> bool:
         waiting = self._waiting
@@ -431,9 +430,12 @@ class PerceptionNode(ManagedNode):
         self._last_frame = ended
 
     def _age(self, message: Image | CompressedImage) -> float:
-        """ROS time [s] since the frame was stamped; NaN while there is no clock (simulation) or no stamp."""
+        """ROS time [s] since the frame was stamped; NaN without a clock (simulation) or a possible stamp."""
         now = self.get_clock().now().nanoseconds
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
+        stamp = nanoseconds(message.header.stamp)
+        if stamp < 0:
+            self.report_fault("image stamp", f"frame stamped {stamp * 1e-9:g} s: expected a time since 1970, or 0")
+            return math.nan
         return 1e-9 * (now - stamp) if now and stamp else math.nan
 
     # State -------------------------------------------------------------------------------------------------------

@@ -66,9 +66,7 @@ def _checked(name: str, value: Any, place: str) -> Any:
     """The value in the type of the parameter."""
     spec = SPECS[name]
     expected = f"{place}parameter '{name}' is {value!r}: expected "
-    kind = type(spec.default)
-    if kind is float and type(value) is int:
-        value = float(value)
+    kind, value = type(spec.default), spec.in_type(value)
     if type(value) is not kind:
         raise ValueError(f"{expected}{'a list' if kind is list else f'a value of type {kind.__name__}'}")
     if kind is float and not math.isfinite(value):
