@@ -222,7 +222,7 @@ def test_a_rail_whose_folder_vanishes_is_unknown(tmp_path):
     "changed, complaint",
     [
         ({"status": "Charging"}, "is charging: it does not feed the machine"),
-        ({"present": 0}, "no battery in the bay"),
+        ({"present": 0, "capacity": 0}, "no battery in the bay"),
         ({"power_now": 0}, "says 0 W: the sensor seems to be dead"),
         ({"power_now": "x"}, "holds 'x'"),
     ],
