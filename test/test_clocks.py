@@ -102,9 +102,12 @@ def strict_kernel():
         low, high = (int((folder / name).read_text()) for name in ("scaling_min_freq", "scaling_max_freq"))
         userspace = (folder / "scaling_governor").read_text().strip() == "userspace"
         if (
-            (path.name == "scaling_min_freq" and number > high)
-            or (path.name == "scaling_max_freq" and number < low)
-            or (path.name == "scaling_setspeed" and not userspace)
+            (path.name == "scaling_min_freq"
+            and number > high)
+            or (path.name == "scaling_max_freq"
+            and number < low)
+            or (path.name == "scaling_setspeed"
+            and not userspace)
         ):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
         write_file(path, text)

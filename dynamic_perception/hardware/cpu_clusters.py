@@ -80,13 +80,15 @@ def find_present_cpus(sysfs_root: Path = Path("/sys")) -> frozenset[int]:
 
 
 def _split(cpus: list[int], speed: Callable[[int], int], same: float, of_the_first: bool) -> list[list[int]]:
-    """CPUs in groups of the same speed, fastest first.
+    """CPUs in groups of the same speed, fastest first; a speed of 0 or less is not told, and taken for the highest.
 
     A CPU belongs to a group while its speed is at least `same` of that of the group's first CPU, or of its last one.
     """
+    told = {cpu: speed(cpu) for cpu in cpus}
+    speeds = {cpu: value if value > 0 else max(told.values()) for cpu, value in told.items()}
     groups: list[list[int]] = []
-    for cpu in sorted(cpus, key=lambda cpu: (-speed(cpu), cpu)):
-        if not groups or speed(cpu) < same * speed(groups[-1][0 if of_the_first else -1]):
+    for cpu in sorted(cpus, key=lambda cpu: (-speeds[cpu], cpu)):
+        if not groups or speeds[cpu] < same * speeds[groups[-1][0 if of_the_first else -1]]:
             groups.append([])
         groups[-1].append(cpu)
     return groups
