@@ -48,7 +48,7 @@ def test_performance_and_efficiency_cores_are_elements_with_their_own_clocks_and
         ([5_083_000, 4_950_000, 4_800_000, 4_550_000], [[0, 1, 2, 3]]),  # Ryzen 9 5950X, every core rated by itself
         ([5_700_000, 5_200_000], [[0, 1]]),  # Ryzen 9 7900X3D
         ([3_400_000] * 3, [[0, 1, 2]]),
-        ([3_400_000, "", 3_400_000, -1], [[0, 1, 2, 3]]),  # two that cannot be read
+        ([3_400_000, "", 3_400_000, ""], [[0, 1, 2, 3]]),  # two that cannot be read
     ],
 )
 def test_the_highest_clock_tells_kinds_of_cores_and_not_favoured_ones(tmp_path, highest, expected):
