@@ -32,6 +32,7 @@ OTHERS = """
     drivetemp_temp1 ssd BAT0_temp1 battery bq27500-0 charger usb-therm pch_cannonlake INT3400_Thermal rp1_adc_temp1
     PMIC-Die pm8998 pm8998_tz pmk8350-thermal mtktspmic spd5118_temp1 ddr-usr dell_smm_SODIMM amdgpu_mem r8169_0_200
     nct6775_SYSTIN ambient skin-therm quiet-therm Tboard_tegra thermal-fan-est motor_left camera
+    vbat_lvl0 case-therm-adc rtw88 bluetooth0
 """.split()  # noqa: SIM905  (one name a line would be long)
 UNKNOWN = ["", "acpitz", "SEN1", "base_link", "temp1", "thermal_zone0", "foo", "aoss0-usr", "_" * 100_000, "\0"]
 

@@ -14,6 +14,8 @@ from dynamic_perception.hardware.gpus import find_gpus
 from dynamic_perception.hardware.platform_file import Platform
 from dynamic_perception.hardware.sysfs import read_text
 
+NOTHING_SAID = Platform()
+
 
 @dataclass(frozen=True)
 class ComputeElement:
@@ -38,7 +40,7 @@ def discover_elements(
     sysfs_root: Path = Path("/sys"),
     allowed_cpus: Iterable[int] | None = None,
     gpus: bool = False,
-    said: Platform = Platform(),
+    said: Platform = NOTHING_SAID,
 ) -> tuple[ComputeElement, ...]:
     """Every compute element of this machine, the cluster with the fastest CPUs first, then threads rising, then GPUs.
 

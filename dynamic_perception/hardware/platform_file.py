@@ -203,13 +203,13 @@ class _Checker:
         for key, value in said.items():
             if key == "cpus":
                 continue
-            check = {
+            checks: dict[str, Callable[..., Any]] = {
                 "name": self._name,
                 "threads": partial(self._threads, most),
                 "frequency_range": self._range,
                 "power_rail": self._rail,
-            }[key]
-            settings = replace(settings, **{key: check((*place, key), found_as, value)})
+            }
+            settings = replace(settings, **{key: checks[key]((*place, key), found_as, value)})
         return settings
 
     def _name(self, place: tuple, found_as: str, value: Any) -> str:

@@ -197,7 +197,8 @@ def read_battery_at(supply: Path) -> BatteryReading:
     if read_integer(supply / "present") == 0:
         percentage = _percentage(supply, status, [])
         if not percentage > 0.0:
-            return BatteryReading(name, supply, False, *[math.nan] * 7, status, ())
+            nan = math.nan
+            return BatteryReading(name, supply, False, nan, nan, nan, nan, nan, nan, nan, status, ())
         text = f"{supply / 'present'} says 0 beside a charge of {100.0 * percentage:g} %: the charge is believed"
         faults.append(SensorFault(supply / "present", text))
     voltage = _micro(supply / "voltage_now", faults, smallest=LOWEST_VOLTAGE)

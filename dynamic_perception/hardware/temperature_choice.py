@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -144,20 +145,20 @@ def _rank(zone: str) -> int:
 def _measured_again(readings: list[Reading]) -> dict[str, str]:
     """Name of a sensor to that of the better one of its die."""
     again: dict[str, str] = {}
-    chips: dict[tuple[str, Path], list[Reading]] = {}
+    chips: dict[tuple[re.Pattern[str], Path], list[Reading]] = {}
     for reading in readings:
         for pattern in SEVERAL_OF_ONE_DIE:
             if pattern.match(reading.zone):
-                chips.setdefault((pattern.pattern, reading.path.parent), []).append(reading)
+                chips.setdefault((pattern, reading.path.parent), []).append(reading)
     for (pattern, _), channels in chips.items():
-        labels = SEVERAL_OF_ONE_DIE[re.compile(pattern)]
-        best = min(channels, key=lambda channel: _place(channel.zone, labels))
+        labels = SEVERAL_OF_ONE_DIE[pattern]
+        best = min(channels, key=partial(_place, labels))
         again |= {channel.zone: best.zone for channel in channels if channel is not best}
     return again | _packages_again(readings)
 
 
-def _place(zone: str, labels: tuple[str, ...]) -> int:
-    label = zone.partition("_")[2].lower()
+def _place(labels: tuple[str, ...], channel: Reading) -> int:
+    label = channel.zone.partition("_")[2].lower()
     return next((place for place, wanted in enumerate(labels) if label.startswith(wanted.lower())), len(labels))
 
 

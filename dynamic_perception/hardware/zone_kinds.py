@@ -13,11 +13,13 @@ LONGEST = 100  # letters of a name that are looked at: it may come from a strang
 # Looked at first, since "PMIC-Die" is no die of a processor, and "amdgpu_mem" is not the GPU.  Words of the name
 # without its punctuation, each of which may end in more digits.
 ELSEWHERE = {
-    "a wireless card": r"iwlwifi|wifi|wlan\w*|wcn\w*|ath\d+k?|mt7\d\w*|rtw?\d\w*|rtl\d\w*|brcm\w*|bluetooth|bt|wireless",
+    "a wireless card": (
+        r"iwlwifi|wifi|wlan\w*|wcn\w*|ath\d+k?|mt7\d\w*|rtw?\d\w*|rtl\d\w*|brcm\w*|wireless|bluetooth|bt"
+    ),
     "a modem": r"modem|mdm\w*|lte|wwan|mmw|pa|rf|qfe\w*|tsx|mtktspa",
     "a disk": r"nvme|drivetemp|ssd|hdd|sata|disk|emmc|mmc|ufs|sdcard|sdhci|storage|nand|flash",
-    "a battery": r"bat|batt|batc|battery|bms|bq\d+\w*|max17\d+\w*|sbs|cell|pack|mtktsbattery",
-    "a charger": r"charger|charging|charge|chg|usb\w*|conn|ucsi\w*|typec|dcin|adapter|adc",
+    "a battery": r"[iv]?bat|batt|batc|battery|bms|bq\d+\w*|max17\d+\w*|sbs|cell|pack|mtktsbattery",
+    "a charger": r"charger|charging|charge|chg|usb\w*|conn|ucsi\w*|typec|dcin|adapter",
     "a power supply or regulator": (
         r"\w*pmic\w*|pm[a-z]{0,2}\d{3,}\w*|axp\d+\w*|rk8\d\d|max77\d+\w*|tps\d+\w*|da9\d+\w*|"
         r"\w*psu|vrm|vreg|regulator|vr|power|mos|mosfet"
@@ -27,7 +29,7 @@ ELSEWHERE = {
     "the network": r"r8169|eth|ethernet|phy|ixgbe|igb|i350bb|mlx\w*|tg3|bnx\w*|sfp|qsfp|nic|lan|switch|atlantic|enp\w*",
     "the surroundings": (
         r"\w*ambient|amb|skin|tskn|board|tboard|motherboard|mainboard|mobo|mb|systin|system|sys|auxtin|case|chassis|"
-        r"front|rear|inlet|outlet|intake|exhaust|room|air|weather|outside|outdoor|quiet|xo|lm75|tmp1\d+|sht\d+\w*|bme\d+"
+        r"front|rear|inlet|outlet|intake|exhaust|room|air|weather|outside|quiet|xo|lm75|tmp1\d+|sht\d+\w*|bme\d+"
     ),
     "a cooler": r"fan|est|pump|coolant|liquid|water|aio|kraken|nzxt\w*|corsair\w*|heatsink",
     "a part of the robot": (
