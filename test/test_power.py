@@ -330,7 +330,7 @@ def test_no_content_of_a_power_file_raises_or_gives_an_impossible_power(tmp_path
     for meter in meters:
         meter.start()
     files[0].write_bytes(data.draw(CONTENT, label="energy_uj later"))
-    for sensor, meter in zip(sensors, meters):
+    for sensor, meter in zip(sensors, meters, strict=True):
         power, (joules, seconds) = sensor.read(), meter.stop()
         assert math.isnan(power) == bool(sensor.fault) and (math.isnan(power) or 0.0 <= power <= HIGHEST_POWER)
         assert math.isnan(joules) == bool(meter.fault)
