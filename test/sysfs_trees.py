@@ -311,3 +311,65 @@ def container(root: Path) -> Path:
     """Nothing that can be read or set."""
     root.mkdir(parents=True, exist_ok=True)
     return root
+
+
+def own_policies(root: Path, highest: list[int], driver: str = "intel_pstate") -> Path:
+    """CPUs with a policy each, given by their highest clocks [kHz]."""
+    for cpu, clock in enumerate(highest):
+        write_files(
+            root / CPUFREQ / f"policy{cpu}",
+            {
+                "related_cpus": cpu,
+                "affected_cpus": cpu,
+                "cpuinfo_min_freq": 400_000,
+                "cpuinfo_max_freq": clock,
+                "scaling_governor": "powersave",
+                "scaling_driver": driver,
+            },
+        )
+        write_files(root / f"devices/system/cpu/cpu{cpu}", {"online": 1})
+    return root
+
+
+def old_big_little(root: Path) -> Path:
+    """Two clusters of four of a kernel without policies: every CPU has the folder of its clock."""
+    for cpu in range(8):
+        first, highest = (0, 1_400_000) if cpu < 4 else (4, 2_000_000)
+        cpus = " ".join(map(str, range(first, first + 4)))
+        write_files(
+            root / f"devices/system/cpu/cpu{cpu}/cpufreq",
+            {
+                "related_cpus": cpus,
+                "affected_cpus": cpus,
+                "cpuinfo_min_freq": 200_000,
+                "cpuinfo_max_freq": highest,
+                "scaling_min_freq": 200_000,
+                "scaling_max_freq": highest,
+                "scaling_cur_freq": 600_000,
+                "scaling_setspeed": "<unsupported>",
+                "scaling_governor": "powersave",
+                "scaling_driver": "cpufreq-dt",
+            },
+        )
+    return root
+
+
+def monitor(root: Path, number: int, chip: str, temperatures: dict[str, int]) -> Path:
+    """A hardware monitor with labelled temperatures [thousandths of a degree]."""
+    contents: dict[str, object] = {"name": chip}
+    for channel, (label, temperature) in enumerate(temperatures.items(), start=1):
+        contents |= {f"temp{channel}_input": temperature, f"temp{channel}_label": label}
+    return write_files(root / f"class/hwmon/hwmon{number}", contents)
+
+
+def zones(root: Path, temperatures: dict[str, int]) -> Path:
+    """Thermal zones by type [thousandths of a degree]."""
+    for number, (kind, temperature) in enumerate(temperatures.items()):
+        write_files(root / f"class/thermal/thermal_zone{number}", {"type": kind, "temp": temperature})
+    return root
+
+
+def battery(root: Path, name: str, **files: object) -> Path:
+    """A battery with those files."""
+    write_files(root / "class/power_supply" / name, {"type": "Battery", **files})
+    return root

@@ -222,7 +222,7 @@ def test_a_rail_whose_folder_vanishes_is_unknown(tmp_path):
     "changed, complaint",
     [
         ({"status": "Charging"}, "is charging: it does not feed the machine"),
-        ({"present": 0}, "no battery in the bay"),
+        ({"present": 0, "capacity": 0}, "no battery in the bay"),
         ({"power_now": 0}, "says 0 W: the sensor seems to be dead"),
         ({"power_now": "x"}, "holds 'x'"),
     ],
@@ -330,7 +330,7 @@ def test_no_content_of_a_power_file_raises_or_gives_an_impossible_power(tmp_path
     for meter in meters:
         meter.start()
     files[0].write_bytes(data.draw(CONTENT, label="energy_uj later"))
-    for sensor, meter in zip(sensors, meters):
+    for sensor, meter in zip(sensors, meters, strict=True):
         power, (joules, seconds) = sensor.read(), meter.stop()
         assert math.isnan(power) == bool(sensor.fault) and (math.isnan(power) or 0.0 <= power <= HIGHEST_POWER)
         assert math.isnan(joules) == bool(meter.fault)

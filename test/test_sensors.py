@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sysfs_trees import battery as pack
 from sysfs_trees import container, jetson_xavier_nx, laptop, odroid_xu3, write_files
 
 from dynamic_perception.hardware.sensors import read_batteries, read_battery, read_temperatures, scan_temperatures
@@ -95,7 +96,7 @@ def test_the_chip_that_always_says_100_degrees_is_left_out_until_it_raises_an_al
     assert read_temperatures(tmp_path)["PMIC-Die"] == 120.0
 
 
-def test_hardware_monitors_stand_in_where_there_is_no_zone(tmp_path):
+def test_hardware_monitors_are_read_by_chip_and_label(tmp_path):
     write_files(tmp_path / "class/hwmon/hwmon0", {"name": "k10temp", "temp1_input": 45_000, "temp1_label": "Tctl"})
     write_files(tmp_path / "class/hwmon/hwmon1", {"name": "acpi", "temp1_input": 30_000, "temp2_input": 31_000})
     assert read_temperatures(tmp_path) == {"k10temp_Tctl": 45.0, "acpi_temp1": 30.0, "acpi_temp2": 31.0}
@@ -153,7 +154,28 @@ def test_percentage_comes_from_energy_where_the_driver_has_none(tmp_path):
     assert battery_with(tmp_path, capacity=None).percentage == pytest.approx(33.3 / 45.6)
 
 
-@pytest.mark.parametrize("capacity", [-1, 101, 255])
+@pytest.mark.parametrize("capacity", [100, 101, 110, 125])
+def test_more_than_full_is_full(tmp_path, capacity):
+    battery = battery_with(
+        tmp_path, capacity=capacity, energy_now=55_000_000, energy_full=50_000_000, status="Charging"
+    )
+    assert (battery.percentage, battery.faults) == (1.0, ())
+
+
+@pytest.mark.parametrize("energy, percentage", [(45_700_000, 1.0), (50_160_000, 1.0), (45_600_000, 1.0)])
+def test_more_energy_than_when_full_is_full(tmp_path, energy, percentage):
+    assert battery_with(tmp_path, capacity=None, energy_now=energy).percentage == percentage
+
+
+def test_energy_that_is_no_charge_of_this_battery_is_unknown(tmp_path):
+    assert math.isnan(battery_with(tmp_path, capacity=None, energy_now=456_000_000).percentage)
+
+
+def test_a_driver_that_only_says_full_says_how_full(tmp_path):
+    assert battery_with(tmp_path, capacity=None, energy_now=None, status="Full").percentage == 1.0
+
+
+@pytest.mark.parametrize("capacity", [-1, 126, 255])
 def test_an_impossible_percentage_is_unknown_and_named(tmp_path, capacity):
     battery = battery_with(tmp_path, capacity=capacity)
     (fault,) = battery.faults
@@ -171,17 +193,96 @@ def test_a_percentage_is_unknown_where_nothing_tells_it(tmp_path):
     assert math.isnan(battery.percentage) and math.isnan(battery.charge) and battery.faults == ()
 
 
-def test_an_empty_bay_is_not_present_and_tells_nothing(tmp_path):
-    battery = battery_with(tmp_path, present=0)
+@pytest.mark.parametrize("capacity", [0, None])
+def test_an_empty_bay_is_not_present_and_tells_nothing(tmp_path, capacity):
+    battery = battery_with(tmp_path, present=0, capacity=capacity, energy_now=None)
     assert not battery.present and math.isnan(battery.percentage) and math.isnan(battery.voltage)
 
 
-def test_the_larger_of_two_batteries_is_read(tmp_path):
+def test_a_charge_is_believed_before_a_driver_that_says_there_is_no_battery(tmp_path):
+    battery = battery_with(tmp_path, present=0)
+    (fault,) = battery.faults
+    assert (battery.present, battery.percentage, battery.voltage) == (True, 0.73, 11.4)
+    assert fault.text == f"{tmp_path / BATTERY / 'present'} says 0 beside a charge of 73 %: the charge is believed"
+
+
+def test_a_driver_without_a_word_on_presence_has_a_battery(tmp_path):
+    pack(tmp_path, "rpi", capacity=37, status="Discharging")
+    assert (read_battery(tmp_path).present, read_battery(tmp_path).percentage) == (True, 0.37)
+
+
+def test_a_charge_beside_a_voltage_alone_is_read(tmp_path):
+    pack(tmp_path, "max17048", present=1, capacity=43, voltage_now=3_790_000)
+    battery = read_battery(tmp_path)
+    assert (battery.percentage, battery.voltage, battery.faults) == (0.43, 3.79, ())
+    assert math.isnan(battery.power) and math.isnan(battery.energy_full)
+
+
+# Several packs -------------------------------------------------------------------------------------------------------
+
+
+def test_packs_add_up_by_energy(tmp_path):
+    pack(tmp_path, "BAT0", capacity=100, energy_now=23_000_000, energy_full=23_000_000, power_now=0, status="Unknown")
+    pack(
+        tmp_path,
+        "BAT1",
+        capacity=4,
+        energy_now=2_000_000,
+        energy_full=47_000_000,
+        power_now=9_000_000,
+        status="Discharging",
+    )
+    battery = read_battery(tmp_path)
+    assert battery.percentage == pytest.approx(25.0 / 70.0)
+    assert (battery.name, battery.present, battery.status, battery.power) == ("BAT0+BAT1", True, "Discharging", 9.0)
+    assert math.isnan(battery.voltage) and math.isnan(battery.current)
+
+
+def test_packs_that_count_charge_add_up_by_its_energy(tmp_path):
     write_files(
         laptop(tmp_path) / "class/power_supply/BAT1",
         {"type": "Battery", "capacity": 20, "charge_full": 6_000_000, "voltage_min_design": 14_800_000},
     )
-    assert read_battery(tmp_path).name == "BAT1"
+    assert read_battery(tmp_path).percentage == pytest.approx((33.3 + 0.2 * 88.8) / (45.6 + 88.8))
+
+
+def test_a_pack_counts_at_most_as_full(tmp_path):
+    pack(tmp_path, "BAT0", capacity=110, energy_now=22_000_000, energy_full=20_000_000)
+    pack(tmp_path, "BAT1", capacity=50, energy_now=10_000_000, energy_full=20_000_000)
+    assert read_battery(tmp_path).percentage == pytest.approx(0.75)
+
+
+def test_an_energy_that_stands_still_is_not_believed_before_the_charge(tmp_path):
+    for name in ("BAT0", "BAT1"):
+        pack(tmp_path, name, capacity=30, energy_now=0, energy_full=20_000_000)
+    assert read_battery(tmp_path).percentage == pytest.approx(0.3)
+
+
+def test_the_lowest_charge_counts_where_a_pack_does_not_tell_how_much_it_holds(tmp_path):
+    pack(tmp_path, "BAT0", capacity=90, energy_full=20_000_000)
+    pack(tmp_path, "BAT1", capacity=15, voltage_now=12_000_000)
+    assert read_battery(tmp_path).percentage == 0.15
+
+
+@pytest.mark.parametrize(
+    "statuses, together",
+    [
+        (("Full", "Charging"), "Charging"),
+        (("Charging", "Discharging"), "Discharging"),
+        (("Full", "Full"), "Full"),
+        (("Full", "Unknown"), "Not charging"),
+    ],
+)
+def test_packs_have_one_status(tmp_path, statuses, together):
+    for name, status in zip(("BAT0", "BAT1"), statuses, strict=True):
+        pack(tmp_path, name, capacity=50, energy_full=20_000_000, status=status)
+    assert read_battery(tmp_path).status == together
+
+
+def test_neither_an_empty_bay_nor_a_mouse_nor_a_silent_pack_is_one_of_several(tmp_path):
+    pack(laptop(tmp_path), "BAT1", present=0, energy_full=90_000_000)
+    pack(tmp_path, "BAT2", energy_full=90_000_000)
+    assert (read_battery(tmp_path).name, read_battery(tmp_path).percentage) == ("BAT0", 0.73)
 
 
 def test_a_battery_that_is_there_is_read_before_a_larger_bay_that_is_empty(tmp_path):
@@ -252,4 +353,12 @@ def test_no_content_of_a_sensor_file_raises_or_gives_an_impossible_number(tmp_pa
     for battery in read_batteries(tmp_path):
         assert math.isnan(battery.percentage) or 0.0 <= battery.percentage <= 1.0
         assert not battery.voltage < 0.5 and not battery.power < 0.0 and not battery.charge < 0.0
-        assert all(not abs(value) > 1e4 for value in (battery.voltage, battery.current, battery.power, battery.charge))
+        quantities = (
+            battery.voltage,
+            battery.current,
+            battery.power,
+            battery.charge,
+            battery.energy,
+            battery.energy_full,
+        )
+        assert all(not abs(value) > 1e4 for value in quantities)

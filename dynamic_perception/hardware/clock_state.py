@@ -11,7 +11,7 @@ from pathlib import Path
 from dynamic_perception.file_writing import remove_partial, write_atomically
 from dynamic_perception.hardware.clock_files import Clock
 from dynamic_perception.hardware.clock_places import may_write
-from dynamic_perception.hardware.cpufreq import CPUFREQ, CpuPolicy
+from dynamic_perception.hardware.cpufreq import CpuPolicy
 from dynamic_perception.hardware.devfreq import DevfreqClock
 from dynamic_perception.hardware.nvml import load_nvml
 from dynamic_perception.hardware.nvml_clocks import NvmlClock
@@ -162,7 +162,7 @@ class SavedClock:
             OSError: NVML, or the GPU, is not there any more.
         """
         if self.kind == CpuPolicy.kind:
-            return CpuPolicy(self.sysfs_root / CPUFREQ / self.name)
+            return CpuPolicy.find(self.sysfs_root, self.name)
         if self.kind == DevfreqClock.kind:
             return DevfreqClock.find(self.sysfs_root, self.name)
         return NvmlClock(load_nvml(), self.name, self.sysfs_root)

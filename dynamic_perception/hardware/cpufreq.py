@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynamic_perception.hardware.clock_files import ClockFiles
-from dynamic_perception.hardware.sysfs import numbered_entries, read_integer, read_text
+from dynamic_perception.hardware.sysfs import numbered_entries, read_cpu_list, read_integer
 
 CPUFREQ = Path("devices/system/cpu/cpufreq")
 
@@ -21,7 +21,7 @@ class CpuPolicy(ClockFiles):
     """One policy; frequencies in kHz.
 
     Attributes:
-        path: its folder, named `policy<number>`.
+        path: its folder, named `policy<number>`; of older kernels `cpu<number>/cpufreq`.
         cpus: every CPU that it clocks, also those that are offline.
     """
 
@@ -32,10 +32,22 @@ class CpuPolicy(ClockFiles):
     GOVERNOR, MINIMUM, MAXIMUM = "scaling_governor", "scaling_min_freq", "scaling_max_freq"
     SPEED, CURRENT, STEPS = "scaling_setspeed", "scaling_cur_freq", "scaling_available_frequencies"
 
+    @property
+    def name(self) -> str:
+        """ "policy0"; of older kernels "cpu0", after the first CPU."""
+        return self.path.parent.name if self.path.name == CPUFREQ.name else self.path.name
+
+    @classmethod
+    def find(cls, sysfs_root: Path, name: str) -> CpuPolicy:
+        """The policy of that name, as `name` tells it; its CPUs are not read."""
+        return cls(
+            sysfs_root / (CPUFREQ / name if name.startswith("policy") else CPUFREQ.with_name(name) / CPUFREQ.name)
+        )
+
     @classmethod
     def is_name(cls, name: str) -> bool:
         """Whether a policy can be called so."""
-        return re.fullmatch(r"policy[0-9]+", name) is not None
+        return re.fullmatch(r"(policy|cpu)[0-9]+", name) is not None
 
     def frequencies(self) -> tuple[int, ...]:
         """[kHz] rising: the steps that the hardware lists, or the two ends of its range where it lists none.
@@ -58,12 +70,23 @@ class CpuPolicy(ClockFiles):
 
 
 def find_policies(sysfs_root: Path) -> tuple[CpuPolicy, ...]:
-    """Every policy, in the order of their numbers; none in most containers and virtual machines."""
+    """Every policy, in the order of their numbers; none in most containers and virtual machines.
+
+    Kernels before 4.3 have no folder of policies, but one in every online CPU's, the same for all that share a clock.
+    """
     policies = []
     for path in numbered_entries(sysfs_root / CPUFREQ, "policy"):
-        try:
-            cpus = frozenset(int(word) for word in read_text(path / "related_cpus").split())
-        except (OSError, ValueError):
-            continue  # a policy whose CPUs are not known cannot be asked for
-        policies.append(CpuPolicy(path, cpus))
+        cpus = read_cpu_list(path / "related_cpus") or read_cpu_list(path / "affected_cpus")
+        if cpus:  # a policy whose CPUs are not known cannot be asked for
+            policies.append(CpuPolicy(path, cpus))
+    if policies:
+        return tuple(policies)
+    clocked: set[int] = set()
+    for folder in numbered_entries(sysfs_root / CPUFREQ.parent, "cpu"):
+        path = folder / CPUFREQ.name
+        # Old drivers name relatives whose clocks they coordinate in hardware, but only the affected ones share it.
+        cpus = read_cpu_list(path / "affected_cpus") or read_cpu_list(path / "related_cpus")
+        if cpus and not cpus & clocked:
+            policies.append(CpuPolicy(path, cpus))
+            clocked |= cpus
     return tuple(policies)

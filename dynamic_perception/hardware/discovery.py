@@ -7,13 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynamic_perception.hardware.compute_element import (
-    CPUS,
-    find_cpu_clusters,
-    fitting,
-    platform_fingerprint,
-    thread_counts,
-)
+from dynamic_perception.hardware.compute_element import fitting, platform_fingerprint, thread_counts
+from dynamic_perception.hardware.cpu_clusters import CPUS, find_cpu_clusters
 from dynamic_perception.hardware.cpufreq import CpuPolicy, find_policies
 from dynamic_perception.hardware.gpus import SYSFS, GpuDevice, find_gpus, is_this_machine
 from dynamic_perception.hardware.platform_file import Found, Platform, read_platform, within
@@ -30,7 +25,7 @@ class MachineElement:
     Attributes:
         name: as a platform file calls it, else `found_as`.
         found_as: the machine's name, as in `discover_elements` without a platform file.
-        cpus: every CPU of the cluster, rising, also those that this process may not use; none for a GPU.
+        cpus: every online CPU of the cluster, rising, also those that this process may not use; none for a GPU.
         threads: counts to offer, rising; 1 for a GPU.
         capacity: of the fastest CPU of the cluster, 1024 for the fastest of the machine; 0: not told.
         driver: of the clock, for example "intel_pstate", "amd-pstate" or "cpufreq-dt"; of a GPU "devfreq" or "nvml";
@@ -73,6 +68,7 @@ class Machine:
         zones: every temperature sensor.
         rails: every power sensor.
         batteries: those of the machine itself.
+        platform: what a platform file says.
     """
 
     board: str
@@ -80,6 +76,7 @@ class Machine:
     zones: tuple[ThermalZone, ...]
     rails: tuple[Rail, ...]
     batteries: tuple[BatteryReading, ...]
+    platform: Platform
 
 
 def discover_machine(sysfs_root: Path = SYSFS, platform_file: Path | None = None) -> Machine:
@@ -97,16 +94,15 @@ def discover_machine(sysfs_root: Path = SYSFS, platform_file: Path | None = None
     sensors = find_power_sensors(root)
     cpuinfo = Path("/proc/cpuinfo") if is_this_machine(root) else Path(os.devnull)
     board = str(platform_fingerprint(root, cpuinfo)["cpu_model"])
-    found = (*_clusters(root, sensors), *(_gpu(gpu, sensors) for gpu in find_gpus(root)))
-    platform = read_platform(platform_file, _found(board, found, sensors)) if platform_file else Platform()
+    gpus = tuple(_gpu(gpu, sensors) for gpu in find_gpus(root))
+    zones = find_thermal_zones(root)
+    clusters, platform = _clusters(root, sensors, Platform()), Platform()
+    if platform_file:
+        platform = read_platform(platform_file, _found(board, (*clusters, *gpus), sensors, zones))
+        clusters = _clusters(root, sensors, platform)
     rails = tuple(Rail(sensor.name, sensor.source, sensor.energy_counter) for sensor in sensors)
-    return Machine(
-        board,
-        tuple(_as_said(element, platform) for element in found),
-        find_thermal_zones(root),
-        rails,
-        read_batteries(root),
-    )
+    elements = tuple(_as_said(element, platform) for element in (*clusters, *gpus))
+    return Machine(board, elements, zones, rails, read_batteries(root), platform)
 
 
 def load_platform(platform_file: Path, sysfs_root: Path = SYSFS) -> Platform:
@@ -116,10 +112,15 @@ def load_platform(platform_file: Path, sysfs_root: Path = SYSFS) -> Platform:
         OSError, ValueError: as `discover_machine`.
     """
     machine = discover_machine(sysfs_root)
-    return read_platform(platform_file, _found(machine.board, machine.elements, machine.rails))
+    return read_platform(platform_file, _found(machine.board, machine.elements, machine.rails, machine.zones))
 
 
-def _found(board: str, elements: Iterable[MachineElement], rails: Iterable[Rail | PowerSensor]) -> Found:
+def _found(
+    board: str,
+    elements: Iterable[MachineElement],
+    rails: Iterable[Rail | PowerSensor],
+    zones: Iterable[ThermalZone],
+) -> Found:
     by_name = {element.found_as: element for element in elements}
     return Found(
         board,
@@ -127,6 +128,8 @@ def _found(board: str, elements: Iterable[MachineElement], rails: Iterable[Rail 
         {name: element.frequencies for name, element in by_name.items()},
         frozenset(name for name, element in by_name.items() if element.stepped),
         tuple(rail.name for rail in rails),
+        frozenset(cpu for element in by_name.values() for cpu in element.cpus),
+        tuple(zone.name for zone in zones),
     )
 
 
@@ -147,10 +150,11 @@ def _as_said(element: MachineElement, platform: Platform) -> MachineElement:
     )
 
 
-def _clusters(root: Path, sensors: tuple[PowerSensor, ...]) -> list[MachineElement]:
+def _clusters(root: Path, sensors: tuple[PowerSensor, ...], platform: Platform) -> list[MachineElement]:
     clusters = find_cpu_clusters(root)
     if not clusters and is_this_machine(root):
         clusters = {"cpu": frozenset(os.sched_getaffinity(0))}
+    clusters = platform.clusters(clusters)
     packages = [s.name for s in sensors if s.source == "rapl" and s.name.startswith("package-") and "_" not in s.name]
     rail = packages[0] if len(packages) == 1 == len(clusters) else ""  # else part of a package, or several of them
     policies = find_policies(root)

@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dynamic_perception.hardware.discovery import Machine, MachineElement
-from dynamic_perception.hardware.platform_file import SCHEMA
+from dynamic_perception.hardware.platform_file import SCHEMA, Platform
 from dynamic_perception.hardware.power import PowerSensor
-from dynamic_perception.hardware.sensors import BatteryReading, TemperatureReading
-from dynamic_perception.hardware.thermal_zones import ThermalZone
+from dynamic_perception.hardware.sensors import BatteryReading, TemperatureReading, main_battery
+from dynamic_perception.hardware.temperature_choice import judge
 
 WINDOW = 0.5  # [s] over which energy counters are read for the table
 UNKNOWN = "-"
@@ -37,17 +37,20 @@ def machine_tables(
     return Group(
         _elements_table(machine),
         _rails_table(sensors),
-        _zones_table(machine.zones, temperatures),
+        _zones_table(machine, temperatures),
         _batteries_table(machine.batteries),
     )
 
 
 def machine_yaml(machine: Machine) -> str:
     """A platform file that changes nothing, with everything that was found under `found`."""
-    elements = {element.found_as: _overridable(element) for element in machine.elements}
+    elements = {element.found_as: _overridable(element, machine.platform) for element in machine.elements}
+    choice = machine.platform.temperatures
+    temperatures = {"include": list(choice.include), "exclude": list(choice.exclude)}
     content = {
         "schema": SCHEMA,
         "elements": elements,
+        **({"temperatures": temperatures} if any(temperatures.values()) else {}),
         "found": {
             "board": machine.board,
             "elements": {element.found_as: _facts(element) for element in machine.elements},
@@ -72,8 +75,11 @@ def machine_yaml(machine: Machine) -> str:
     return HEADER.format(board=machine.board) + body
 
 
-def _overridable(element: MachineElement) -> dict[str, Any]:
-    said: dict[str, Any] = {"name": element.name, "threads": list(element.threads)}
+def _overridable(element: MachineElement, platform: Platform) -> dict[str, Any]:
+    said: dict[str, Any] = {"name": element.name}
+    if platform.of(element.found_as).cpus:
+        said["cpus"] = list(element.cpus)
+    said["threads"] = list(element.threads)
     if element.frequencies:
         said["frequency_range"] = [element.frequencies[0], element.frequencies[-1]]
     if element.power_rail:
@@ -118,24 +124,28 @@ def _rails_table(sensors: tuple[PowerSensor, ...]) -> Group:
     return _titled("Power", table)
 
 
-def _zones_table(zones: tuple[ThermalZone, ...], temperatures: Iterable[TemperatureReading]) -> Group:
+def _zones_table(machine: Machine, temperatures: Iterable[TemperatureReading]) -> Group:
+    temperatures = tuple(temperatures)
     now = {reading.zone: reading for reading in temperatures}
-    table = _table("zone", "now [°C]", "the kernel acts at [°C]", "")
-    for zone in zones:
+    judged = judge(temperatures, machine.platform.temperatures)
+    table = _table("zone", "now [°C]", "used", "the kernel acts at [°C]", "")
+    for zone in machine.zones:
         trips = ", ".join(f"{trip.kind} {trip.celsius:g}" for trip in zone.trips)
         reading = now.get(zone.name)
         table.add_row(
             zone.name,
             _number(reading.celsius if reading else math.nan),
+            "yes" if reading and judged[zone.name].used else "no",
             trips or UNKNOWN,
-            reading.fault if reading else "",
+            judged[zone.name].reason if reading else "",
         )
     return _titled("Temperatures", table)
 
 
 def _batteries_table(batteries: tuple[BatteryReading, ...]) -> Group:
     table = _table("battery", "status", "charge [%]", "voltage [V]", "power [W]", "")
-    for battery in batteries:
+    together = main_battery(batteries)
+    for battery in (*batteries, *(() if together is None or together in batteries else (together,))):
         table.add_row(
             battery.name,
             battery.status if battery.present else "not present",

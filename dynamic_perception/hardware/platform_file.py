@@ -5,9 +5,13 @@
     elements:
       cpu4:                              # as `dynamic-perception hardware` calls it
         name: a15                        # what to call it instead
+        cpus: [4, 5, 6, 7]               # the CPUs it has; a name of your own with CPUs is one more element
         threads: [1, 2, 4]               # thread counts to offer
         frequency_range: [2.0e8, 1.8e9]  # [Hz] clocks that may be used
         power_rail: VDD_ARM              # the rail that feeds it
+    temperatures:
+      include: [SEN1]                    # sensors, as `dynamic-perception hardware` calls them, that count in any case
+      exclude: ["iwlwifi*"]              # and such that never do; * and ? stand for any letters, and for one
     found: {}                            # what the machine told when the file was written: for readers, not used
 
 Every key but `schema` may be left out.
@@ -17,20 +21,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dynamic_perception.hardware.sysfs import excerpt
+from dynamic_perception.hardware.temperature_choice import TemperatureChoice
 from dynamic_perception.installation import share_folder
 
 SCHEMA = 1
 DEPTH = 3  # keys that lead to a value at most: elements, an element's name, a setting's
-KEYS = ("schema", "boards", "elements", "found")
-ELEMENT_KEYS = ("name", "threads", "frequency_range", "power_rail")
+KEYS = ("schema", "boards", "elements", "found", "temperatures")
+ELEMENT_KEYS = ("name", "threads", "frequency_range", "power_rail", "cpus")
+TEMPERATURE_KEYS = ("include", "exclude")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 GPU = "gpu"  # how the names of GPUs, and of nothing else, begin
 
@@ -41,12 +48,14 @@ class ElementSettings:
 
     Attributes:
         name: what to call it.
+        cpus: numbers of the CPUs that it has, rising; None: those that the machine tells; empty for a GPU.
         threads: counts to offer, rising; None: all that make sense.
         frequency_range: [Hz] lowest and highest clock that may be used.
         power_rail: the name of the rail that feeds it; empty: what the machine tells.
     """
 
     name: str
+    cpus: tuple[int, ...] | None = None
     threads: tuple[int, ...] | None = None
     frequency_range: tuple[float, float] = (0.0, math.inf)
     power_rail: str = ""
@@ -57,14 +66,32 @@ class Platform:
     """A platform file; the default says nothing.
 
     Attributes:
-        elements: the machine's name of a cluster or GPU to what is said about it.
+        elements: the machine's name of a cluster or GPU, or a new cluster's, to what is said about it.
+        temperatures: which sensors count.
     """
 
     elements: Mapping[str, ElementSettings] = field(default_factory=dict)
+    temperatures: TemperatureChoice = field(default_factory=TemperatureChoice)
 
     def of(self, found_as: str) -> ElementSettings:
         """What is said about the element that the machine calls so."""
         return self.elements.get(found_as, ElementSettings(found_as))
+
+    def clusters(self, found: Mapping[str, frozenset[int]]) -> dict[str, frozenset[int]]:
+        """The machine's clusters, each with the CPUs that the file gives it; those it gives away are no one else's.
+
+        Args:
+            found: name to CPUs, fastest first, which the result keeps to.
+        """
+        given = {name: frozenset(said.cpus) for name, said in self.elements.items() if said.cpus}
+        taken = frozenset().union(*given.values())
+        clusters = {name: given.get(name, cpus - taken) for name, cpus in {**found, **given}.items()}
+        places = {cpu: place for place, cpus in enumerate(found.values()) for cpu in cpus}
+
+        def place(name: str) -> tuple[int, int]:
+            return min(places.get(cpu, len(places)) for cpu in clusters[name]), min(clusters[name])
+
+        return {name: clusters[name] for name in sorted((name for name in clusters if clusters[name]), key=place)}
 
 
 @dataclass(frozen=True)
@@ -77,6 +104,8 @@ class Found:
         frequencies: every element's name to [Hz] rising; empty: not known.
         stepped: names of the elements that can run at these frequencies only, not between them.
         rails: names of the power rails.
+        online: numbers of all CPUs that can be used.
+        temperatures: names of the temperature sensors.
     """
 
     board: str
@@ -84,6 +113,8 @@ class Found:
     frequencies: Mapping[str, tuple[float, ...]]
     stepped: frozenset[str]
     rails: tuple[str, ...]
+    online: frozenset[int] = frozenset()
+    temperatures: tuple[str, ...] = ()
 
 
 def find_platform_file(name: Path) -> Path:
@@ -132,10 +163,11 @@ class _Checker:
             self._refuse(("schema",), content.get("schema"), str(SCHEMA))
         self._check_board(content.get("boards"))
         elements = content.get("elements", {})
-        self._mapping(("elements",), elements, tuple(self._found.cpus))
+        self._mapping(("elements",), elements, tuple(self._found.cpus), new=self._is_new)
         settings = {name: self._element(("elements", name), name, said) for name, said in elements.items()}
         self._check_names(settings)
-        return Platform(settings)
+        self._check_shares(settings)
+        return Platform(settings, self._temperatures(content.get("temperatures", {})))
 
     def _load(self) -> Any:
         try:
@@ -165,14 +197,19 @@ class _Checker:
     def _element(self, place: tuple, found_as: str, said: Any) -> ElementSettings:
         self._mapping(place, said, ELEMENT_KEYS)
         settings = ElementSettings(found_as)
+        if "cpus" in said:
+            settings = replace(settings, cpus=self._cpus((*place, "cpus"), found_as, said["cpus"]))
+        most = len(settings.cpus) if settings.cpus else max(1, self._found.cpus[found_as])
         for key, value in said.items():
-            check = {
+            if key == "cpus":
+                continue
+            checks: dict[str, Callable[..., Any]] = {
                 "name": self._name,
-                "threads": self._threads,
+                "threads": partial(self._threads, most),
                 "frequency_range": self._range,
                 "power_rail": self._rail,
-            }[key]
-            settings = replace(settings, **{key: check((*place, key), found_as, value)})
+            }
+            settings = replace(settings, **{key: checks[key]((*place, key), found_as, value)})
         return settings
 
     def _name(self, place: tuple, found_as: str, value: Any) -> str:
@@ -188,8 +225,25 @@ class _Checker:
             )
         return value
 
-    def _threads(self, place: tuple, found_as: str, value: Any) -> tuple[int, ...]:
-        most = max(1, self._found.cpus[found_as])
+    def _is_new(self, name: Any, said: Any) -> bool:
+        """Whether this is an element that the machine does not tell of: a name for CPUs."""
+        named = isinstance(name, str) and NAME.fullmatch(name) and not name.startswith(GPU)
+        return bool(named) and isinstance(said, dict) and "cpus" in said
+
+    def _cpus(self, place: tuple, found_as: str, value: Any) -> tuple[int, ...]:
+        online = self._found.online
+        numbers = isinstance(value, list) and value and all(type(n) is int and n in online for n in value)
+        if found_as.startswith(GPU) or not numbers or len(set(value)) < len(value):
+            self._refuse(
+                place,
+                value,
+                "nothing, as a GPU has no CPUs"
+                if found_as.startswith(GPU)
+                else f"a list of different CPUs of {' '.join(map(str, sorted(online)))}",
+            )
+        return tuple(sorted(value))
+
+    def _threads(self, most: int, place: tuple, found_as: str, value: Any) -> tuple[int, ...]:
         numbers = isinstance(value, list) and value and all(type(n) is int and 1 <= n <= most for n in value)
         if not numbers or len(set(value)) < len(value):
             self._refuse(
@@ -205,7 +259,7 @@ class _Checker:
         limits = [_number(limit) for limit in value] if isinstance(value, list) else []
         if len(limits) != 2 or not 0.0 <= limits[0] <= limits[1] < math.inf:
             self._refuse(place, value, "[lowest, highest] in Hz, for example [6.0e8, 1.8e9]")
-        clocks = self._found.frequencies[found_as]
+        clocks = self._found.frequencies.get(found_as, ())
         if clocks and not within(clocks, (limits[0], limits[1]), found_as in self._found.stepped):
             listed = " ".join(f"{clock:g}" for clock in clocks)
             self._refuse(place, value, f"a range with a clock of {found_as} in it: {listed} Hz")
@@ -240,11 +294,37 @@ class _Checker:
             if name in others:
                 self._refuse(("elements", found_as, "name"), name, "a name that no other element has")
 
-    def _mapping(self, place: tuple, value: Any, allowed: tuple[str, ...]) -> None:
+    def _check_shares(self, settings: dict[str, ElementSettings]) -> None:
+        owners: dict[int, str] = {}
+        for found_as, said in settings.items():
+            for cpu in said.cpus or ():
+                if cpu in owners:
+                    place = ("elements", found_as, "cpus")
+                    self._refuse(place, list(said.cpus or ()), f"no CPU of {owners[cpu]}, as {cpu} is")
+                owners[cpu] = found_as
+
+    def _temperatures(self, said: Any) -> TemperatureChoice:
+        self._mapping(("temperatures",), said, TEMPERATURE_KEYS)
+        for key, value in said.items():
+            place = ("temperatures", key)
+            if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+                self._refuse(place, value, "a list of names of temperature sensors")
+            for name in TemperatureChoice(tuple(value)).unknown(self._found.temperatures):
+                known = ", ".join(self._found.temperatures)
+                self._refuse(place, name, f"one of {known}" if known else "nothing, as this machine shows no sensor")
+        return TemperatureChoice(tuple(said.get("include", ())), tuple(said.get("exclude", ())))
+
+    def _mapping(
+        self,
+        place: tuple,
+        value: Any,
+        allowed: tuple[str, ...],
+        new: Callable[[Any, Any], bool] = lambda key, inner: False,
+    ) -> None:
         if not isinstance(value, dict):
             self._refuse(place, value, f"a mapping of {', '.join(allowed)}")
         for key in value:
-            if key not in allowed:
+            if key not in allowed and not new(key, value[key]):
                 self._refuse((*place, key), None, f"one of {', '.join(allowed)}", unknown=True)
 
     def _refuse(self, place: tuple, value: Any, expected: str, unknown: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ PMIC, PMIC_AT_REST = "pmic", 100.0  # [°C] such chips of Jetson boards only kno
 POWER_SUPPLIES = Path("class/power_supply")
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = -40.0, 150.0  # [°C] beyond what silicon is specified for, a sensor is dead
 LOWEST_VOLTAGE = 500_000  # [µV] below the empty cell of any chemistry
+FULLEST = 1.25  # of what a battery holds when full: fresh or badly learnt packs tell more than 100 %, broken ones 255
+SAME_CHARGE = 0.05  # by which a driver's percentage and its energy differ at most, else the percentage is taken
 HIGHEST = 10**10  # millionths of a V, A, W, Ah or Wh: ten thousand of them, more than any battery of a robot has
 
 
@@ -60,11 +63,13 @@ class BatteryReading:
         name: as the kernel calls it, for example "BAT0".
         path: its folder.
         present: false for an empty bay.
-        percentage: [0..1] state of charge.
+        percentage: [0..1] state of charge; what the driver tells beyond 100 % is full.
         voltage: [V]
         current: [A], negative while discharging.
         charge: [Ah] left.
         power: [W] magnitude, drawn or charged.
+        energy: [Wh] left.
+        energy_full: [Wh] that it holds when full.
         status: "Charging", "Discharging", "Not charging", "Full" or "Unknown".
         faults: readings that failed or cannot be true.
     """
@@ -77,6 +82,8 @@ class BatteryReading:
     current: float
     charge: float
     power: float
+    energy: float
+    energy_full: float
     status: str
     faults: tuple[SensorFault, ...]
 
@@ -92,28 +99,40 @@ def scan_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[TemperatureReadi
 
 
 def find_temperatures(sysfs_root: Path = Path("/sys")) -> tuple[tuple[str, Path], ...]:
-    """(zone, file) of the thermal zones, or of the hardware monitors where there is no thermal zone.
+    """(zone, file) of the thermal zones, then of the hardware monitors that are not thermal zones once more.
 
     A zone is called by its type; those of the same type are told apart by the number that the kernel gave each.
     """
     zones = numbered_entries(sysfs_root / THERMAL_ZONES, "thermal_zone")
-    if zones:
-        sensors = [
-            (text_or(zone / "type", "thermal_zone"), zone.name.removeprefix("thermal_zone"), zone / "temp")
-            for zone in zones
-        ]
-    else:
-        sensors = [
-            (_monitor_name(monitor, file), f"{monitor.name}_{file.name.removesuffix('_input')}", file)
-            for monitor in numbered_entries(sysfs_root / HARDWARE_MONITORS, "hwmon")
-            for file in numbered_entries(monitor, "temp", "_input")
-        ]
+    sensors = [
+        (text_or(zone / "type", "thermal_zone"), zone.name.removeprefix("thermal_zone"), zone / "temp")
+        for zone in zones
+    ]
+    types = {_plain(name) for name, _, _ in sensors}
+    sensors += [
+        (_monitor_name(monitor, file), f"{monitor.name}_{file.name.removesuffix('_input')}", file)
+        for monitor in numbered_entries(sysfs_root / HARDWARE_MONITORS, "hwmon")
+        if not _shows_a_zone(monitor, types)
+        for file in numbered_entries(monitor, "temp", "_input")
+    ]
     names = Counter(name for name, _, _ in sensors)
     return tuple((name if names[name] == 1 else f"{name}_{number}", file) for name, number, file in sensors)
 
 
+def _shows_a_zone(monitor: Path, types: set[str]) -> bool:
+    """Whether a hardware monitor is how the kernel shows a thermal zone once more: of its type, or below it."""
+    device = monitor / "device"
+    below = device.is_dir() and device.resolve().name.startswith("thermal_zone")
+    return below or _plain(text_or(monitor / "name", "")) in types
+
+
+def _plain(name: str) -> str:
+    """A name as the kernel gives it to a hardware monitor, which may not have every sign in it."""
+    return re.sub(r"[^A-Za-z0-9]", "_", name)
+
+
 def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
-    """The battery that the machine runs from: of several the one with the most energy when full; None: none.
+    """The battery that the machine runs from, of several packs what they are together; None: none.
 
     Batteries of attached devices, such as a mouse, are left out.
     """
@@ -121,8 +140,12 @@ def read_battery(sysfs_root: Path = Path("/sys")) -> BatteryReading | None:
 
 
 def main_battery(batteries: Iterable[BatteryReading]) -> BatteryReading | None:
-    """The one of them that the machine runs from, as for `read_battery`."""
-    return max(batteries, key=lambda battery: _size(battery.path), default=None)
+    """What the machine runs from, as for `read_battery`."""
+    batteries = tuple(batteries)
+    packs = tuple(b for b in batteries if b.present and not math.isnan(b.percentage))
+    if len(packs) > 1:
+        return _together(packs)
+    return packs[0] if packs else max(batteries, key=_size, default=None)
 
 
 def read_batteries(sysfs_root: Path = Path("/sys")) -> tuple[BatteryReading, ...]:
@@ -172,7 +195,12 @@ def read_battery_at(supply: Path) -> BatteryReading:
     faults: list[SensorFault] = []
     name, status = supply.name, text_or(supply / "status", "Unknown")
     if read_integer(supply / "present") == 0:
-        return BatteryReading(name, supply, False, math.nan, math.nan, math.nan, math.nan, math.nan, status, ())
+        percentage = _percentage(supply, status, [])
+        if not percentage > 0.0:
+            nan = math.nan
+            return BatteryReading(name, supply, False, nan, nan, nan, nan, nan, nan, nan, status, ())
+        text = f"{supply / 'present'} says 0 beside a charge of {100.0 * percentage:g} %: the charge is believed"
+        faults.append(SensorFault(supply / "present", text))
     voltage = _micro(supply / "voltage_now", faults, smallest=LOWEST_VOLTAGE)
     current = _micro(supply / "current_now", faults)
     power = abs(_micro(supply / "power_now", faults))
@@ -184,37 +212,61 @@ def read_battery_at(supply: Path) -> BatteryReading:
         current = math.copysign(current, 1.0 if status == "Charging" else -1.0)
     charge = _micro(supply / "charge_now", faults, smallest=0)
     nominal_voltage = _micro(supply / "voltage_min_design", faults, smallest=LOWEST_VOLTAGE)
+    energy = _micro(supply / "energy_now", faults if math.isnan(charge) else [], smallest=0)
     if math.isnan(charge):
-        energy = _micro(supply / "energy_now", faults, smallest=0)
         charge = _derived(energy / nominal_voltage, supply, "energy over voltage", faults)
-    return BatteryReading(
-        name, supply, True, _percentage(supply, faults), voltage, current, charge, power, status, tuple(faults)
-    )
+    percentage = _percentage(supply, status, faults)
+    energy_full = _energy_full(supply, voltage if math.isnan(nominal_voltage) else nominal_voltage)
+    if not abs(energy / energy_full - percentage) <= SAME_CHARGE:  # one of them stands still, or is not told
+        energy = percentage * energy_full
+    energy = min(energy, energy_full)
+    quantities = (percentage, voltage, current, charge, power, energy, energy_full)
+    return BatteryReading(name, supply, True, *quantities, status, tuple(faults))
 
 
-def _percentage(supply: Path, faults: list[SensorFault]) -> float:
+def _percentage(supply: Path, status: str, faults: list[SensorFault]) -> float:
     capacity = _told(supply / "capacity", faults)
     if capacity is not None:
-        if 0 <= capacity <= 100:
-            return capacity / 100.0
+        if 0 <= capacity <= 100.0 * FULLEST:
+            return min(1.0, capacity / 100.0)
         path = supply / "capacity"
         faults.append(SensorFault(path, f"{path} says {capacity}: expected 0 to 100 %"))
         return math.nan
     for quantity in ("energy", "charge"):
         now, full = read_integer(supply / f"{quantity}_now"), read_integer(supply / f"{quantity}_full")
-        if now is not None and full is not None and 0 <= now <= full and full > 0:
-            return now / full
-    return math.nan
+        if now is not None and full is not None and full > 0 and 0 <= now <= FULLEST * full:
+            return min(1.0, now / full)
+    return 1.0 if status == "Full" else math.nan
 
 
-def _size(supply: Path) -> tuple[bool, float]:
+def _together(packs: tuple[BatteryReading, ...]) -> BatteryReading:
+    """Several packs as one: charge by energy; of packs that do not tell how much they hold, the lowest charge.
+
+    Voltage, current and charge of packs do not add up, as their circuit is not known.
+    """
+    energy, full = (math.fsum(values) for values in zip(*((p.energy, p.energy_full) for p in packs), strict=True))
+    percentage = energy / full if full > 0.0 else min(pack.percentage for pack in packs)
+    feeding = [pack for pack in packs if pack.status == "Discharging"]
+    charging = [pack for pack in packs if pack.status == "Charging"]
+    same = {pack.status for pack in packs}
+    status = "Discharging" if feeding else "Charging" if charging else same.pop() if len(same) == 1 else "Not charging"
+    power = math.fsum(pack.power for pack in feeding or charging) if feeding or charging else math.nan
+    name, folder = "+".join(pack.name for pack in packs), packs[0].path.parent
+    nothing = (math.nan, math.nan, math.nan)
+    return BatteryReading(name, folder, True, percentage, *nothing, power, energy, full, status, ())
+
+
+def _size(battery: BatteryReading) -> tuple[bool, float]:
     """Energy when full [Wh], behind whether there is a battery in the bay at all."""
-    energy, charge, nominal, present = (
-        _micro(supply / name, []) for name in ("energy_full", "charge_full", "voltage_min_design", "voltage_now")
-    )
+    return battery.present, 0.0 if math.isnan(battery.energy_full) else battery.energy_full
+
+
+def _energy_full(supply: Path, voltage: float) -> float:
+    """[Wh] of a full battery, by its energy or else its charge at `voltage` [V]; NaN: not told, or not to believe."""
+    energy, charge = (_micro(supply / name, [], smallest=0) for name in ("energy_full", "charge_full"))
     if math.isnan(energy):
-        energy = charge * (present if math.isnan(nominal) else nominal)
-    return read_integer(supply / "present") != 0, 0.0 if math.isnan(energy) else energy
+        energy = _derived(charge * voltage, supply, "charge times voltage", [])
+    return energy if energy > 0.0 else math.nan
 
 
 def _micro(path: Path, faults: list[SensorFault], smallest: int = -HIGHEST) -> float:

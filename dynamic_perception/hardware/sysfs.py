@@ -8,6 +8,8 @@ from pathlib import Path
 
 LONGEST = 65536  # [bytes] of a file that are read: the kernel's files are at most a page, or a few in /proc
 NOT_TOLD = (errno.ENOENT, errno.ENODATA, errno.ENODEV)  # how drivers say that they do not know a property
+CPU_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+MOST_CPUS = 8192  # that Linux can be built for
 INTEGER = re.compile(r"[+-]?[0-9]{1,19}")  # the kernel prints 64 bits at most
 
 
@@ -67,3 +69,19 @@ def numbered_entries(directory: Path, prefix: str, suffix: str = "") -> tuple[Pa
     except OSError:
         return ()
     return tuple(path for _, path in sorted(matches))
+
+
+def read_cpu_list(path: Path) -> frozenset[int] | None:
+    """The CPUs of a list such as "0-3,8" or "0 1 2 3"; None where it cannot be read or holds something else."""
+    try:
+        words = re.split(r"[,\s]+", read_text(path))
+    except OSError:
+        return None
+    cpus: set[int] = set()
+    for word in words:
+        match = CPU_RANGE.fullmatch(word)
+        if match:
+            cpus |= set(range(int(match[1]), min(int(match[2] or match[1]), MOST_CPUS) + 1))
+        elif word:
+            return None
+    return frozenset(cpus)

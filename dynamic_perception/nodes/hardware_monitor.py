@@ -1,11 +1,13 @@
 """The hardware monitor node: temperatures, battery and power from the kernel, as topics.
 
-Where a machine lacks a sensor, its topic stays silent and diagnostics say so.
+Where a machine lacks a sensor, its topic stays silent and diagnostics say so.  Temperatures are published only of
+sensors that tell how hot the processor is; diagnostics show the others too, and why they do not count.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.time import Time
 from sensor_msgs.msg import BatteryState, Temperature
 
+from dynamic_perception.hardware.discovery import load_platform
+from dynamic_perception.hardware.floating_inputs import FloatingInputs
+from dynamic_perception.hardware.platform_file import find_platform_file
 from dynamic_perception.hardware.power import PowerSensor, find_power_sensors
 from dynamic_perception.hardware.sensors import (
     BatteryReading,
@@ -21,6 +26,8 @@ from dynamic_perception.hardware.sensors import (
     read_batteries,
     scan_temperatures,
 )
+from dynamic_perception.hardware.temperature_choice import Judgement, TemperatureChoice, judge
+from dynamic_perception.hardware.zone_kinds import counts_as_processor
 from dynamic_perception.msg import Power
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.managed_node import ManagedNode, run
@@ -41,6 +48,8 @@ class HardwareMonitorNode(ManagedNode):
         self._outputs: list[Any] = []
         self._timer: Any = None
         self._temperatures: tuple[TemperatureReading, ...] = ()
+        self._judged: dict[str, Judgement] = {}  # by zone, whether it counts
+        self._floating = FloatingInputs()
         self._battery: BatteryReading | None = None  # that the machine runs from
         self._batteries: tuple[BatteryReading, ...] = ()
         self._rails: tuple[PowerSensor, ...] = ()  # without batteries, which may come and go
@@ -52,6 +61,7 @@ class HardwareMonitorNode(ManagedNode):
 
     def configure(self) -> None:
         self._sysfs_root = Path(self.value("sysfs_root"))
+        self._choice = self._choose_temperatures()
         self._temperature_output = self.create_publisher(Temperature, "temperature", qos.SENSOR_DATA)
         self._battery_output = self.create_publisher(BatteryState, "battery_state", qos.SENSOR_DATA)
         self._power_output = self.create_publisher(Power, "power", qos.SENSOR_DATA)
@@ -59,9 +69,15 @@ class HardwareMonitorNode(ManagedNode):
 
     def activate(self) -> None:
         self._known, self._at_fault, self._powers = {}, frozenset(), {}
+        self._floating = FloatingInputs()
         self._rails = tuple(s for s in find_power_sensors(self._sysfs_root) if s.source != "battery")
         self._read()
         self.get_logger().info(f"{self._sysfs_root}: {self._inventory()}")
+        for name in self._choice.unknown(self._judged):
+            self.get_logger().warning(
+                f"no temperature sensor is called '{name}': expected some of {', '.join(self._judged) or 'none'} in "
+                "temperature_include and temperature_exclude"
+            )
         self._timer = self.create_timer(
             1.0 / self.value("publish_rate"), self._read_and_publish, clock=self.steady_clock
         )
@@ -78,7 +94,7 @@ class HardwareMonitorNode(ManagedNode):
 
     def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
         values: dict[str, Any] = {
-            f"{reading.zone} [°C]": reading.fault or f"{reading.celsius:g}" for reading in self._temperatures
+            f"{reading.zone} [°C]": _told(reading, self._judged[reading.zone]) for reading in self._temperatures
         }
         battery = self._battery
         if battery is not None:
@@ -87,6 +103,26 @@ class HardwareMonitorNode(ManagedNode):
         for rail in self._rails:
             values[f"{rail.name} [W]"] = rail.fault or f"{self._powers.get(rail.name, math.nan):.4g}"
         return DiagnosticStatus.OK, self._inventory(), values
+
+    # Which temperatures count ------------------------------------------------------------------------------------
+
+    def _choose_temperatures(self) -> TemperatureChoice:
+        include, exclude = (
+            tuple(name for name in self.value(f"temperature_{what}") if name) for what in ("include", "exclude")
+        )
+        choice, platform = TemperatureChoice(include, exclude), self.value("platform")
+        if platform:
+            choice = choice.joined(load_platform(find_platform_file(Path(platform)), self._sysfs_root).temperatures)
+        return choice
+
+    def _judge_temperatures(self) -> None:
+        processors = {
+            reading.zone: reading.celsius
+            for reading in self._temperatures
+            if not reading.fault and counts_as_processor(reading.zone) is not False
+        }
+        floating = self._floating.update(processors, time.monotonic())
+        self._judged = judge(self._temperatures, self._choice, floating)
 
     # Reading and publishing --------------------------------------------------------------------------------------
 
@@ -97,7 +133,8 @@ class HardwareMonitorNode(ManagedNode):
         self._read()
         now = self.get_clock().now()
         # Hottest last: a reader that keeps only a few messages of a burst must not lose the one that matters.
-        for reading in sorted((r for r in self._temperatures if not r.fault), key=lambda r: r.celsius):
+        used = (reading for reading in self._temperatures if self._judged[reading.zone].used)
+        for reading in sorted(used, key=lambda r: r.celsius):
             self._temperature_output.publish(_temperature_message(reading, now))
         if self._battery is not None:
             self._battery_output.publish(_battery_message(self._battery, now))
@@ -110,10 +147,15 @@ class HardwareMonitorNode(ManagedNode):
 
     def _read(self) -> None:
         self._temperatures = scan_temperatures(self._sysfs_root)
+        self._judge_temperatures()
         self._batteries = read_batteries(self._sysfs_root)
         self._battery = main_battery(self._batteries)
         seen = {reading.path: reading.zone for reading in self._temperatures}
-        faults = {reading.path: (reading.zone, reading.fault) for reading in self._temperatures if reading.fault}
+        faults = {
+            reading.path: (reading.zone, self._judged[reading.zone].reason)
+            for reading in self._temperatures
+            if self._judged[reading.zone].at_fault
+        }
         for battery in self._batteries:
             seen[battery.path] = battery.name
             faults |= {fault.path: (battery.name, fault.text) for fault in battery.faults}
@@ -130,13 +172,22 @@ class HardwareMonitorNode(ManagedNode):
         self._at_fault = frozenset(faults)
 
     def _inventory(self) -> str:
-        usable = sum(not reading.fault for reading in self._temperatures)
-        temperatures = f"{usable or 'no'} temperature sensor{'s' if usable > 1 else ''}"
+        used = sum(judgement.used for judgement in self._judged.values())
+        unused = sum(not judgement.used and not judgement.at_fault for judgement in self._judged.values())
+        others = f" ({unused} shown, not used)" if unused else ""
+        temperatures = f"{used or 'no'} temperature sensor{'s' if used > 1 else ''}{others}"
         present = self._battery is not None and self._battery.present
         battery = f"battery {self._battery.name}" if present else "no battery"
         rails = f", {len(self._rails)} power rail{'s' if len(self._rails) > 1 else ''}" if self._rails else ""
         faults = f"; {len(self._at_fault)} at fault" if self._at_fault else ""
         return f"{temperatures}, {battery}{rails}{faults}"
+
+
+def _told(reading: TemperatureReading, judgement: Judgement) -> str:
+    """A temperature for diagnostics: a number where it counts, else why it does not, behind the number if any."""
+    if judgement.used:
+        return f"{reading.celsius:g}"
+    return judgement.reason if math.isnan(reading.celsius) else f"{reading.celsius:g}, {judgement.reason}"
 
 
 def _temperature_message(reading: TemperatureReading, now: Time) -> Temperature:

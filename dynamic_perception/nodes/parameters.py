@@ -311,6 +311,16 @@ RESOURCE_MANAGER = (
 
 HARDWARE_MONITOR = (
     ParameterSpec("publish_rate", 1.0, "[Hz] How often sensors are read and published.", minimum=0.1, maximum=50.0),
+    ParameterSpec(
+        "temperature_include",
+        [""],
+        "Names of temperature sensors that are published in any case, as `dynamic-perception hardware` calls them; * "
+        "stands for any letters.",
+    ),
+    ParameterSpec("temperature_exclude", [""], "Names of temperature sensors that are never published."),
+    ParameterSpec(
+        "platform", "", "Platform file, or the name of a shipped one, whose temperatures count too; empty: none."
+    ),
 )
 
 CAMERA = (
