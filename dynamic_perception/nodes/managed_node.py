@@ -25,7 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
-from dynamic_perception.nodes.executor import make_executor
+from dynamic_perception.nodes.executor import make_executor, unread_message
 from dynamic_perception.nodes.parameters import KNOWN_NAMES, NODE_PARAMETERS, ParameterSpec
 
 FAULT_LOG_PERIOD = 10.0  # [s] the same fault is logged at most so often; diagnostics count every one
@@ -135,7 +135,7 @@ class ManagedNode(LifecycleNode):
 
     def report_fault(self, kind: str, text: str) -> None:
         """Count a fault of bad input or hardware under `kind`, show it in diagnostics, and log it, not too often."""
-        now = time.monotonic()
+        now, text = time.monotonic(), printable(text)
         self.fault_counts[kind] += 1
         self._last_fault = (now, text)
         if now - self._fault_logged_at.get(kind, -math.inf) >= FAULT_LOG_PERIOD:
@@ -238,6 +238,7 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
         sys.exit(1)
     executor = make_executor()
     executor.add_node(node)
+    unread_message()  # what is left from the setup has been dealt with there
     started = True
     if node.value("autostart"):
         started = all(
@@ -248,6 +249,9 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
     try:
         while started and not stopping and rclpy.ok():
             executor.spin_once(timeout_sec=STOP_POLL_PERIOD)
+            if unread := unread_message():
+                text = f"a message was not read: is its sender built with another version of it? {unread}"
+                node.report_fault("message not read", text)
     except ExternalShutdownException:
         pass  # the context was shut down from outside: the same end
     finally:
@@ -256,3 +260,8 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
         node.destroy_node()
         rclpy.try_shutdown()
     sys.exit(0 if started else 1)
+
+
+def printable(text: str) -> str:
+    """`text` as one line: what strangers send must not forge lines of the log, nor move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
