@@ -66,7 +66,7 @@ OF_LIBRARIES = re.compile(
 )
 MOST_DIAGNOSTICS = 20_000  # [byte] in a message
 WARM_UP = 0.5  # share of the samples after which memory must be flat
-# A robot's nodes hear some 100 messages a second, 360,000 an hour, so 1 MB an hour is 3 byte a message.  Texts and arrays
+# A robot's nodes hear some 100 messages a second, so 1 MB an hour is 3 byte a message.  Texts and arrays
 # of all sizes up to 100 kB leave holes in the allocator's arenas, which fill up for as long as they are sent, so under
 # attack only what a lost text or key would take is told; afterwards, with sane messages, single pages are.
 MOST_GROWTH_ATTACKED = 100.0  # [byte] a message
