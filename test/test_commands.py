@@ -282,7 +282,8 @@ def checks_benchmark(command: str) -> None:
     """The script knows these options, and is run above with small ones, or what it measures is run by another test."""
     script, name, options = BENCHMARK.fullmatch(command).groups()
     source = (ROOT / script).read_text()
-    assert all(f'add_argument("{word}"' in source for word in shlex.split(options) if word.startswith("--"))
+    known = set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source))
+    assert {word for word in shlex.split(options) if word.startswith("--")} <= known
     assert name in SMALL | SMALL_AND_SLOW | NOT_HERE
     if name in NOT_HERE:
         is_a_test(NOT_HERE[name])
@@ -499,7 +500,7 @@ def test_options_that_are_only_spoken_of_are_those_of_some_command():
         option for parser in SUBCOMMANDS.values() for action in parser._actions for option in action.option_strings
     }
     scripts = [*(ROOT / "benchmarks").glob("*.py"), ROOT / "scripts" / "figures.py"]
-    known |= set(re.findall(r'add_argument\("(--[\w-]+)"', "".join(path.read_text() for path in scripts)))
+    known |= set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', "".join(path.read_text() for path in scripts)))
     for name, text in documents().items():
         for code in INLINE.findall(BLOCK.sub("", text)):
             if not code.startswith(("ros2 ", "colcon ", "rosdep ", "python -m ", "pip ")):
