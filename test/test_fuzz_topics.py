@@ -116,7 +116,7 @@ def compressed(draw: random.Random) -> CompressedImage:
 def point(draw: random.Random) -> OperatingPoint:
     """A point of the test's bundle."""
     return OperatingPoint(
-        subnetwork=draw.choice(("33%", "67%", "100%")),
+        subnetwork=draw.choice(("33%", "66%", "100%")),
         compute_element="cpu:1",
         cpu_frequency=math.nan,
         expected_power=3.0,
