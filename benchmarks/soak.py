@@ -18,11 +18,11 @@ Definitions, so that nobody can misread them:
                           all nodes are heard again. Work that goes on explains nothing: the manager has to choose a
                           point for it
     rss_slope_mb_per_hour_max
-                          resident memory: the greatest over the nodes of the median slope between samples at least 20 s
-                          apart in the same process, after its first 20 s; null: no process lived for so long.  Memory
+                          resident memory: the greatest over the nodes of the median slope between samples at least 30 s
+                          apart in the same process, after its first minute; null: no process lived for so long.  Memory
                           comes in pages of 4 kB, so minutes resolve some MB an hour, and hours some 10 kB an hour
     fd_growth, thread_growth
-                          open files, threads: the greatest growth of any process after its first 20 s
+                          open files, threads: the greatest growth of any process after its first minute
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ RESTART_EVERY, RESTARTS = 30.0, 20  # [s] at least, on average, and how many of 
 LONGEST_PAUSE, LOAD_LASTS = 2.0, (3.0, 12.0)  # [s]
 AFTER_LOAD, AFTER_TARGET, AROUND_SWITCH, AFTER_PAUSE, AFTER_RESTART = 3.0, 2.0, (0.5, 1.0), 2.0, 5.0  # [s] explained
 ANSWER_TIMEOUT = 5.0  # [s]
-WARM_UP, LEAST_SPAN = 20.0, 20.0  # [s]
+WARM_UP, LEAST_SPAN = 60.0, 30.0  # [s] a process that reads sensors still takes pages after a minute
 SAMPLE_PERIOD = 1.0  # [s]
 START_TIMEOUT, STOP_TIMEOUT = 60.0, 15.0  # [s]
 
