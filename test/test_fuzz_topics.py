@@ -55,7 +55,7 @@ FEW, MANY = (
     },
 )
 ANSWER_TIMEOUT = 20.0  # [s] for the answer to a service between two messages
-RECOVERY_TIMEOUT = 120.0  # [s] until sane messages have their effect: a zone that was heard for a minute is kept as long
+RECOVERY_TIMEOUT = 120.0  # [s] until sane messages have their effect: a zone that fell silent may count for a minute
 MOST_LINES_PER_SECOND = 10
 LONGEST_LINE = 8_000  # [byte] in the log
 # What decoders and the middleware print to stderr by themselves: it does not pass the node's log, and is not counted.
