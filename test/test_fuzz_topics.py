@@ -65,7 +65,7 @@ OF_LIBRARIES = re.compile(
     r"  'Fast CDR"
 )
 MOST_DIAGNOSTICS = 20_000  # [byte] in a message
-WARM_UP = 0.5  # share of the samples after which memory must be flat
+WARM_UP = 0.75  # share of the samples after which memory must be flat: compressed frames begin after half of them
 # A robot's nodes hear some 100 messages a second, so 1 MB an hour is 3 byte a message.  Texts and arrays
 # of all sizes up to 100 kB leave holes in the allocator's arenas, which fill up for as long as they are sent, so under
 # attack only what a lost text or key would take is told; afterwards, with sane messages, single pages are.
