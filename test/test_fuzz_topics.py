@@ -69,9 +69,9 @@ WARM_UP = 0.75  # share of the samples after which memory must be flat: compress
 # A robot's nodes hear some 100 messages a second, so 1 MB an hour is 3 byte a message.  Texts and arrays
 # of all sizes up to 100 kB leave holes in the allocator's arenas, which fill up for as long as they are sent, so under
 # attack only what a lost text or key would take is told; afterwards, with sane messages, single pages are.
-MOST_GROWTH_ATTACKED = 100.0  # [byte] a message
+MOST_GROWTH_ATTACKED = 200.0  # [byte] a message
 MOST_GROWTH_AFTERWARDS = 5.0  # [byte] a message
-SANE_ROUNDS = 12_000
+SANE_ROUNDS = 6_000
 BOMB = 30_000  # [pixel] width and height of a picture of 2.6 MB that takes 2.7 GB when it is decoded
 
 PARAMETERS = {
