@@ -53,6 +53,7 @@ SMALL_AND_SLOW = {
     "node": "--duration 2 --bundle group_cnn_cifar10",
     "record": "--duration 2 --bundle group_cnn_cifar10",
     "replay": "--frames 20 --bundle tiny --subnetwork 33%",
+    "soak": "--minutes 0.4",
 }
 NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 NOT_HERE = {  # as root, and minutes of a scenario on a machine at rest: what they measure is run by these

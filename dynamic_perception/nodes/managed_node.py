@@ -30,7 +30,7 @@ from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
-from dynamic_perception.nodes.executor import make_executor
+from dynamic_perception.nodes.executor import make_executor, unread_message
 from dynamic_perception.nodes.guarded_node import GuardedNode
 from dynamic_perception.nodes.parameters import KNOWN_NAMES, NODE_PARAMETERS, ParameterSpec
 
@@ -292,6 +292,7 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
         sys.exit(1)
     executor = make_executor()
     executor.add_node(node)
+    unread_message()  # what is left from the setup has been dealt with there
     started = True
     if node.value("autostart"):
         started = all(
@@ -302,6 +303,9 @@ def run(make_node: Callable[[], ManagedNode]) -> None:
     try:
         while started and not stopping and rclpy.ok():
             _spin_once(executor, node)
+            if unread := unread_message():
+                text = f"a message was not read: is its sender built with another version of it? {unread}"
+                node.report_fault("message not read", text)
     except ExternalShutdownException:
         pass  # the context was shut down from outside: the same end
     finally:
@@ -332,12 +336,17 @@ def _sentence(error: Exception) -> str:
 
 
 def _shortened(text: str, most: int) -> str:
-    """`text` in no more than `most` characters, all of which can be sent and logged."""
-    text = text if len(text) <= most else f"{text[: most - 3]}..."
-    return text.encode("utf-8", "replace").decode()
+    """`text` as one line of no more than `most` characters, all of which can be sent and logged."""
+    text = printable(text)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _origin(error: Exception) -> str:
     """Where an exception was raised, for people."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def printable(text: str) -> str:
+    """`text` as one line: what strangers send must not forge lines of the log, nor move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
