@@ -232,9 +232,9 @@ def start_failing(start_node, tmp_path):
     """Start a node one of whose methods raises while the file that is returned exists."""
 
     def start(module, kind, method, parameters):
-        switch = tmp_path / "switch"
-        code = FAILING.format(module=module, kind=kind, method=method, switch=switch)
-        return start_node(module, parameters, program=[sys.executable, "-c", code]), switch
+        switch, program = tmp_path / "switch", tmp_path / "failing_node.py"
+        program.write_text(FAILING.format(module=module, kind=kind, method=method, switch=switch))
+        return start_node(module, parameters, program=[sys.executable, str(program)]), switch
 
     return start
 
@@ -281,7 +281,9 @@ def test_frames_go_on_after_the_camera_thread_failed(start_failing, ros_node, sp
 def test_a_thread_that_always_fails_does_not_hold_up_the_end(start_failing):
     node, switch = start_failing("camera", "CameraNode", "_grab", {"source": "synthetic", "width": 64, "height": 48})
     switch.touch()
-    node.wait_for_output("thread reader failed and goes on: LookupError: nobody expected this (<string>, line 6)")
+    node.wait_for_output(
+        "thread reader failed and goes on: LookupError: nobody expected this (failing_node.py, line 6)"
+    )
     assert node.stop() == 0
 
 
