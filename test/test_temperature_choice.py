@@ -17,7 +17,7 @@ from dynamic_perception.cli import main
 from dynamic_perception.hardware.discovery import discover_machine
 from dynamic_perception.hardware.floating_inputs import MOVED, STILL, FloatingInputs
 from dynamic_perception.hardware.sensors import read_temperatures, scan_temperatures
-from dynamic_perception.hardware.temperature_choice import TemperatureChoice, judge
+from dynamic_perception.hardware.temperature_choice import TemperatureChoice, judge, read_processor_temperatures
 from dynamic_perception.hardware.zone_kinds import LONGEST, counts_as_processor
 
 PROCESSORS = """
@@ -78,7 +78,7 @@ def test_the_processors_monitor_counts_beside_a_constant_of_the_firmware_and_a_d
     write_files(tmp_path / "class/hwmon/hwmon0", {"name": "acpitz", "temp1_input": 16_800})
     monitor(tmp_path, 1, "k10temp", {"Tctl": 88_500})
     monitor(tmp_path, 2, "nvme", {"Composite": 45_850})
-    assert used(tmp_path) == {"k10temp_Tctl": 88.5}
+    assert used(tmp_path) == read_processor_temperatures(tmp_path) == {"k10temp_Tctl": 88.5}
     assert read_temperatures(tmp_path) == {"acpitz": 16.8, "k10temp_Tctl": 88.5, "nvme_Composite": 45.85}
 
 

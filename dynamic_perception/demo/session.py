@@ -28,7 +28,8 @@ from dynamic_perception.demo.results import check_run, print_summary, write_demo
 from dynamic_perception.demo.scenario import Scenario, choose_frame_rate, reference_power
 from dynamic_perception.demo.scenario_run import Plan, ScenarioRun
 from dynamic_perception.engines.selection import AUTO
-from dynamic_perception.hardware.sensors import read_battery, read_temperatures
+from dynamic_perception.hardware.sensors import read_battery
+from dynamic_perception.hardware.temperature_choice import read_processor_temperatures
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.report.live_table import EventLog, LiveTable
@@ -123,7 +124,7 @@ def make_plan(duration: float, console: Console, source: str, bundle: ModelBundl
         iou_source=describe_truth(source, bundle),
         scenario=Scenario(duration, frame_rate, reference_power(table, largest, frame_rate)),
         load_processes=LOAD_PROCESSES_PER_CORE * len(os.sched_getaffinity(0)),
-        temperature_modelled=not read_temperatures(),
+        temperature_modelled=not read_processor_temperatures(),
         battery_modelled=read_battery() is None,
         namespace=f"/demo_{uuid.uuid4().hex[:8]}",
         engine=engine,

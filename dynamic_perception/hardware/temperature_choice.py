@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
+from dynamic_perception.hardware.sensors import TemperatureReading, scan_temperatures
 from dynamic_perception.hardware.zone_kinds import counts_as_processor, measured_instead
 
 HOTTEST_RUNNING = 125.0  # [°C] every processor shuts down before; an open input of a monitor chip says 127 or 127.5
@@ -28,19 +28,6 @@ SEVERAL_OF_ONE_DIE = {
     re.compile(r"(amdgpu|radeon|nouveau|i915|xe)_"): ("edge", "pkg", "temp1", "junction"),
 }
 ON_DIE, SEEN_FROM_OUTSIDE, UNKNOWN, MADE_UP = range(4)  # how good a sensor is; only the best that there are count
-
-
-class Reading(Protocol):
-    """What is needed of a `TemperatureReading`."""
-
-    @property
-    def zone(self) -> str: ...
-    @property
-    def path(self) -> Path: ...
-    @property
-    def celsius(self) -> float: ...
-    @property
-    def fault(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -83,8 +70,15 @@ class Judgement:
 COUNTS = Judgement(True, "")
 
 
+def read_processor_temperatures(sysfs_root: Path = Path("/sys")) -> dict[str, float]:
+    """Zone name to temperature [°C], read now, only of sensors that count."""
+    readings = scan_temperatures(sysfs_root)
+    judged = judge(readings)
+    return {reading.zone: reading.celsius for reading in readings if judged[reading.zone].used}
+
+
 def judge(
-    readings: Iterable[Reading],
+    readings: Iterable[TemperatureReading],
     choice: TemperatureChoice = TemperatureChoice(),
     floating: Mapping[str, str] | None = None,
 ) -> dict[str, Judgement]:
@@ -101,7 +95,7 @@ def judge(
     """
     judged: dict[str, Judgement] = {}
     open_inputs = floating or {}
-    candidates: list[Reading] = []
+    candidates: list[TemperatureReading] = []
     for reading in readings:
         said = _said(reading, choice)
         if said is not None:
@@ -126,7 +120,7 @@ def judge(
     return judged
 
 
-def _said(reading: Reading, choice: TemperatureChoice) -> Judgement | None:
+def _said(reading: TemperatureReading, choice: TemperatureChoice) -> Judgement | None:
     if any(fnmatchcase(reading.zone, name) for name in choice.exclude):
         return Judgement(False, "not used: excluded by name")
     if any(fnmatchcase(reading.zone, name) for name in choice.include):
@@ -142,10 +136,10 @@ def _rank(zone: str) -> int:
     return SEEN_FROM_OUTSIDE if BOARD_CHIP.match(zone) else ON_DIE
 
 
-def _measured_again(readings: list[Reading]) -> dict[str, str]:
+def _measured_again(readings: list[TemperatureReading]) -> dict[str, str]:
     """Name of a sensor to that of the better one of its die."""
     again: dict[str, str] = {}
-    chips: dict[tuple[re.Pattern[str], Path], list[Reading]] = {}
+    chips: dict[tuple[re.Pattern[str], Path], list[TemperatureReading]] = {}
     for reading in readings:
         for pattern in SEVERAL_OF_ONE_DIE:
             if pattern.match(reading.zone):
@@ -157,12 +151,12 @@ def _measured_again(readings: list[Reading]) -> dict[str, str]:
     return again | _packages_again(readings)
 
 
-def _place(labels: tuple[str, ...], channel: Reading) -> int:
+def _place(labels: tuple[str, ...], channel: TemperatureReading) -> int:
     label = channel.zone.partition("_")[2].lower()
     return next((place for place, wanted in enumerate(labels) if label.startswith(wanted.lower())), len(labels))
 
 
-def _packages_again(readings: list[Reading]) -> dict[str, str]:
+def _packages_again(readings: list[TemperatureReading]) -> dict[str, str]:
     """Intel's packages are told by zones of their own, by coretemp with every core, and by the platform's framework."""
     zones = [reading for reading in readings if PACKAGE_ZONE.match(reading.zone)]
     cores = [reading for reading in readings if CORETEMP.match(reading.zone)]

@@ -13,7 +13,7 @@ from dynamic_perception.hardware.compute_element import ComputeElement
 from dynamic_perception.hardware.emulated_cpufreq import is_emulated
 from dynamic_perception.hardware.gpus import SYSFS
 from dynamic_perception.hardware.power import WHOLE_MACHINE, EnergyMeter, PowerSensor, find_power_sensors
-from dynamic_perception.hardware.sensors import read_temperatures
+from dynamic_perception.hardware.temperature_choice import read_processor_temperatures
 from dynamic_perception.profiling.statistics import CLOCK_TOLERANCE
 
 AUTO, NONE = "auto", "none"
@@ -62,10 +62,10 @@ class ProfiledMachine:
         return self._clocks.set_cpu_frequency(element.cpus, math.nan).actual if self._clocks else math.nan
 
     def temperature(self) -> float:
-        """[°C] of the hottest sensor that can be believed; NaN: there is none, or its clock and heat are emulated."""
+        """[°C] of the hottest sensor of a processor; NaN: there is none, or its clock and heat are emulated."""
         if self._emulated:
             return math.nan
-        return max(read_temperatures(self.sysfs_root).values(), default=math.nan)
+        return max(read_processor_temperatures(self.sysfs_root).values(), default=math.nan)
 
     def measure_energy(self, run: Callable[[], object]) -> Energy:
         """Call `run` again and again for as long as the sensor needs."""
