@@ -141,10 +141,10 @@ class JointManager:
             self._now, subnetwork, compute_element, inference, overhead, cpu_frequency, gpu_frequency
         )
 
-    def observe_clock(self, time: float, compute_element: str, asked: float, actual: float) -> None:
-        """Take the CPU clock [Hz] that was asked for on the element's cluster and the one that it has."""
+    def observe_clock(self, time: float, compute_element: str, asked: float, actual: float, clock: str = "cpu") -> None:
+        """Take a clock [Hz], "cpu" or "gpu", that was asked for on the element's cluster and the one that it has."""
         self._advance(time)
-        self.machine.observe_clock(self._now, cluster_of(compute_element), asked, actual)
+        self.machine.observe_clock(self._now, cluster_of(compute_element), asked, actual, clock)
 
     def observe_battery(self, time: float, percentage: float, present: bool) -> bool:
         """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 from dynamic_perception.management.budgets import (
     BatteryBudget,
@@ -21,6 +22,18 @@ ANY_ZONE = "*"
 RETRY = 2.0  # [s] after which a throttled clock is tried again while deadlines are missed
 
 
+class ClockOf(NamedTuple):
+    """One clock that points of a cluster ask for."""
+
+    cluster: str
+    clock: str  # "cpu" or "gpu"
+
+    def __str__(self) -> str:
+        """For people: "cpu0" has a CPU's clock and "gpu" has a GPU's, which goes without saying."""
+        plain = self.cluster.startswith("gpu") == (self.clock == "gpu")
+        return self.cluster if plain else f"{self.cluster} {self.clock}"
+
+
 class Machine:
     """Thermal and battery budgets, clock ceilings, and the slow-down of every compute element.
 
@@ -35,7 +48,7 @@ class Machine:
         self.battery = BatteryBudget(settings.battery, greatest_power, settings.battery_hysteresis)
         self.mission = MissionBudget(settings.battery_capacity, settings.battery_reserve, settings.other_load)
         self.faults: dict[str, str] = {}  # input -> why its last value could not be used
-        self.ceilings: dict[str, tuple[float, float]] = {}  # cluster -> (clock [Hz] that it does not exceed, until [s])
+        self.ceilings: dict[ClockOf, tuple[float, float]] = {}  # -> ([Hz] that it does not exceed, until [s])
         self._started = False
         self._greatest_power = greatest_power
         self._zones = {zone.name: self._thermal_budget(zone) for zone in settings.thermal if zone.name != ANY_ZONE}
@@ -86,23 +99,27 @@ class Machine:
             self.watchdog.heard(f"temperature {zone}", now, self.settings.temperature_timeout)
         return usable
 
-    def observe_clock(self, now: float, cluster: str, asked: float, actual: float) -> None:
-        """Clock [Hz] that a cluster was asked for and has: one that stays below is throttled, and learnt as that."""
+    def observe_clock(self, now: float, cluster: str, asked: float, actual: float, clock: str = "cpu") -> None:
+        """Clock [Hz] that a cluster was asked for and has: one that stays below is throttled, and learnt as that.
+
+        `clock`: "cpu" or "gpu".
+        """
+        which = ClockOf(cluster, clock)
         if asked > 0 and actual > 0:
             if actual < asked * (1.0 - self.settings.clock_tolerance):
-                self.ceilings[cluster] = (actual, now + self.settings.throttle_hold)
-            elif cluster in self.ceilings and asked > self.ceilings[cluster][0]:
-                del self.ceilings[cluster]
+                self.ceilings[which] = (actual, now + self.settings.throttle_hold)
+            elif which in self.ceilings and asked > self.ceilings[which][0]:
+                del self.ceilings[which]
 
     def retry_clocks_soon(self, now: float) -> None:
         """Deadlines are missed at the clocks that there are: to ask for more loses nothing then."""
-        for cluster, (clock, until) in self.ceilings.items():
-            self.ceilings[cluster] = clock, min(until, now + RETRY)
+        for which, (hertz, until) in self.ceilings.items():
+            self.ceilings[which] = hertz, min(until, now + RETRY)
 
     def end_ceilings(self, now: float) -> None:
         """Let the clocks be tried again that were last seen throttled long ago."""
-        for cluster in [cluster for cluster, (_, until) in self.ceilings.items() if now >= until]:
-            del self.ceilings[cluster]
+        for which in [which for which, (_, until) in self.ceilings.items() if now >= until]:
+            del self.ceilings[which]
 
     @property
     def thermal_watts(self) -> float:

@@ -100,25 +100,31 @@ class ResourceManager:
         ValueError, and no change, for a point that is not in the table or a duration that cannot be.
         """
         self._advance(time)
-        profiled = self.table.latency_at(subnetwork, compute_element, cpu_frequency, gpu_frequency, self._current)
+        # Where no point asks for less than the throttled clock, its cluster is slower than profiled, whatever is asked.
+        explained = cluster_of(compute_element) not in self._availability.stuck
+        clocks = (cpu_frequency, gpu_frequency) if explained else (math.nan, math.nan)
+        profiled = self.table.latency_at(subnetwork, compute_element, *clocks, self._current)
         if math.isnan(profiled):
             raise ValueError(f"report of {subnetwork} on {compute_element}: there is no such operating point")
         profiled *= self.sharing.get(compute_element, 1.0)
         self._environment.observe(self._now, compute_element, inference, profiled, overhead)
         running = self._point
-        if cpu_frequency > 0 and (running.subnetwork, running.compute_element) == (subnetwork, compute_element):
+        told = cpu_frequency > 0 or gpu_frequency > 0
+        if told and (running.subnetwork, running.compute_element) == (subnetwork, compute_element):
             self._reports_since_move += 1
             if self._reports_since_move > self._in_flight:
                 self.observe_clock(time, compute_element, running.cpu_frequency, cpu_frequency)
+                self.observe_clock(time, compute_element, running.gpu_frequency, gpu_frequency, "gpu")
         self._watchdog.heard("report", self._now, self.settings.report_timeout)
 
-    def observe_clock(self, time: float, compute_element: str, asked: float, actual: float) -> None:
-        """Take the CPU clock [Hz] that was asked for on the element's cluster, and the one it has (0, NaN: unknown).
+    def observe_clock(self, time: float, compute_element: str, asked: float, actual: float, clock: str = "cpu") -> None:
+        """Take a clock [Hz] that was asked for on the element's cluster, and the one it has (0, NaN: unknown).
 
-        While it stays below what was asked for, points of that cluster with a faster clock are left out.
+        `clock`: "cpu" or "gpu".  While it stays below what was asked for, points of that cluster that ask for a faster
+        one are left out.
         """
         self._advance(time)
-        self.machine.observe_clock(self._now, cluster_of(compute_element), asked, actual)
+        self.machine.observe_clock(self._now, cluster_of(compute_element), asked, actual, clock)
 
     def observe_battery(self, time: float, percentage: float, present: bool) -> bool:
         """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used."""
@@ -408,7 +414,7 @@ class ResourceManager:
 
         `stale`: input -> seconds since it went stale.  `faults`: input -> why its last value could not be used.
         `caps`: the PowerCaps in force, with their source.  `slow_down`: compute element -> (mean, standard deviation).
-        `overhead`: (mean, standard deviation) [s].  `rejected`: point -> seconds left.  `throttled`: cluster -> [Hz].
+        `overhead`: (mean, standard deviation) [s].  `rejected`: point -> seconds left.  `throttled`: name of a clock -> [Hz].
         `dwell`: [s] before a step up.
         """
         self._advance(time)
@@ -428,7 +434,7 @@ class ResourceManager:
                 if self._now < until
             },
             "throttled": {
-                cluster: clock for cluster, (clock, until) in self.machine.ceilings.items() if self._now < until
+                str(clock): hertz for clock, (hertz, until) in self.machine.ceilings.items() if self._now < until
             },
             "dwell": self._dwell.seconds,
         }

@@ -27,6 +27,7 @@ from dynamic_perception.nodes.stamps import nanoseconds
 
 REPORT_TIMEOUT = 5.0  # [s] without a report the same frame is sent again
 REOPEN_PERIOD = 1.0  # [s] between attempts to open a device that stopped giving frames
+STANDSTILL = 10**9  # [ns] by which a clock may stand still or fall before its time is taken to be another
 PEER_POLL_PERIOD = 0.05  # [s] how soon the first reader of frames and writer of reports is noticed
 FAULTS = ("unreadable image", "device", "resent")
 LabelledFrame = tuple[np.ndarray, np.ndarray | None]  # uint8 BGR, and the labels of its pixels (None: not known)
@@ -264,7 +265,8 @@ class CameraNode(ManagedNode):
         """Publish `frame`, and its labels if somebody wants them, with the ROS time `stamp` [ns]."""
         image, truth = frame
         if self._lossless:
-            stamp = max(stamp, self._last_stamp + 1)  # a report is told from the others by its stamp alone
+            if 0 <= self._last_stamp - stamp < STANDSTILL:  # a report is told from the others by its stamp alone
+                stamp = self._last_stamp + 1
             with self._turn:
                 self._awaited = self._last_stamp = stamp
         header = Header(stamp=Time(nanoseconds=stamp).to_msg(), frame_id=self.value("frame_id"))

@@ -19,11 +19,14 @@ from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.settings import STALE_POLICIES, ManagerSettings
 from dynamic_perception.management.target import Objective, Target
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
+from dynamic_perception.nodes.frame_age import age_of_machine
 from dynamic_perception.profiling.table_choice import check_table, find_table
 from dynamic_perception.profiling.table_file import read_table
 
 MESSAGE_LIMITS = ("max_latency", "max_energy", "max_power", "min_accuracy")  # of a PerformanceTarget
 THERMAL_GAINS = ("overshoot_gain", "undershoot_gain", "integral_gain")  # in the order of the parameter
+CLOCKS = ("cpu", "gpu")
+NOT_KNOWN = (math.nan, math.nan)
 TARGET_PARAMETERS = (*MESSAGE_LIMITS, "min_rate", "objective")
 
 Value = Callable[[str], Any]  # gives a parameter of the node by its name
@@ -78,14 +81,17 @@ def give_target(manager: JointManager, time: float, network: str, message: Any, 
 
 
 def give_report(manager: JointManager, time: float, network: str, message: Any, answers: Answers) -> str:
-    """Tell an InferenceReport; `answers`: of its network, which know the clock that it ran at."""
-    overhead = max(0.0, message.end_to_end_duration - message.inference_duration)
-    command = answers.command
-    clock = answers.clocks[1] if command is not None and message.sequence == command.sequence else math.nan
+    """Tell an InferenceReport; `answers`: of its network, which know the clocks that the point in force asks for."""
+    age = message.age_at_start  # NaN: an older version knew none, and left it out of the sum
+    late = age - age_of_machine(age, message.deadline) if age > 0.0 else 0.0
+    overhead = max(0.0, message.end_to_end_duration - message.inference_duration - late)
+    cpu, gpu = math.nan, math.nan
+    if answers.command is not None and message.sequence == answers.command.sequence:
+        cpu, gpu = answers.clocks_of(message)
     return refusal(
         label(network, "inference_report"),
         lambda: manager.observe_report(
-            time, network, message.subnetwork, message.compute_element, message.inference_duration, overhead, clock
+            time, network, message.subnetwork, message.compute_element, message.inference_duration, overhead, cpu, gpu
         ),
     )
 
@@ -93,9 +99,9 @@ def give_report(manager: JointManager, time: float, network: str, message: Any, 
 def give_state(manager: JointManager, time: float, answers: Answers, message: Any) -> bool:
     """Tell the clocks of an OperatingPointState; whether it is news about the command in force."""
     news = answers.is_news(message)
-    asked, actual = answers.clocks
-    if asked > 0:
-        manager.observe_clock(time, answers.command.operating_point.compute_element, asked, actual)
+    for clock, (asked, actual) in answers.clocks.items():
+        if asked > 0:
+            manager.observe_clock(time, answers.command.operating_point.compute_element, asked, actual, clock)
     return news
 
 
@@ -145,22 +151,53 @@ class Answers:
         A latched state may answer the same number of a manager that ran before this one.
         """
         command = self.command
-        if command is None or state.sequence != command.sequence or _stamp(state) < _stamp(command):
+        if command is None or state.sequence != command.sequence or not _answers(state, command):
             return False
         before, self.newest = self.newest, state
         return before is None or before.result != state.result  # a point that was applied may fail later
 
     @property
-    def clocks(self) -> tuple[float, float]:
-        """CPU clock [Hz] that the point in force asks for, and the one that was read back; NaN: not known, not set."""
+    def clocks(self) -> dict[str, tuple[float, float]]:
+        """Of the CPU and of the GPU: clock [Hz] that the point in force asks for, and the one that was read back.
+
+        NaN: not known, not set.
+        """
         state = self.newest
-        if state is None or not state.requested.cpu_frequency > 0 or not state.actual.cpu_frequency > 0:
-            return math.nan, math.nan
-        return state.requested.cpu_frequency, state.actual.cpu_frequency
+        if state is None:
+            return dict.fromkeys(CLOCKS, NOT_KNOWN)
+        both = {
+            clock: tuple(getattr(point, f"{clock}_frequency") for point in (state.requested, state.actual))
+            for clock in CLOCKS
+        }
+        return {clock: pair if min(pair) > 0 else NOT_KNOWN for clock, pair in both.items()}
+
+    def clocks_of(self, report: Any) -> tuple[float, float]:
+        """Clocks [Hz] of CPU and GPU that a report was made at: its own, else those of the newest answer.
+
+        NaN: not known, or the point does not ask for one.
+        """
+        clocks = self.clocks
+        told = {clock: getattr(report, f"{clock}_frequency") for clock in CLOCKS}
+        cpu, gpu = (
+            told[clock] if asked > 0 and told[clock] > 0 else actual for clock, (asked, actual) in clocks.items()
+        )
+        return cpu, gpu
 
 
-def _stamp(message: Any) -> tuple[int, int]:
-    return message.header.stamp.sec, message.header.stamp.nanosec
+def _answers(state: Any, command: Any) -> bool:
+    """Whether a state of the command's number is of this command, and not of another manager's.
+
+    The clocks of two machines differ, and clocks are set: only where a state does not name its command (an older
+    version recorded it) the order of their stamps counts.
+    """
+    named = _time(state.command_stamp)
+    return (
+        named == _time(command.header.stamp) if any(named) else _time(state.header.stamp) >= _time(command.header.stamp)
+    )
+
+
+def _time(stamp: Any) -> tuple[int, int]:
+    return stamp.sec, stamp.nanosec
 
 
 # Parameters ----------------------------------------------------------------------------------------------------------

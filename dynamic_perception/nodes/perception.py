@@ -13,7 +13,7 @@ import threading
 import time
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,12 @@ from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.classification_output import ClassificationOutput
 from dynamic_perception.nodes.commanded_clocks import CommandedClocks
 from dynamic_perception.nodes.failed_points import FailedPoints
+from dynamic_perception.nodes.frame_age import FrameAges
 from dynamic_perception.nodes.image_input import ImageInput
 from dynamic_perception.nodes.image_messages import ImageRefused, prepare_frame
 from dynamic_perception.nodes.managed_node import ManagedNode, run
 from dynamic_perception.nodes.segmentation_output import SegmentationOutput
-from dynamic_perception.nodes.stamps import nanoseconds
+from dynamic_perception.nodes.stamps import seconds
 from dynamic_perception.profiling.table_choice import measured_engine
 
 PUBLISHER_POLL_PERIOD = 0.2  # [s] how soon a new image publisher is noticed
@@ -60,7 +61,7 @@ class PointInForce:
 
     subnetwork: str
     element: ComputeElement
-    sequence: int = 0
+    command: OperatingPointCommand = field(default_factory=OperatingPointCommand)  # of number 0: none yet
     power: float = math.nan  # [W] as expected by the command
 
 
@@ -84,6 +85,7 @@ class PerceptionNode(ManagedNode):
         self._worker: threading.Thread | None = None
         self._changed = threading.Condition()  # guards the fields from here to _answered
         self._frame: Image | CompressedImage | None = None
+        self._arrived = -math.inf  # [s] when `_frame` did, steady time
         self._command: OperatingPointCommand | None = None
         self._skipped = 0
         self._stopping = False
@@ -129,12 +131,14 @@ class PerceptionNode(ManagedNode):
         self._in_force = self._start
         self._last_command = time.monotonic()
         self._fell_back = False
-        self._frames, self._misses, self._last_frame = 0, 0, -math.inf
+        self._frames, self._misses, self._last_frame, self._ages = 0, 0, -math.inf, FrameAges()
         self._refused, self._last_refused, self._refusal = 0, -math.inf, ""
         self._frame, self._command, self._skipped, self._stopping, self._answered = None, None, 0, False, None
         self._waiting, self._failed, self._switched = None, FailedPoints(), False
         self._engine.make_ready(self._start.subnetwork, self._start.element)  # it may have been dropped meanwhile
-        self._state = self._make_state(OperatingPointState.RESULT_APPLIED, "start point", OperatingPoint(), math.nan)
+        self._state = self._make_state(
+            OperatingPointState.RESULT_APPLIED, "start point", OperatingPoint(), math.nan, self._start.command
+        )
         self._worker = self.start_thread("inference", self._work, lambda: self._stopping)
         self._inputs = [
             self.create_subscription(
@@ -204,7 +208,7 @@ class PerceptionNode(ManagedNode):
     def _on_image(self, message: Image | CompressedImage) -> None:
         with self._changed:
             self._skipped += self._frame is not None
-            self._frame = message
+            self._frame, self._arrived = message, time.monotonic()
             self._changed.notify()
 
     def _on_command(self, message: OperatingPointCommand) -> None:
@@ -219,7 +223,7 @@ class PerceptionNode(ManagedNode):
         text = f"replaced by command {by.sequence} before it took effect"
         self._states.publish(
             self._make_state(
-                OperatingPointState.RESULT_SUPERSEDED, text, superseded.operating_point, math.nan, superseded.sequence
+                OperatingPointState.RESULT_SUPERSEDED, text, superseded.operating_point, math.nan, superseded
             )
         )
 
@@ -253,7 +257,7 @@ class PerceptionNode(ManagedNode):
                 self._changed.wait_for(self._has_work, self._until_fallback())
                 if self._stopping:
                     return
-                frame, command, skipped = self._frame, self._command, self._skipped
+                frame, command, skipped, arrived = self._frame, self._command, self._skipped, self._arrived
                 self._frame, self._command = None, None
                 if frame is not None:
                     self._skipped = 0
@@ -272,7 +276,7 @@ class PerceptionNode(ManagedNode):
                 elif self._until_fallback() == 0.0:
                     self._fall_back()
                 if frame is not None:
-                    self._process(frame, skipped)
+                    self._process(frame, arrived, skipped)
                 elif self._switched and self._frame is None:
                     self._refresh()
             except ImageRefused as refusal:
@@ -349,18 +353,18 @@ class PerceptionNode(ManagedNode):
     def _bring_into_force(self, command: OperatingPointCommand, subnetwork: str, element: ComputeElement) -> None:
         started, requested = time.monotonic(), command.operating_point
         left = self._in_force.element
-        self._activate_point(PointInForce(subnetwork, element, command.sequence, requested.expected_power))
+        self._activate_point(PointInForce(subnetwork, element, command, requested.expected_power))
         if left.cpus != element.cpus:
             self._clocks.leave(left)
         message = self._clocks.set(element, requested.cpu_frequency, requested.gpu_frequency)
         result = OperatingPointState.RESULT_PARTIAL if message else OperatingPointState.RESULT_APPLIED
         if message:
             self.report_fault("clock", f"command {command.sequence} applied in part: {message}")
-        self._answer(result, message, requested, time.monotonic() - started, command.sequence)
+        self._answer(result, message, requested, time.monotonic() - started, command)
 
     def _reject(self, command: OperatingPointCommand, why: str) -> None:
         self.report_fault("command", f"command {command.sequence} rejected: {why}")
-        self._answer(OperatingPointState.RESULT_REJECTED, why, command.operating_point, math.nan, command.sequence)
+        self._answer(OperatingPointState.RESULT_REJECTED, why, command.operating_point, math.nan, command)
 
     def _leave_failed_point(self, error: Exception) -> None:
         """The engine failed at the point in force: go on at the fallback point, and say so."""
@@ -368,27 +372,27 @@ class PerceptionNode(ManagedNode):
         pause = self._failed.add((failed.subnetwork, failed.element.name), error)
         self._engine.drop(failed.subnetwork, failed.element)
         self._clocks.leave(failed.element)
-        self._activate_point(replace(self._fallback, sequence=failed.sequence))
+        self._activate_point(replace(self._fallback, command=failed.command))
         text = (
             f"'{failed.subnetwork}' on '{failed.element.name}' failed: {error}; fallback point; tried again when "
             f"it is commanded after {pause:g} s"
         )
         self.report_fault("engine", text)
         requested = OperatingPoint(subnetwork=failed.subnetwork, compute_element=failed.element.name)
-        self._answer(OperatingPointState.RESULT_REJECTED, text, requested, math.nan, failed.sequence)
+        self._answer(OperatingPointState.RESULT_REJECTED, text, requested, math.nan, failed.command)
 
     def _fall_back(self) -> None:
         self._fell_back = True
         self._clocks.leave(self._in_force.element)
-        self._activate_point(replace(self._fallback, sequence=self._in_force.sequence))
+        self._activate_point(replace(self._fallback, command=self._in_force.command))
         text = f"no command for {self.value('command_timeout'):g} s: fallback point"
         self.report_fault("command timeout", text)
-        self._answer(OperatingPointState.RESULT_APPLIED, text, OperatingPoint(), math.nan, self._in_force.sequence)
+        self._answer(OperatingPointState.RESULT_APPLIED, text, OperatingPoint(), math.nan, self._in_force.command)
 
-    def _process(self, message: Image | CompressedImage, skipped: int) -> None:
+    def _process(self, message: Image | CompressedImage, arrived: float, skipped: int) -> None:
         """One frame, from message to answer and report."""
-        started = time.monotonic()
-        age, point, self._switched = self._age(message), self._in_force, False
+        started, deadline = time.monotonic(), self._deadline
+        age, point, self._switched = self._age(message, started - arrived, deadline), self._in_force, False
         frame = prepare_frame(
             message,
             self._bundle.input_size(point.subnetwork),
@@ -402,17 +406,18 @@ class PerceptionNode(ManagedNode):
             if (point.subnetwork, point.element) == (self._fallback.subnetwork, self._fallback.element):
                 raise
             self._leave_failed_point(error)
-            return self._process(message, skipped)
+            return self._process(message, arrived, skipped)
         inferred = time.monotonic()
+        cpu_frequency, gpu_frequency = self._clocks.actual(point.element)
         self._failed.forget((point.subnetwork, point.element.name))
         self._output.publish(message.header, answer, frame.size, frame.pixels, frame.to_rgb)
         ended = time.monotonic()
-        end_to_end = ended - started + (0.0 if math.isnan(age) else age)
-        met = self._deadline == 0 or end_to_end <= self._deadline
+        end_to_end = age + ended - started
+        met = deadline == 0 or end_to_end <= deadline
         self._reports.publish(
             InferenceReport(
                 header=message.header,
-                sequence=point.sequence,
+                sequence=point.command.sequence,
                 subnetwork=point.subnetwork,
                 compute_element=point.element.name,
                 age_at_start=age,
@@ -423,34 +428,41 @@ class PerceptionNode(ManagedNode):
                 energy=point.power * (inferred - prepared),
                 deadline_met=met,
                 skipped_frames=skipped,
+                cpu_frequency=cpu_frequency,
+                gpu_frequency=gpu_frequency,
+                deadline=deadline or math.nan,
             )
         )
         self._frames += 1
         self._misses += not met
         self._last_frame = ended
 
-    def _age(self, message: Image | CompressedImage) -> float:
-        """ROS time [s] since the frame was stamped; NaN without a clock (simulation) or a possible stamp."""
-        now = self.get_clock().now().nanoseconds
-        stamp = nanoseconds(message.header.stamp)
-        if stamp < 0:
-            self.report_fault("image stamp", f"frame stamped {stamp * 1e-9:g} s: expected a time since 1970, or 0")
-            return math.nan
-        return 1e-9 * (now - stamp) if now and stamp else math.nan
+    def _age(self, message: Image | CompressedImage, waited: float, deadline: float) -> float:
+        """ROS time [s] since the frame was stamped, or steady time since it arrived where its stamp cannot be."""
+        now = 1e-9 * self.get_clock().now().nanoseconds
+        age, news = self._ages.take(seconds(message.header.stamp), now, waited, deadline), self._ages.news()
+        if news is not None and news.kind:
+            self.report_fault(f"frame stamps {news.kind}", news.text)
+        elif news is not None:
+            self.get_logger().info("stamps of frames are plausible again: the deadline counts from them")
+        return age
 
     # State -------------------------------------------------------------------------------------------------------
 
-    def _answer(self, result: int, message: str, requested: OperatingPoint, duration: float, sequence: int) -> None:
-        self._state = self._make_state(result, message, requested, duration, sequence)
+    def _answer(
+        self, result: int, message: str, requested: OperatingPoint, duration: float, command: OperatingPointCommand
+    ) -> None:
+        self._state = self._make_state(result, message, requested, duration, command)
         self._states.publish(self._state)
 
     def _make_state(
-        self, result: int, message: str, requested: OperatingPoint, duration: float, sequence: int = 0
+        self, result: int, message: str, requested: OperatingPoint, duration: float, command: OperatingPointCommand
     ) -> OperatingPointState:
         point = self._in_force
         cpu_frequency, gpu_frequency = self._clocks.actual(point.element)
         state = OperatingPointState(
-            sequence=sequence,
+            sequence=command.sequence,
+            command_stamp=command.header.stamp,
             result=result,
             message=message,
             requested=requested,
@@ -487,6 +499,7 @@ class PerceptionNode(ManagedNode):
             "frames refused": self._refused,
             "deadline misses": self._misses,
             "deadline [s]": self._deadline or "none",
+            "frame stamps": self._ages.state.text or "plausible",
         }
         values |= images
         now = time.monotonic()
@@ -497,6 +510,8 @@ class PerceptionNode(ManagedNode):
             return DiagnosticStatus.WARN, f"no frames: {text}", values
         if self._fell_back:
             return DiagnosticStatus.WARN, self._state.message, values
+        if self._ages.state.kind:
+            return DiagnosticStatus.WARN, self._ages.state.text, values
         return DiagnosticStatus.OK, f"{self._in_force.subnetwork} on {self._in_force.element.name}", values
 
 

@@ -40,6 +40,7 @@ class PerceptionLink:
     Attributes:
         decision: the newest; None: none since activation.
         answers: which command is in force, and what the perception node says of it.
+        asked_for: what the user asked for last, and that still holds: the messages by their topics.
     """
 
     def __init__(self, node: ManagedNode, name: str, table: OperatingPointTable):
@@ -56,6 +57,7 @@ class PerceptionLink:
     def start(self) -> None:
         """Forget what was before activation."""
         self.decision: Decision | None = None
+        self.asked_for: dict[str, DurationMessage | PerformanceTarget] = {}
         self.answers = Answers()
         self.sequence, self._sent_at = 0, -math.inf
 

@@ -20,6 +20,7 @@ from dynamic_perception.management.joint import JointManager
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.msg import InferenceReport, OperatingPointState, PerformanceTarget
 from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.decision_clock import DecisionClock
 from dynamic_perception.nodes.managed_node import ManagedNode, run
 from dynamic_perception.nodes.manager_inputs import (
     TARGET_PARAMETERS,
@@ -52,6 +53,7 @@ class ResourceManagerNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("resource_manager")
         self._manager: JointManager | None = None
+        self._decision_clock = DecisionClock(self.get_clock(), self.steady_clock, self._on_clock_step)
         self._links: dict[str, PerceptionLink] = {}
         self._entities: list[Any] = []
         self._timers_active: list[Any] = []
@@ -128,6 +130,7 @@ class ResourceManagerNode(ManagedNode):
             prefix = f"{name}." if name else ""
             if changed & {f"{prefix}{parameter}" for parameter in TARGET_PARAMETERS}:
                 self._manager.set_target(self._now(), name, read_target(of_network(self.value, name)))
+                self._links[name].asked_for.pop("target", None)
         fault = ""
         if "mission_duration" in changed:
             seconds = self.value("mission_duration")
@@ -137,8 +140,21 @@ class ResourceManagerNode(ManagedNode):
     # Inputs ------------------------------------------------------------------------------------------------------
 
     def _now(self) -> float:
-        """Time [s] that decisions count in: the ROS clock, which a bag brings along when it is played."""
-        return 1e-9 * self.get_clock().now().nanoseconds
+        """Time [s] that decisions count in."""
+        return self._decision_clock.seconds
+
+    def _on_clock_step(self, what: str) -> None:
+        """Start anew, since what was measured before the step means nothing; what users asked for stays in force."""
+        if self._manager is None:
+            return
+        self._manager = self._make_manager()
+        for link in self._links.values():
+            for name, give in (("target", self._give_target), ("deadline", self._give_deadline)):
+                if name in link.asked_for:
+                    give(link, link.asked_for[name])
+        if what:
+            self.report_fault("clock step", f"{what}: what was believed of the machine is forgotten, and learnt anew")
+        self._decide()
 
     def _on_battery(self, message: BatteryState) -> None:
         self._heard("battery_state", give_battery(self._manager, self._now(), message))
@@ -147,11 +163,23 @@ class ResourceManagerNode(ManagedNode):
         self._heard(f"temperature {zone_of(message)}", give_temperature(self._manager, self._now(), message))
 
     def _on_deadline(self, link: PerceptionLink, message: DurationMessage) -> None:
-        self._heard(link.label("deadline"), give_deadline(self._manager, self._now(), link.name, message))
+        fault = self._give_deadline(link, message)
+        if not fault:
+            link.asked_for["deadline"] = message
+        self._heard(link.label("deadline"), fault)
+
+    def _give_deadline(self, link: PerceptionLink, message: DurationMessage) -> str:
+        return give_deadline(self._manager, self._now(), link.name, message)
 
     def _on_target(self, link: PerceptionLink, message: PerformanceTarget) -> None:
+        fault = self._give_target(link, message)
+        if not fault:
+            link.asked_for = {"target": message}  # a target ends the deadline that was asked for before
+        self._heard(link.label("target"), fault)
+
+    def _give_target(self, link: PerceptionLink, message: PerformanceTarget) -> str:
         min_rate = of_network(self.value, link.name)("min_rate")
-        self._heard(link.label("target"), give_target(self._manager, self._now(), link.name, message, min_rate))
+        return give_target(self._manager, self._now(), link.name, message, min_rate)
 
     def _on_report(self, link: PerceptionLink, message: InferenceReport) -> None:
         fault = give_report(self._manager, self._now(), link.name, message, link.answers)
@@ -193,6 +221,8 @@ class ResourceManagerNode(ManagedNode):
             for key, since in status["stale"].items():
                 stale[self._links[name].label(key) if key == "report" else key] = since
         text = ", ".join(f"{name} (for {since:.0f} s)" for name, since in stale.items())
+        if self._decision_clock.fault:
+            return DiagnosticStatus.WARN, self._decision_clock.fault, values
         if text:
             return DiagnosticStatus.WARN, f"not heard of any more: {text}", {**values, "stale": text}
         decisions = [(link, link.decision) for link in self._links.values()]
