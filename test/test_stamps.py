@@ -1,7 +1,5 @@
 """Stamps that no clock gives: none is lost for them, and none ends a node."""
 
-import math
-
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -45,8 +43,8 @@ def test_a_frame_with_a_negative_stamp_is_answered_and_said_in_a_sentence(start_
     client = PerceptionClient(ros_node, spin_until).connect()
     client.send(np.zeros((32, 32, 3), np.uint8), header=_header(Time(sec=-7)))
     spin_until(lambda: -7 in client.answers and -7 in client.reports, "the answer")
-    assert math.isnan(client.reports[-7].age_at_start)
-    spin_until(lambda: client.diagnosed("last fault", "stamped -7 s"), "diagnostics that name the stamp")
+    assert 0.0 <= client.reports[-7].age_at_start < 1.0  # since its arrival
+    spin_until(lambda: client.diagnosed("last fault", "stamped 7 s before 1970"), "diagnostics that name the stamp")
     client.ask(np.zeros((32, 32, 3), np.uint8))
     assert perception.stop() == 0
     assert "Traceback" not in perception.output()

@@ -414,8 +414,8 @@ class ResourceManager:
 
         `stale`: input -> seconds since it went stale.  `faults`: input -> why its last value could not be used.
         `caps`: the PowerCaps in force, with their source.  `slow_down`: compute element -> (mean, standard deviation).
-        `overhead`: (mean, standard deviation) [s].  `rejected`: point -> seconds left.  `throttled`: name of a clock -> [Hz].
-        `dwell`: [s] before a step up.
+        `overhead`: (mean, standard deviation) [s].  `rejected`: point -> seconds left.
+        `throttled`: name of a clock -> [Hz].  `dwell`: [s] before a step up.
         """
         self._advance(time)
         mean, variance = self._environment.slow_down(self._now)

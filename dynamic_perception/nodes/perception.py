@@ -40,6 +40,7 @@ from dynamic_perception.networks.bundle import find_bundle, read_bundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.classification_output import ClassificationOutput
 from dynamic_perception.nodes.commanded_clocks import CommandedClocks
+from dynamic_perception.nodes.companions import Companions, PartnersNetwork
 from dynamic_perception.nodes.failed_points import FailedPoints
 from dynamic_perception.nodes.frame_age import FrameAges
 from dynamic_perception.nodes.image_input import ImageInput
@@ -136,6 +137,11 @@ class PerceptionNode(ManagedNode):
         self._frame, self._command, self._skipped, self._stopping, self._answered = None, None, 0, False, None
         self._waiting, self._failed, self._switched = None, FailedPoints(), False
         self._engine.make_ready(self._start.subnetwork, self._start.element)  # it may have been dropped meanwhile
+        self._partner = PartnersNetwork(
+            self._bundle.name,
+            self._bundle.weights_sha256,
+            lambda theirs, own: f"the manager decides over {theirs}, perception runs {own}",
+        )
         self._state = self._make_state(
             OperatingPointState.RESULT_APPLIED, "start point", OperatingPoint(), math.nan, self._start.command
         )
@@ -147,6 +153,9 @@ class PerceptionNode(ManagedNode):
             self.create_subscription(DurationMessage, "deadline", self._on_deadline, qos.USER_INPUT),
             self.create_subscription(PerformanceTarget, "target", self._on_target, qos.USER_INPUT),
         ]
+        self._companions = Companions(
+            self, {"operating_point/command": "managers", "operating_point/state": "perception nodes"}
+        )
         self._images = ImageInput(self, self._on_image, self.value("image_reliability"))
         self._timers_active = [
             self.create_timer(PUBLISHER_POLL_PERIOD, self._images.follow_publishers, clock=self.steady_clock),
@@ -162,6 +171,7 @@ class PerceptionNode(ManagedNode):
             self.destroy_subscription(subscription)
         if self._images is not None:
             self._images.destroy()
+            self._companions.destroy()
         self._timers_active, self._inputs, self._images = [], [], None
         if self._worker is not None:
             with self._changed:
@@ -317,6 +327,8 @@ class PerceptionNode(ManagedNode):
             superseded, self._waiting = self._waiting.command, None
             self._supersede(superseded, command)
         requested = command.operating_point
+        if not self._partner.heard(command.model, command.weights_sha256):
+            return self._reject(command, self._partner.fault)
         try:
             subnetwork = self._bundle.subnetwork(requested.subnetwork or self._in_force.subnetwork).name
             element = find_element(self._elements.values(), requested.compute_element or self._in_force.element.name)
@@ -465,6 +477,8 @@ class PerceptionNode(ManagedNode):
             command_stamp=command.header.stamp,
             result=result,
             message=message,
+            model=self._bundle.name,
+            weights_sha256=self._bundle.weights_sha256,
             requested=requested,
             switch_duration=duration,
             actual=OperatingPoint(
@@ -502,6 +516,9 @@ class PerceptionNode(ManagedNode):
             "frame stamps": self._ages.state.text or "plausible",
         }
         values |= images
+        faults = "; ".join(filter(None, [self._partner.fault, self._companions.fault]))
+        if faults:
+            return DiagnosticStatus.ERROR, faults, values
         now = time.monotonic()
         if now - self._last_frame > NO_FRAMES_AFTER >= now - self._last_refused:
             return DiagnosticStatus.WARN, f"every frame is refused, {self._refused} so far: {self._refusal}", values

@@ -22,7 +22,9 @@ from dynamic_perception.msg import (
     OperatingPointState,
     PerformanceTarget,
 )
+from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
+from dynamic_perception.nodes.companions import Companions, PartnersNetwork
 from dynamic_perception.nodes.managed_node import ManagedNode
 from dynamic_perception.nodes.manager_inputs import Answers, label
 
@@ -36,6 +38,7 @@ class PerceptionLink:
         node: the resource manager's.
         name: the application's name, and the namespace of its topics below the node's own; "": the node's own.
         table: the operating points of its network on this machine.
+        bundle: its network, as this manager knows it.
 
     Attributes:
         decision: the newest; None: none since activation.
@@ -43,13 +46,26 @@ class PerceptionLink:
         asked_for: what the user asked for last, and that still holds: the messages by their topics.
     """
 
-    def __init__(self, node: ManagedNode, name: str, table: OperatingPointTable):
+    def __init__(self, node: ManagedNode, name: str, table: OperatingPointTable, bundle: ModelBundle):
         self.name = name
         self.table = table
+        self._bundle = bundle
+        self.partner = PartnersNetwork(
+            bundle.name,
+            bundle.weights_sha256,
+            lambda theirs, own: f"{label(name, 'perception')} runs {theirs}, this manager decides over {own}",
+        )
         self._node = node
         self._prefix = f"{name}/" if name else ""
         self._commands = node.create_publisher(
             OperatingPointCommand, f"{self._prefix}operating_point/command", qos.LATCHED_COMMAND
+        )
+        self._companions = Companions(
+            node,
+            {
+                f"{self._prefix}operating_point/command": "managers",
+                f"{self._prefix}operating_point/state": "perception nodes",
+            },
         )
         self._subscriptions: list[Any] = []
         self.start()
@@ -84,7 +100,13 @@ class PerceptionLink:
     def destroy(self) -> None:
         """Undo the rest."""
         self.unsubscribe()
+        self._companions.destroy()
         self._node.destroy_publisher(self._commands)
+
+    @property
+    def fault(self) -> str:
+        """What is wrong between this manager and that perception node, for people; empty: nothing."""
+        return "; ".join(filter(None, [self.partner.fault, self._companions.fault]))
 
     def label(self, kind: str) -> str:
         """`kind` of fault or value, with the name of the network where there are several."""
@@ -105,6 +127,8 @@ class PerceptionLink:
             reason=int(decision.reason),
             feasible=decision.feasible,
             detail=decision.detail,
+            model=self._bundle.name,
+            weights_sha256=self._bundle.weights_sha256,
         )
         command.header.stamp = self._node.get_clock().now().to_msg()
         self._sent_at = self._steady()

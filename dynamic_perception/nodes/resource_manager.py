@@ -19,6 +19,7 @@ from sensor_msgs.msg import BatteryState, Temperature
 from dynamic_perception.management.joint import JointManager
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.msg import InferenceReport, OperatingPointState, PerformanceTarget
+from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
 from dynamic_perception.nodes.decision_clock import DecisionClock
 from dynamic_perception.nodes.managed_node import ManagedNode, run
@@ -80,15 +81,15 @@ class ResourceManagerNode(ManagedNode):
 
     def configure(self) -> None:
         for name in self._networks():
-            self._links[name] = PerceptionLink(self, name, self._read_table(name))
+            self._links[name] = PerceptionLink(self, name, *self._read_table(name))
         self._make_manager()  # whatever does not fit together is refused before activation
 
-    def _read_table(self, network: str) -> OperatingPointTable:
+    def _read_table(self, network: str) -> tuple[OperatingPointTable, ModelBundle]:
         bundle, path, table, forced = read_profile(self.value, network)
         for difference in forced:
             self.get_logger().warning(f"{path} {difference}: taken because of force_profile")
         self.get_logger().info(f"{len(table)} operating points of {bundle.name} from {path}")
-        return table
+        return table, bundle
 
     def _make_manager(self) -> JointManager:
         return make_manager(self._now(), self.value, {name: link.table for name, link in self._links.items()})
@@ -202,6 +203,7 @@ class ResourceManagerNode(ManagedNode):
             link.repeat()
 
     def _on_state(self, link: PerceptionLink, message: OperatingPointState) -> None:
+        link.partner.heard(message.model, message.weights_sha256)
         if not give_state(self._manager, self._now(), link.answers, message):
             return
         if message.result == OperatingPointState.RESULT_REJECTED:
@@ -221,6 +223,9 @@ class ResourceManagerNode(ManagedNode):
             for key, since in status["stale"].items():
                 stale[self._links[name].label(key) if key == "report" else key] = since
         text = ", ".join(f"{name} (for {since:.0f} s)" for name, since in stale.items())
+        faults = "; ".join(filter(None, (link.fault for link in self._links.values())))
+        if faults:
+            return DiagnosticStatus.ERROR, faults, values
         if self._decision_clock.fault:
             return DiagnosticStatus.WARN, self._decision_clock.fault, values
         if text:
