@@ -378,7 +378,7 @@ def test_what_cannot_be_put_back_stays_saved_and_is_put_back_later(xu3, state_fi
     assert len(faults) == 1 and str(file) in faults[0] and state_file.exists()
     file.rmdir()
     file.with_suffix(".away").rename(file)
-    assert restore_saved(state_folder).complete
+    assert restore_saved(state_folder, xu3).complete
     assert policy_files(xu3) == before
 
 
@@ -454,7 +454,7 @@ def test_clocks_of_a_killed_process_are_put_back(xu3, state_file, killed_owner, 
     _process, kill = killed_owner
     assert limits(xu3, "policy4") == (1_500_000, 1_500_000)
     kill()
-    result = restore_saved(state_folder)
+    result = restore_saved(state_folder, xu3)
     assert result.complete and "scaling_max_freq 2000000" in result.lines[0]
     assert limits(xu3, "policy4") == (200_000, 2_000_000) and not state_file.exists()
 
@@ -468,7 +468,7 @@ def test_the_next_start_puts_back_what_a_killed_process_left(xu3, killed_owner, 
 
 def test_putting_back_is_refused_while_the_owner_lives(xu3, state_file, killed_owner, state_folder):
     process, _ = killed_owner
-    result = restore_saved(state_folder)
+    result = restore_saved(state_folder, xu3)
     assert not result.complete and f"process {process.pid} " in result.lines[0]
     assert limits(xu3, "policy4") == (1_500_000, 1_500_000) and state_file.exists()
 
@@ -490,7 +490,7 @@ def test_a_second_owner_in_the_same_process_is_refused_until_the_first_is_done(x
 def test_a_saved_state_from_before_the_last_start_is_only_removed(xu3, state_file, killed_owner, state_folder):
     killed_owner[1]()
     state_file.write_text(re.sub(r'"boot_id": "[^"]*"', '"boot_id": "another"', state_file.read_text()))
-    result = restore_saved(state_folder)
+    result = restore_saved(state_folder, xu3)
     assert result.complete and "before the last start of the machine" in result.lines[0]
     assert limits(xu3, "policy4") == (1_500_000, 1_500_000) and not state_file.exists()
 
@@ -517,8 +517,8 @@ def test_a_refused_owner_holds_none_of_the_clocks(xu3, state_folder, killed_owne
     ClockControl(xu3, state_folder, cpus=LITTLE).open()
 
 
-def test_nothing_saved_is_nothing_to_put_back(state_folder):
-    result = restore_saved(state_folder)
+def test_nothing_saved_is_nothing_to_put_back(xu3, state_folder):
+    result = restore_saved(state_folder, xu3)
     assert result.complete and "nothing to put back" in result.lines[0]
     assert not state_folder.exists()
 
@@ -549,7 +549,7 @@ def test_a_saved_state_that_is_not_one_is_named_and_kept(
     killed_owner[1]()
     state_file.write_text(json.dumps({**json.loads(state_file.read_text()), **change}))
     before = policy_files(xu3)
-    result = restore_saved(state_folder)
+    result = restore_saved(state_folder, xu3)
     assert not result.complete and complaint in result.lines[0] and str(state_file) in result.lines[0]
     with pytest.raises(ValueError, match=re.escape(complaint)):
         ClockControl(xu3, state_folder).open()
@@ -601,7 +601,7 @@ def test_what_a_killed_node_of_another_home_left_is_found(xu3, tmp_path, followi
 
 def test_restore_says_what_differs_while_a_node_holds_the_clock(xu3, state_folder, killed_owner):
     process, _ = killed_owner
-    (line,) = restore_saved(state_folder).lines
+    (line,) = restore_saved(state_folder, xu3).lines
     assert f"process {process.pid} sets the clock" in line
     assert "scaling_max_freq was 2000000, is 1500000" in line
 
@@ -645,13 +645,66 @@ def test_the_lock_of_a_user_who_may_set_the_clock_counts(tmp_path):
             ClockControl(root, tmp_path / "state").open()
 
 
+def link_elsewhere(file, tmp_path):
+    (tmp_path / "elsewhere.json").write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere.json")
+
+
+def another_tree(file, tmp_path):
+    """A tree of the stranger's own, whose clock file is a link to a file that only root may write."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    folder = tmp_path / "own" / CPUFREQ / "policy4"
+    folder.mkdir(parents=True)
+    for name in ("scaling_governor", "scaling_min_freq"):
+        (folder / name).write_text("performance" if "governor" in name else "1")
+    (folder / "scaling_max_freq").symlink_to(precious)
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, NOBODY, -1, follow_symlinks=False)
+    file.write_text(file.read_text().replace(str(tmp_path / "sys"), str(tmp_path / "own")))
+
+
+def pipe(file, tmp_path):
+    file.unlink()
+    os.mkfifo(file)
+
+
+SPOILS = {"other limits": lambda file, _: file.write_text(file.read_text().replace("2000000", "300000"))}
+SPOILS |= {"link": link_elsewhere, "another tree": another_tree, "pipe": pipe}
+SPOILS |= {"nonsense": lambda file, _: file.write_text("{"), "huge": lambda file, _: file.write_bytes(bytes(1 << 20))}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
-def test_a_state_that_a_stranger_wrote_is_not_used(xu3, state_file, killed_owner, state_folder):
+@pytest.mark.parametrize("spoil", SPOILS.values(), ids=SPOILS)
+def test_what_a_stranger_wrote_is_not_used_and_keeps_nobody_from_the_clock(
+    xu3, state_file, killed_owner, state_folder, tmp_path, spoil
+):
     killed_owner[1]()
-    state_file.write_text(state_file.read_text().replace("2000000", "300000"))
-    os.chown(state_file, NOBODY, -1)
-    assert "its owner may not set" in restore_saved(state_folder).lines[0]
+    spoil(state_file, tmp_path)
+    os.chown(state_file, NOBODY, -1, follow_symlinks=False)
+    result = restore_saved(state_folder, xu3)
+    assert result.complete and ("not used" in result.lines[0] or "not put back" in result.lines[0])
     assert limits(xu3, "policy4") == (1_500_000, 1_500_000)
+    assert not (tmp_path / "precious").exists() or (tmp_path / "precious").read_text() == "precious"
+    ClockControl(xu3, tmp_path / "own state").open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a process of another user")
+def test_a_lock_that_outlives_its_stranger_does_not_count(tmp_path):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        root = odroid_xu3(Path(folder) / "sys")
+        program = (
+            f"import fcntl, os, sys\nos.setuid({NOBODY})\ndescriptor = os.open(sys.argv[1], os.O_RDONLY)\n"
+            "fcntl.flock(descriptor, fcntl.LOCK_EX)\n"
+            "if os.fork():\n    os._exit(0)\nprint('held', flush=True)\nsys.stdin.read()"
+        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", program, root / CPUFREQ / "policy4"], **pipes) as process:
+            assert process.stdout.readline() == b"held\n"
+            process.wait()
+            ClockControl(root, tmp_path / "state").open()
 
 
 def test_a_file_that_was_cut_off_by_a_kill_is_removed_at_the_next_start(xu3, state_file, clocks):

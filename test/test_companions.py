@@ -40,7 +40,10 @@ def diagnosed(ros_node, spin_until):
                 status.level == level and all(word in status.message for word in words) for status in newest
             )
 
-        spin_until(said, f"{name} at {level} with {words}; it was {heard[-4:]}")
+        try:
+            spin_until(said, f"{name} at {level} with {words}")
+        except pytest.fail.Exception:
+            pytest.fail(f"{name} was not at {level} with {words}, but {heard[-4:]}")
 
     return wait
 

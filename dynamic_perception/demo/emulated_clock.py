@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,9 +105,11 @@ def _remove_abandoned() -> None:
     """Remove the folders of demos that were killed; each is named after its process."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         process = folder.name.removeprefix(PREFIX).partition("_")[0]
-        mine = folder.stat().st_uid == os.geteuid() and not folder.is_symlink()
-        if mine and not (process.isdecimal() and Path("/proc", process).exists()):
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another demo that starts now has removed it
+            found = folder.lstat()
+            mine = found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode)
+            if mine and not (process.isdecimal() and Path("/proc", process).exists()):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_clock(console: Console) -> EmulatedClock | None:

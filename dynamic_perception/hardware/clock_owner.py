@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynamic_perception.hardware.clock_files import BUSY_LIMIT, Clock
-from dynamic_perception.hardware.clock_places import is_trusted
 from dynamic_perception.hardware.clock_state import Ownership, SavedClock, boot_id, state_file
 
 TOLERANCE = 1000.0  # [Hz] the kernel counts CPU clocks in kHz
@@ -161,7 +160,7 @@ class ClockOwner(ClockSetter):
         try:
             lines, left = put_back_saved(self._state_file, self.clock)
             for file in self._others:
-                found_lines, found_left = put_back_strangers(file, self.clock)
+                found_lines, found_left = put_back_elsewhere(file, self.clock)
                 lines += found_lines
                 left = left or found_left
         except BaseException:
@@ -241,7 +240,7 @@ def put_back_saved(file: Path, clock: Clock) -> tuple[tuple[str, ...], dict[str,
         OSError, ValueError: the file is not a saved state, or cannot be read or removed.
     """
     try:
-        saved = SavedClock.read(file)
+        saved = SavedClock.read(file, clock)
     except FileNotFoundError:
         return (), None
     if saved.boot_id != boot_id():
@@ -255,21 +254,11 @@ def put_back_saved(file: Path, clock: Clock) -> tuple[tuple[str, ...], dict[str,
     return (f"put back {clock.folder}: {values}",), None
 
 
-def put_back_strangers(file: Path, clock: Clock) -> tuple[tuple[str, ...], dict[str, str] | None]:
-    """As `put_back_saved`, of a file that another user may have written: one that is no state is left alone.
-
-    Raises:
-        OSError: the clock cannot be read.
-    """
+def put_back_elsewhere(file: Path, clock: Clock) -> tuple[tuple[str, ...], dict[str, str] | None]:
+    """As `put_back_saved`, of a file in another place: what is wrong with that one keeps nobody from the clock."""
     try:
-        if not is_trusted(file, clock.folder):
-            return (f"{file} is not used: its owner may not set {clock.folder}",), None
         return put_back_saved(file, clock)
-    except FileNotFoundError:
-        return (), None
-    except PermissionError as error:
-        return (f"{error.filename or file} stays: {error.strerror}",), None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         return (str(error),), None
 
 

@@ -19,6 +19,11 @@ MACHINE_FOLDER = Path("/run/dynamic_perception")
 IN_HOME = Path(".local/state/dynamic_perception")
 IN_TREE = ".dynamic_perception_clocks"
 SYSFS = Path("/sys")
+LARGEST_STATE = 65536  # [byte]
+
+
+class NotTrusted(PermissionError):
+    """A state file that somebody wrote who may not set the clock."""
 
 
 def state_folder(sysfs_root: Path = SYSFS) -> Path:
@@ -51,15 +56,35 @@ def may_write(uid: int, path: Path) -> bool:
     )
 
 
-def is_trusted(file: Path, clock_folder: Path) -> bool:
-    """Whether who wrote a state file might have set the clock anyway: root, this user, or who may write its files.
+def read_trusted(file: Path, clock_folder: Path | None) -> bytes:
+    """A state file's content, if who wrote it might have set the clock anyway: root, this user, or who may write it.
 
-    Without this, any user could have root write settings of his choice by leaving them in his home folder.
+    Without this, any user could have root write settings of his choice by leaving them in his home folder.  What is
+    judged is what was opened: no link is followed, and only an ordinary file of a sensible size is read.
+
+    Args:
+        clock_folder: of the clock in the tree of the process that asks, never as the file names it; None: it has no
+            files, and only root and this user are trusted.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NotTrusted: somebody else wrote it.
+        OSError: it is a link, or cannot be read.
     """
-    writer = file.lstat().st_uid
-    return writer in (0, os.geteuid()) or any(
-        may_write(writer, path) for path in clock_folder.iterdir() if path.is_file()
-    )
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_STATE:
+            raise NotTrusted(f"{file} is not used: expected an ordinary file of at most {LARGEST_STATE} bytes")
+        files = [path for path in clock_folder.iterdir() if path.is_file()] if clock_folder else []
+        writer = found.st_uid
+        if writer not in (0, os.geteuid()) and not any(may_write(writer, path) for path in files):
+            raise NotTrusted(
+                f"{file} is not used: its owner, user {writer}, may not set {clock_folder or 'this clock'}"
+            )
+        return os.read(descriptor, LARGEST_STATE)
+    finally:
+        os.close(descriptor)
 
 
 def _is_ordinary(sysfs_root: Path) -> bool:

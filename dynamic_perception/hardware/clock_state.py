@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynamic_perception.file_writing import remove_partial, write_atomically
 from dynamic_perception.hardware.clock_files import Clock
-from dynamic_perception.hardware.clock_places import may_write
+from dynamic_perception.hardware.clock_places import may_write, read_trusted
 from dynamic_perception.hardware.cpufreq import CpuPolicy
 from dynamic_perception.hardware.devfreq import DevfreqClock
 from dynamic_perception.hardware.nvml import load_nvml
@@ -86,10 +86,12 @@ class Ownership:
 
 def _may_set(pid: str, clock: Clock) -> bool:
     """Whether a process runs as a user who may set the clock; True where that cannot be told."""
+    if not pid.isdecimal():
+        return True
     try:
         user = Path("/proc", pid).stat().st_uid
     except OSError:
-        return True
+        return False  # it has ended, and a child that it left behind holds the lock; no owner of a clock forks
     files = [path for path in clock.folder.iterdir() if path.is_file()] if user else []
     return user == 0 or any(may_write(user, path) for path in files)
 
@@ -132,18 +134,22 @@ class SavedClock:
         write_atomically(file, json.dumps(content, indent=2), mode=0o644)
 
     @classmethod
-    def read(cls, file: Path) -> SavedClock:
-        """Read and check.
+    def read(cls, file: Path, clock: Clock) -> SavedClock:
+        """Read and check the state of this clock.
 
         Raises:
             FileNotFoundError: there is none.
-            ValueError: not such a file; names the file, the key and what was expected.
+            NotTrusted: somebody wrote it who may not set the clock.
+            ValueError: not such a file, or of another clock; names the file, the key and what was expected.
         """
+        raw = read_trusted(file, clock.folder if clock.folder.is_dir() else None)
         try:
-            content = json.loads(file.read_bytes())
+            content = json.loads(raw)
             fault = _fault(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             fault = str(error)
+        if not fault and (content["kind"], content["name"]) != (clock.kind, clock.name):
+            fault = f"name: expected {clock.kind}-{clock.name}"
         if fault:
             raise ValueError(f"{file}: {fault}. Set the clock by hand if need be, then delete the file")
         return cls(
@@ -155,17 +161,22 @@ class SavedClock:
             content["pid"],
         )
 
-    def clock(self) -> Clock:
-        """The clock itself.
 
-        Raises:
-            OSError: NVML, or the GPU, is not there any more.
-        """
-        if self.kind == CpuPolicy.kind:
-            return CpuPolicy.find(self.sysfs_root, self.name)
-        if self.kind == DevfreqClock.kind:
-            return DevfreqClock.find(self.sysfs_root, self.name)
-        return NvmlClock(load_nvml(), self.name, self.sysfs_root)
+def clock_of_state(file: Path, sysfs_root: Path) -> Clock:
+    """The clock whose state a file of this name holds, in the tree `sysfs_root`, whatever is in the file.
+
+    Raises:
+        ValueError: it is no name of a state file.
+        OSError: there is no such clock, or NVML is not there any more.
+    """
+    kind, _, name = file.name.removesuffix(".json").partition("-")
+    if kind not in KINDS or not KINDS[kind].is_name(name):
+        raise ValueError(f"{file} is not used: expected <kind>-<clock>.json with one of {', '.join(KINDS)}")
+    if kind == CpuPolicy.kind:
+        return CpuPolicy.find(sysfs_root, name)
+    if kind == DevfreqClock.kind:
+        return DevfreqClock.find(sysfs_root, name)
+    return NvmlClock(load_nvml(), name, sysfs_root)
 
 
 def _holder(descriptor: int) -> str:

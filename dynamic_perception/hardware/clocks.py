@@ -17,9 +17,9 @@ from pathlib import Path
 
 from dynamic_perception.hardware.clock_files import BUSY_LIMIT, Clock, ClockFiles
 from dynamic_perception.hardware.clock_owner import ClockOwner, ClockSetter, FrequencyRange, put_back_saved
-from dynamic_perception.hardware.clock_places import is_trusted, state_folders
+from dynamic_perception.hardware.clock_places import NotTrusted, state_folders
 from dynamic_perception.hardware.clock_places import state_folder as default_state_folder
-from dynamic_perception.hardware.clock_state import ClocksInUse, Ownership, SavedClock
+from dynamic_perception.hardware.clock_state import ClocksInUse, Ownership, SavedClock, clock_of_state
 from dynamic_perception.hardware.cpufreq import CPUFREQ, find_policies
 from dynamic_perception.hardware.devfreq import DevfreqClock
 from dynamic_perception.hardware.gpus import find_gpus
@@ -217,26 +217,26 @@ def restore_saved(folders: Path | Iterable[Path] | None = None, sysfs_root: Path
     if folders is None:
         folders = state_folders(sysfs_root)
     folders = [Path(folders)] if isinstance(folders, (str, Path)) else list(folders)
-    results = [_restore_file(file) for folder in folders for file in sorted(folder.glob("*.json"))]
+    results = [_restore_file(file, sysfs_root) for folder in folders for file in sorted(folder.glob("*.json"))]
     lines = tuple(line for _, file_lines in results for line in file_lines)
     nothing = f"nothing to put back in {', '.join(map(str, folders)) or default_state_folder(sysfs_root)}"
     return RestoreResult(all(complete for complete, _ in results), lines or (nothing,))
 
 
-def _restore_file(file: Path) -> tuple[bool, tuple[str, ...]]:
+def _restore_file(file: Path, sysfs_root: Path) -> tuple[bool, tuple[str, ...]]:
     """Whether the clock is as this file says that it was found, and what was done."""
     try:
-        saved = SavedClock.read(file)
-        clock = saved.clock()
-        if not is_trusted(file, clock.folder):
-            return True, (f"{file} is not used: its owner may not set {clock.folder}",)
-        ownership = Ownership(clock, file.parent)
+        clock = clock_of_state(file, sysfs_root)
+        saved = SavedClock.read(file, clock)
+        ownership = Ownership(clock, default_state_folder(sysfs_root) if _is_of_others(file) else file.parent)
     except FileNotFoundError as error:
         return not file.exists(), (f"not put back: {error}",) if file.exists() else ()
+    except NotTrusted as error:
+        return True, (str(error),)
     except ClocksInUse as error:
         return False, (f"not put back: {error}; {_difference(saved, clock)}",)
     except (OSError, ValueError) as error:
-        return False, (f"not put back: {error}",)
+        return _is_of_others(file), (f"not put back: {error}",)
     try:
         lines, left = put_back_saved(file, clock)
     except (OSError, ValueError) as error:
@@ -246,6 +246,14 @@ def _restore_file(file: Path) -> tuple[bool, tuple[str, ...]]:
     if left is not None:
         lines = (*lines, _difference(saved, clock))
     return left is None, lines
+
+
+def _is_of_others(file: Path) -> bool:
+    """Whether neither root nor this user owns a file: nothing in it can keep `restore` from being complete."""
+    try:
+        return file.lstat().st_uid not in (0, os.geteuid())
+    except OSError:
+        return False
 
 
 def _difference(saved: SavedClock, clock: Clock) -> str:
