@@ -41,7 +41,9 @@ OR_UNKNOWN = ", or NaN or 0 for not known"
 
 INFERENCE = Range(1e-6, 1e3, "s", "no network is done within a microsecond; what takes minutes hangs")
 OVERHEAD = Range(0.0, 1e3, "s", "frames that are older than minutes have a stamp of another clock")
-SLOW_DOWN = Range(1e-2, 1e3, "", "a machine 100 times faster than its profile is another one; 1000 times slower, it hangs")
+SLOW_DOWN = Range(
+    1e-2, 1e3, "", "a machine 100 times faster than its profile is another one; 1000 times slower, it hangs"
+)
 DEADLINE = Range(1e-9, 1e6, "s", "a Duration counts nanoseconds; who waits for a week has no deadline")
 ENERGY = Range(1e-9, 1e6, "J", "of one inference: from a microcontroller's to that of minutes on a server")
 POWER = Range(1e-6, 1e5, "W", "from a microcontroller asleep to a rack")
@@ -60,6 +62,11 @@ FULLEST = 1.2  # a gauge that was calibrated on an older battery says up to this
 def possible_temperature(celsius: float) -> bool:
     """Whether a working sensor can report this; exactly 0 is what dead ones report."""
     return celsius in TEMPERATURE and celsius != 0.0
+
+
+def possible_charge(percentage: float) -> bool:
+    """Whether a battery's gauge can say this."""
+    return not math.isnan(charge_of(percentage))
 
 
 def charge_of(percentage: float) -> float:

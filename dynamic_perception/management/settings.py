@@ -81,7 +81,9 @@ class ManagerSettings:
         if len(set(self.relax)) < len(self.relax) or not set(self.relax) <= set(RELAXABLE):
             raise ValueError(f"manager: relax is {self.relax}: expected each at most once of {', '.join(RELAXABLE)}")
         if len(self.temperature_zones) > MOST_NAMES:
-            raise ValueError(f"manager: temperature_zones are {len(self.temperature_zones)}: expected {MOST_NAMES} or less")
+            raise ValueError(
+                f"manager: temperature_zones are {len(self.temperature_zones)}: expected {MOST_NAMES} or less"
+            )
         names = [zone.name for zone in self.thermal]
         if len(set(names)) < len(names):
             raise ValueError(f"manager: thermal zones are {names}: expected every name once")

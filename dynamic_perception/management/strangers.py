@@ -18,7 +18,7 @@ def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
     if len(text) <= longest:
         return text
     start = (longest - 5) // 2
-    return f"{text[:start]} ... {text[len(text) - (longest - 5 - start):]}"
+    return f"{text[:start]} ... {text[len(text) - (longest - 5 - start) :]}"
 
 
 def listed(texts: list[str], most: int = 8, separator: str = ", ") -> str:

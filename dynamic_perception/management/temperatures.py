@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dynamic_perception.hardware.zone_kinds import counts_as_processor
-from dynamic_perception.management import plausible
 from dynamic_perception.management.budgets import PowerCap, ThermalBudget, ThermalZone
 from dynamic_perception.management.strangers import MOST_NAMES, clipped
 from dynamic_perception.management.watchdog import Watchdog

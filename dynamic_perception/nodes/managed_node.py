@@ -25,6 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
+from dynamic_perception.management.strangers import Names, shortened
 from dynamic_perception.nodes.executor import make_executor
 from dynamic_perception.nodes.parameters import KNOWN_NAMES, NODE_PARAMETERS, ParameterSpec
 
@@ -44,6 +45,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name)
         self.steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.fault_counts: Counter[str] = Counter()
+        self._fault_kinds = Names()  # what strangers send must not make diagnostics grow
         self._fault_logged_at: dict[str, float] = {}
         self._last_fault = (-math.inf, "")
         self._specs: dict[str, ParameterSpec] = {}
@@ -135,7 +137,7 @@ class ManagedNode(LifecycleNode):
 
     def report_fault(self, kind: str, text: str) -> None:
         """Count a fault of bad input or hardware under `kind`, show it in diagnostics, and log it, not too often."""
-        now = time.monotonic()
+        kind, text, now = self._fault_kinds.of(kind), shortened(text), time.monotonic()
         self.fault_counts[kind] += 1
         self._last_fault = (now, text)
         if now - self._fault_logged_at.get(kind, -math.inf) >= FAULT_LOG_PERIOD:

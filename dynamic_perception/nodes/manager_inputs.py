@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dynamic_perception.hardware.compute_element import platform_fingerprint
-from dynamic_perception.management.budgets import COLDEST, HOTTEST, BatteryThreshold, ThermalZone
+from dynamic_perception.management import plausible
+from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
 from dynamic_perception.management.joint import JointManager
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.settings import STALE_POLICIES, ManagerSettings
+from dynamic_perception.management.strangers import clipped
 from dynamic_perception.management.target import Objective, Target
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.profiling.table_choice import check_table, find_table
@@ -39,22 +41,29 @@ def label(network: str, kind: str) -> str:
 
 def give_battery(manager: JointManager, time: float, message: Any) -> str:
     """Tell the state of charge of a BatteryState."""
-    manager.observe_battery(time, message.percentage, message.present)
-    if message.present and not 0 <= message.percentage <= 1:
-        return (
-            f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; "
-            "the state of charge counts as unknown"
-        )
-    return ""
+    name = battery_of(message)
+    usable = manager.observe_battery(time, message.percentage, message.present, name)
+    batteries = manager.machine.batteries
+    if batteries.contradiction:  # the first time only
+        return f"battery_state of battery '{name}' {batteries.contradiction}: the percentage is used"
+    if usable:
+        return ""
+    if plausible.possible_charge(message.percentage):
+        return f"battery_state of battery '{name}' is not used: {batteries.fault}"
+    return f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; the state of charge counts as unknown"
 
 
 def give_temperature(manager: JointManager, time: float, message: Any) -> str:
     """Tell the Temperature of a zone."""
     zone = zone_of(message)
-    if manager.observe_temperature(time, zone, message.temperature):
+    used = manager.observe_temperature(time, zone, message.temperature)
+    if used or not manager.machine.temperatures.refused:
         return ""
+    if plausible.possible_temperature(message.temperature):
+        return f"temperature of zone '{zone}' is not used: {manager.machine.temperatures.refused}"
+    least, most = plausible.TEMPERATURE.least, plausible.TEMPERATURE.most
     return (
-        f"temperature of zone '{zone}' is {message.temperature:g} C: expected {COLDEST:g} to {HOTTEST:g} C, and "
+        f"temperature of zone '{zone}' is {message.temperature:g} C: expected {least:g} to {most:g} C, and "
         "not exactly 0; the reading is not used"
     )
 
@@ -79,7 +88,7 @@ def give_target(manager: JointManager, time: float, network: str, message: Any, 
 
 def give_report(manager: JointManager, time: float, network: str, message: Any, answers: Answers) -> str:
     """Tell an InferenceReport; `answers`: of its network, which know the clock that it ran at."""
-    overhead = max(0.0, message.end_to_end_duration - message.inference_duration)
+    overhead = max(message.end_to_end_duration - message.inference_duration, 0.0)  # NaN stays NaN, and is refused
     command = answers.command
     clock = answers.clocks[1] if command is not None and message.sequence == command.sequence else math.nan
     return refusal(
@@ -91,7 +100,10 @@ def give_report(manager: JointManager, time: float, network: str, message: Any, 
 
 
 def give_state(manager: JointManager, time: float, answers: Answers, message: Any) -> bool:
-    """Tell the clocks of an OperatingPointState; whether it is news about the command in force."""
+    """Tell the clocks of an OperatingPointState; whether it is news about the command in force.
+
+    A clock that cannot be is not known: nothing follows from it.
+    """
     news = answers.is_news(message)
     asked, actual = answers.clocks
     if asked > 0:
@@ -110,7 +122,13 @@ def refusal(name: str, give: Callable[[], None]) -> str:
 
 def zone_of(message: Any) -> str:
     """Name of the zone that a Temperature belongs to."""
-    return message.header.frame_id or "unnamed"
+    return clipped(message.header.frame_id) or "unnamed"
+
+
+def battery_of(message: Any) -> str:
+    """Name of the battery that a BatteryState is of: all that tells it from others, each once."""
+    parts = (message.header.frame_id, message.location, message.serial_number)
+    return " ".join(dict.fromkeys(clipped(part) for part in parts if part))
 
 
 def seconds_of(message: Any) -> float:
@@ -154,9 +172,10 @@ class Answers:
     def clocks(self) -> tuple[float, float]:
         """CPU clock [Hz] that the point in force asks for, and the one that was read back; NaN: not known, not set."""
         state = self.newest
-        if state is None or not state.requested.cpu_frequency > 0 or not state.actual.cpu_frequency > 0:
+        if state is None:
             return math.nan, math.nan
-        return state.requested.cpu_frequency, state.actual.cpu_frequency
+        clocks = state.requested.cpu_frequency, state.actual.cpu_frequency
+        return clocks if all(clock in plausible.CLOCK for clock in clocks) else (math.nan, math.nan)
 
 
 def _stamp(message: Any) -> tuple[int, int]:
@@ -249,6 +268,7 @@ def read_settings(value: Value, greatest_power: float) -> ManagerSettings:
         other_load=value("other_load"),
         battery=tuple(BatteryThreshold(below, max_power_fraction=cap) for below, cap in zip(thresholds, caps)),
         thermal=(zone,),
+        temperature_zones=tuple(filter(None, value("temperature_zones"))),
         **{f"{name}_timeout": value(f"{name}_timeout") or math.inf for name in STALE_POLICIES},
         **{f"{name}_stale_policy": value(f"{name}_stale_policy") for name in STALE_POLICIES},
     )
