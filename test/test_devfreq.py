@@ -165,7 +165,7 @@ def test_what_a_killed_process_left_is_put_back(tmp_path):
     os.waitpid(child, 0)
     assert limits(tmp_path) == (522_750_000, 522_750_000)
     assert json.loads((tmp_path / f"state/devfreq-{NAME}.json").read_text())["found"]["max_freq"] == f"{STEPS[-1]}\n"
-    assert restore_saved(tmp_path / "state").complete
+    assert restore_saved(tmp_path / "state", tmp_path).complete
     assert files(tmp_path) == before
 
 

@@ -7,11 +7,13 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundles import make_bundle
 from clock_helper_process import HelperProcess
 from conftest import wait_for
 from dynamic_perception.msg import OperatingPoint, OperatingPointCommand, OperatingPointState
+from perception_client import PerceptionClient
 from sysfs_trees import CPUFREQ, odroid_xu3, policy_files
 
 from dynamic_perception.cli import main
@@ -93,6 +95,22 @@ def test_a_commanded_gpu_clock_is_set_and_put_back_at_the_end(start_perception, 
     assert (state.result, state.actual.gpu_frequency) == (PARTIAL, 480e6)
     assert node.stop(signal.SIGTERM) == 0
     assert {path.name: path.read_text() for path in gpu.iterdir() if path.is_file()} == found
+
+
+def test_a_report_says_the_clocks_that_are_read_back_for_each_inference(
+    start_perception, ros_node, spin_until, command, board
+):
+    start_perception()
+    client = PerceptionClient(ros_node, spin_until).connect()
+    command(1, 800, 350)
+    image = np.zeros((32, 32, 3), np.uint8)
+    client.ask(image)
+    report = client.reports[client.stamps]
+    assert (report.sequence, report.cpu_frequency, report.gpu_frequency) == (1, 800e6, 350e6)
+    for name in ("min_freq", "max_freq", "cur_freq"):  # as a kernel does that has to cool the GPU
+        (board / "class/devfreq/11800000.gpu" / name).write_text("177000000")
+    client.ask(image)
+    assert client.reports[client.stamps].gpu_frequency == 177e6
 
 
 def test_a_clock_between_two_steps_is_partial_and_actual_says_the_step(start_perception, command, board):

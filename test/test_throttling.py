@@ -133,3 +133,93 @@ def test_a_clock_that_is_reached_or_not_known_is_not_throttled(asked, actual):
     manager = ResourceManager(board(), NO_TIMEOUT)
     manager.observe_clock(0.0, "cpu:4", asked, actual)
     assert manager.status(0.0)["throttled"] == {}
+
+
+# The GPU's clock ----------------------------------------------------------------------------------------------------
+
+
+def gpu_board(clocks=(SLOW, FAST), more=()):
+    """Two subnetworks on a GPU at each of its clocks, as in `board`, whose CPU has one clock."""
+    return table(
+        [
+            point(name, "gpu:1", cycles / clock, 2.5 * clock / 1e9, accuracy, cpu_frequency=3e9, gpu_frequency=clock)
+            for name, cycles, accuracy in (("small", 2e7, 0.7), ("large", 4e7, 0.8))
+            for clock in clocks
+        ]
+        + list(more)
+    )
+
+
+class GpuRobot:
+    """A robot whose GPU does not go beyond `ceiling` [Hz], and whose reports say so."""
+
+    def __init__(self, operating_points, deadline: float):
+        self.manager = ResourceManager(operating_points, NO_TIMEOUT)
+        self.manager.set_deadline(0.0, deadline)
+        self.time, self.ceiling, self.missed, self.deadline = 0.0, math.inf, 0, deadline
+
+    def run(self, seconds: float):
+        self.missed = 0
+        for _ in range(round(seconds / FRAME)):
+            decision = self.manager.decide(self.time)
+            point = decision.point
+            asked, has_gpu = point.gpu_frequency, point.gpu_frequency > 0
+            actual = min(asked, self.ceiling) if has_gpu else math.nan
+            latency = point.latency * (asked / actual if has_gpu else 1.0)
+            self.missed += latency + 2e-3 > self.deadline
+            self.manager.observe_report(
+                self.time, point.subnetwork, point.compute_element, latency, 2e-3, point.cpu_frequency, actual
+            )
+            self.time += FRAME
+        return decision
+
+
+def test_a_throttled_gpu_is_known_as_such():
+    robot = GpuRobot(gpu_board(), deadline=27e-3)
+    assert str(robot.run(6.0).point) == "large on gpu:1 at cpu 3000 MHz, gpu 2000 MHz"
+    robot.ceiling = 1.4e9
+    decision = robot.run(1.0)
+    status = robot.manager.status(robot.time)
+    assert status["slow_down"]["gpu:1"][0] == pytest.approx(1.0, abs=0.02)
+    assert status["throttled"] == {"gpu": 1.4e9}
+    assert (decision.point.subnetwork, decision.point.gpu_frequency) == ("small", SLOW)
+    assert decision.detail.startswith("gpu clock throttled to 1400 MHz (2000 MHz asked): ")
+    assert robot.missed <= 3
+
+
+def test_a_gpu_that_recovers_is_tried_again():
+    robot = GpuRobot(gpu_board(), deadline=27e-3)
+    robot.run(6.0)
+    robot.ceiling = 1.4e9
+    robot.run(3.0)
+    robot.ceiling = math.inf
+    decision = robot.run(20.0)
+    assert (decision.point.subnetwork, decision.point.gpu_frequency) == ("large", FAST)
+    assert robot.manager.status(robot.time)["throttled"] == {}
+
+
+def test_a_gpu_with_one_clock_is_slower_than_profiled_while_it_is_throttled_and_no_deadline_is_missed_in_silence():
+    robot = GpuRobot(gpu_board(clocks=(FAST,)), deadline=27e-3)
+    robot.run(6.0)
+    robot.ceiling = 1.4e9
+    decision = robot.run(2.0)
+    assert decision.point.subnetwork == "small" and decision.feasible
+    robot.ceiling = 0.5e9
+    decision = robot.run(2.0)
+    assert decision.relaxed and not decision.feasible
+
+
+def test_a_throttled_gpu_that_is_fast_enough_is_not_left_for_the_cpu():
+    cpu = point("small", "cpu:4", 25e-3, 8.0, 0.7, cpu_frequency=3e9)
+    robot = GpuRobot(gpu_board(clocks=(FAST,), more=[cpu]), deadline=27e-3)
+    robot.run(6.0)
+    robot.ceiling = 1.9e9
+    decision = robot.run(2.0)
+    assert str(decision.point.compute_element) == "gpu:1" and decision.point.subnetwork == "large"
+
+
+def test_the_clock_of_a_gpu_and_that_of_the_cpu_beside_it_are_two():
+    manager = ResourceManager(gpu_board(), NO_TIMEOUT)
+    manager.observe_clock(0.0, "gpu:1", 3e9, 2e9, "cpu")
+    manager.observe_clock(0.0, "gpu:1", FAST, 1.4e9, "gpu")
+    assert manager.status(0.0)["throttled"] == {"gpu cpu": 2e9, "gpu": 1.4e9}

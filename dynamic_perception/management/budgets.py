@@ -9,7 +9,10 @@ from enum import Enum
 
 import numpy as np
 
-COLDEST, HOTTEST = -40.0, 150.0  # [Celsius] outside it is the sensor that is wrong (dead ones report -256 or 0)
+from dynamic_perception.management import plausible
+from dynamic_perception.management.plausible import possible_temperature
+
+COLDEST, HOTTEST = plausible.TEMPERATURE.least, plausible.TEMPERATURE.most  # [Celsius]
 LONGEST_STEP = 10.0  # [periods] a silent sensor does not fill the integral with what nobody measured
 
 
@@ -74,6 +77,7 @@ class BatteryBudget:
         self.set_greatest_power(greatest_power)
         self.percentage = math.nan
         self.condition = BatteryCondition.NOT_HEARD
+        self.name = "battery"  # with its name, where there are several
         self.fault = ""  # why the last reading could not be used
 
     def set_greatest_power(self, greatest_power: float) -> None:
@@ -90,8 +94,12 @@ class BatteryBudget:
         )
         self._update()
 
-    def observe(self, percentage: float, present: bool) -> bool:
-        """Take a state of charge (0..1); not `present` means mains power.  False, and a `fault`, if it has no use."""
+    def observe(self, percentage: float, present: bool, name: str = "") -> bool:
+        """Take a state of charge (0..1); not `present` means mains power.  False, and a `fault`, if it has no use.
+
+        `name` of the battery, where there are several.
+        """
+        self.name = f"battery {name}".rstrip()
         usable = self._take(percentage, present)
         self._update()
         return usable
@@ -105,7 +113,7 @@ class BatteryBudget:
             self.condition, self.percentage = BatteryCondition.MAINS, math.nan
             self._active[:] = False
             return True
-        if not 0.0 <= percentage <= 1.0:
+        if percentage not in plausible.SHARE:
             self.fault = f"percentage {percentage:g} is not within 0..1"
             if self.condition is not BatteryCondition.DISCHARGING:
                 self.condition = BatteryCondition.UNKNOWN
@@ -125,14 +133,14 @@ class BatteryBudget:
         tightest = int(np.argmin(np.where(self._active, self._watts, np.inf)))
         watts = self.watts
         if self.condition is BatteryCondition.UNKNOWN:
-            return PowerCap("battery", watts, f"battery unknown, taken as empty: cap {watts:.3g} W")
+            return PowerCap("battery", watts, f"{self.name} unknown, taken as empty: cap {watts:.3g} W")
         fallen = self.percentage < self._below[tightest]
         bound = self._below[tightest] if fallen else self._lift[tightest]
-        return PowerCap("battery", watts, f"battery {self.percentage:.2f} < {bound:.2f}: cap {watts:.3g} W")
+        return PowerCap("battery", watts, f"{self.name} {self.percentage:.2f} < {bound:.2f}: cap {watts:.3g} W")
 
     def __str__(self) -> str:
         charge = f"{self.percentage:.2f}" if self.condition is BatteryCondition.DISCHARGING else self.condition.value
-        return self.cap.text if self.cap else f"battery {charge}: no cap"
+        return self.cap.text if self.cap else f"{self.name} {charge}: no cap"
 
 
 class MissionBudget:
@@ -146,8 +154,8 @@ class MissionBudget:
     def __init__(self, capacity: float = math.nan, reserve: float = 0.0, other_load: float = 0.0):
         """`capacity` [J] of the full battery, NaN: not known, no cap; `reserve` [0..1] that is to be left at the end;
         `other_load` [W] that everything but the networks takes."""
-        if not (math.isnan(capacity) or 0 < capacity < math.inf):
-            raise ValueError(f"battery: capacity is {capacity:g} J: expected more than 0, or NaN for not known")
+        if not math.isnan(capacity):
+            plausible.CAPACITY.check("battery: capacity", capacity, ", or NaN for not known")
         if not 0 <= reserve < 1:
             raise ValueError(f"battery: reserve is {reserve:g}: expected 0 to below 1")
         if not 0 <= other_load < math.inf:
@@ -160,8 +168,8 @@ class MissionBudget:
 
     def set_end(self, now: float, seconds: float) -> None:
         """The mission ends in so many seconds; NaN or 0: there is none."""
-        if seconds < 0 or math.isinf(seconds):
-            raise ValueError(f"mission is {seconds:g} s: expected a positive number, or NaN or 0 for none")
+        if not math.isnan(seconds) and seconds != 0:
+            plausible.MISSION.check("mission", seconds, plausible.OR_NONE)
         if seconds > 0 and math.isnan(self._capacity):
             raise ValueError("mission: the battery's capacity is not known: set battery_capacity [J]")
         self._end = now + seconds if seconds > 0 else math.nan
@@ -248,6 +256,7 @@ class ThermalBudget:
         self.watts = math.inf  # budget; inf below switch_on
         self.fault = ""  # why the last reading could not be used
         self.greatest = greatest_power
+        self._silent = False  # not heard of any more
         self._reset()
 
     def observe(self, time: float, celsius: float) -> bool:
@@ -255,7 +264,7 @@ class ThermalBudget:
         if not possible_temperature(celsius):
             self.fault = f"{celsius:g} C is not a possible temperature"
             return False
-        self.fault = ""
+        self.fault, self._silent = "", False
         self.celsius = celsius
         if celsius < self.zone.switch_on:
             self._reset()
@@ -264,10 +273,22 @@ class ThermalBudget:
             self.watts = self._control(time, self.zone.control - celsius)
         return True
 
+    def lose_sight(self) -> None:
+        """The zone is not heard of any more: whatever it said last, it bears its sustainable power for ever."""
+        if not self._silent:
+            self._silent = True
+            self.watts = max(self.watts, self.zone.sustainable_power)
+            self._reset()
+
     @property
     def critical(self) -> bool:
         """Too hot for anything but the coolest operating point."""
-        return self.celsius >= self.zone.critical
+        return self.celsius >= self.zone.critical and not self._silent
+
+    @property
+    def cap_watts(self) -> float:
+        """[W] the cap in force; inf: none."""
+        return 0.0 if self.critical else self.watts
 
     @property
     def cap(self) -> PowerCap | None:
@@ -282,6 +303,9 @@ class ThermalBudget:
             )
         if math.isinf(self.watts):
             return None
+        if self._silent:
+            text = f"{self.zone.name} silent since {self.celsius:.1f} C: cap {self.watts:.3g} W"
+            return PowerCap(source, self.watts, text)
         return PowerCap(
             source,
             self.watts,
@@ -310,11 +334,6 @@ class ThermalBudget:
         self._last_error = error
         self._last_time = time if first else max(time, self._last_time)
         return min(max(0.0, without_integral + zone.integral_gain * self._integral), self.greatest)
-
-
-def possible_temperature(celsius: float) -> bool:
-    """Whether a working sensor can report this; exactly 0 is what dead ones report."""
-    return COLDEST <= celsius <= HOTTEST and celsius != 0.0
 
 
 def share_power(requests: Sequence[float], maxima: Sequence[float], total: float) -> np.ndarray:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dynamic_perception.management import plausible
 from dynamic_perception.management.backlog import Backlog
 from dynamic_perception.management.kalman import KalmanFilter, KalmanSettings
 from dynamic_perception.management.slow_downs import SLOW_DOWN, Gaussian, Gaussians, SlowDowns
@@ -70,15 +71,18 @@ class Environment:
     def observe(self, time: float, element: str, inference: float, profiled: float, overhead: float) -> None:
         """Take one frame: `inference` s where the profile says `profiled` s, and `overhead` s around it.
 
-        ValueError, and no change, for an unknown element or a duration that cannot be (NaN, infinite, not positive).
+        ValueError, and no change, for an unknown element or a duration that is not plausible.
         """
         if element not in self.elements:
             raise ValueError(f"environment: compute element is {element!r}: expected one of {', '.join(self.elements)}")
-        if not (0.0 < inference < math.inf and 0.0 < profiled < math.inf and 0.0 <= overhead < math.inf):
-            self._refuse(inference, profiled, overhead)
+        plausible.INFERENCE.check("environment: inference duration", inference)
+        plausible.OVERHEAD.check("environment: overhead duration", overhead)
+        if not 0.0 < profiled < math.inf:
+            raise ValueError(f"environment: profiled duration is {profiled:g} s: expected more than 0 and finite")
         regime = self.regime
         fixed = self._fixed_part(inference - profiled, profiled)
-        ratio = (inference - fixed) / profiled
+        # Beyond what a slow-down can be it only says that something hung; how long must not stay in the filters.
+        ratio = plausible.SLOW_DOWN.bound((inference - fixed) / profiled)
         outlier = self._slow_downs.observe(time, element, ratio)
         self._suspected = max(1.0, ratio / self._slow_downs.level(element)) if outlier else 1.0
         if not self._backlog.waiting:
@@ -92,16 +96,6 @@ class Environment:
         fixed, factor = self._settings.fixed_cost, self._settings.factor * profiled
         part = excess * fixed * fixed / (fixed * fixed + factor * factor)
         return min(max(part, -2.0 * fixed), 2.0 * fixed)
-
-    @staticmethod
-    def _refuse(inference: float, profiled: float, overhead: float) -> None:
-        for name, value, least in (
-            ("inference", inference, "more than"),
-            ("profiled", profiled, "more than"),
-            ("overhead", overhead, "at least"),
-        ):
-            if not math.isfinite(value) or value < 0 or (value == 0 and least == "more than"):
-                raise ValueError(f"environment: {name} duration is {value:g} s: expected {least} 0 and finite")
 
     def slow_down(self, time: float) -> Gaussians:
         """([elements], [elements]) mean and variance of the next inference's latency over the profiled one, at `time`.

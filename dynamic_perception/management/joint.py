@@ -26,6 +26,8 @@ from dynamic_perception.management.operating_points import OperatingPoint, Opera
 from dynamic_perception.management.selection import Situation
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.slow_downs import cluster_of
+from dynamic_perception.management.steady_time import SteadyTime
+from dynamic_perception.management.strangers import clipped
 from dynamic_perception.management.target import Target
 
 REVIEW_PERIOD = 0.5  # [s] at which something better is looked for; what is not possible any more is left at once
@@ -49,7 +51,7 @@ class JointManager:
         self._networks: dict[str, Network] = {}
         self._selector: JointSelector | None = None  # made when it is needed
         self._dwell = Dwell(settings.dwell, settings.longest_dwell, settings.most_up)
-        self._now = -math.inf
+        self._time = SteadyTime()
         self._events: list[str] = []  # who came and who went since the last choice that settled
         self._reviewed_at = -math.inf
         self._accepted_penalty = 0.0  # of the current combination, that nothing better was found for
@@ -112,7 +114,7 @@ class JointManager:
     def _manager(self, application: str) -> ResourceManager:
         if application not in self._managers:
             known = ", ".join(self._managers) or "none"
-            raise ValueError(f"application {application!r} is not known: expected one of {known}")
+            raise ValueError(f"application {clipped(application)!r} is not known: expected one of {known}")
         return self._managers[application]
 
     # ---- what is heard; each as in ResourceManager
@@ -146,10 +148,10 @@ class JointManager:
         self._advance(time)
         self.machine.observe_clock(self._now, cluster_of(compute_element), asked, actual, clock)
 
-    def observe_battery(self, time: float, percentage: float, present: bool) -> bool:
-        """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used."""
+    def observe_battery(self, time: float, percentage: float, present: bool, name: str = "") -> bool:
+        """Take a state of charge (0..1) of the battery `name`; not `present`: mains power.  False if it has no use."""
         self._advance(time)
-        return self.machine.observe_battery(self._now, percentage, present)
+        return self.machine.observe_battery(self._now, percentage, present, name)
 
     def observe_temperature(self, time: float, zone: str, celsius: float) -> bool:
         """Take the temperature of a zone.  False if it has no use."""
@@ -175,11 +177,12 @@ class JointManager:
         self._advance(time)
         return manager
 
+    @property
+    def _now(self) -> float:
+        return self._time.now
+
     def _advance(self, time: float) -> None:
-        if math.isfinite(time) and time > self._now:
-            self._now = time
-        elif not math.isfinite(self._now):
-            self._now = 0.0
+        self._time.advance(time)
         self.machine.start(self._now)
 
     # ---- what is decided

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import NamedTuple
 
-from dynamic_perception.management.budgets import (
-    BatteryBudget,
-    BatteryCondition,
-    MissionBudget,
-    PowerCap,
-    ThermalBudget,
-    ThermalZone,
-)
+from dynamic_perception.management import plausible
+from dynamic_perception.management.batteries import Batteries
+from dynamic_perception.management.budgets import BatteryBudget, BatteryCondition, MissionBudget, PowerCap
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.slow_downs import SlowDowns
+from dynamic_perception.management.strangers import clipped
+from dynamic_perception.management.temperatures import Temperatures
 from dynamic_perception.management.watchdog import Watchdog
 
-ANY_ZONE = "*"
 RETRY = 2.0  # [s] after which a throttled clock is tried again while deadlines are missed
 
 
@@ -45,14 +40,19 @@ class Machine:
         self.settings = settings
         self.slow_downs = SlowDowns((), settings.environment.slow_down)
         self.watchdog = Watchdog()
+        self.batteries = Batteries(settings.battery_timeout)
         self.battery = BatteryBudget(settings.battery, greatest_power, settings.battery_hysteresis)
         self.mission = MissionBudget(settings.battery_capacity, settings.battery_reserve, settings.other_load)
-        self.faults: dict[str, str] = {}  # input -> why its last value could not be used
         self.ceilings: dict[ClockOf, tuple[float, float]] = {}  # -> ([Hz] that it does not exceed, until [s])
         self._started = False
         self._greatest_power = greatest_power
-        self._zones = {zone.name: self._thermal_budget(zone) for zone in settings.thermal if zone.name != ANY_ZONE}
-        self._any_zone = next((zone for zone in settings.thermal if zone.name == ANY_ZONE), None)
+        self.temperatures = Temperatures(
+            settings.thermal,
+            settings.temperature_zones,
+            settings.temperature_timeout,
+            self.watchdog,
+            self._ceiling_of_budgets,
+        )
 
     def start(self, now: float) -> None:
         """Begin to expect the inputs that are configured; once."""
@@ -60,50 +60,55 @@ class Machine:
             return
         self._started = True
         if self._uses_battery:
-            self.watchdog.heard("battery", now, self.settings.battery_timeout)
-        for zone in self.settings.thermal:
-            name = "temperature" if zone.name == ANY_ZONE else f"temperature {zone.name}"
-            self.watchdog.heard(name, now, self.settings.temperature_timeout)
+            self.watchdog.expect("battery", now, self.settings.battery_timeout)
+        self.temperatures.start(now)
 
     def set_greatest_power(self, watts: float) -> None:
         """Networks came or went: all together can take so much [W] now."""
         self._greatest_power = watts
         self.battery.set_greatest_power(watts)
-        for budget in self._zones.values():
-            budget.greatest = self._ceiling_of_budgets
+        self.temperatures.set_greatest_power(self._ceiling_of_budgets)
 
-    def observe_battery(self, now: float, percentage: float, present: bool) -> bool:
-        """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used."""
-        usable = self.battery.observe(percentage, present)
+    def observe_battery(self, now: float, percentage: float, present: bool, name: str = "") -> bool:
+        """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used.
+
+        Of several batteries, told apart by `name`, the lowest one counts.
+        """
+        usable = self.batteries.observe(now, name, percentage, present)
+        lowest = self.batteries.lowest
+        self.battery.observe(lowest.percentage, lowest.present, lowest.name if self.batteries.several else "")
         empty = self.battery.condition is BatteryCondition.UNKNOWN
-        self.mission.observe(now, percentage if usable else 0.0 if empty else math.nan, present)
-        self.faults["battery"] = self.battery.fault
+        self.mission.observe(now, 0.0 if empty else lowest.percentage, lowest.present)
         if self._uses_battery and usable:
             self.watchdog.heard("battery", now, self.settings.battery_timeout)
-        elif self._uses_battery and self.battery.condition is BatteryCondition.UNKNOWN:
+        elif self._uses_battery and empty:
             self.watchdog.lost("battery", now)
         return usable
 
     def observe_temperature(self, now: float, zone: str, celsius: float) -> bool:
-        """Take the temperature of a zone.  False if it has no use: impossible, or of a zone that is not configured."""
-        budget = self._zones.get(zone)
-        if budget is None and self._any_zone is not None:
-            budget = self._thermal_budget(replace(self._any_zone, name=zone))
-        if budget is None:
-            return False
-        usable = budget.observe(now, celsius)
-        self.faults[f"temperature {zone}"] = budget.fault
-        if usable:
-            self._zones[zone] = budget
-            self.watchdog.forget("temperature")
-            self.watchdog.heard(f"temperature {zone}", now, self.settings.temperature_timeout)
-        return usable
+        """Take the temperature of a zone.  False if it has no use: see `temperatures`."""
+        return self.temperatures.observe(now, zone, celsius)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Input -> why its last value could not be used."""
+        faults = {f"temperature {zone}": fault for zone, fault in self.temperatures.faults.items()}
+        return faults | ({"battery": self.batteries.fault} if self.batteries.fault else {})
+
+    def end_silent(self, now: float) -> None:
+        """Let end what is not heard of any more at this time."""
+        self.temperatures.end_silent(now)
 
     def observe_clock(self, now: float, cluster: str, asked: float, actual: float, clock: str = "cpu") -> None:
         """Clock [Hz] that a cluster was asked for and has: one that stays below is throttled, and learnt as that.
 
-        `clock`: "cpu" or "gpu".
+        `clock`: "cpu" or "gpu".  NaN, 0: not known.  ValueError for a cluster that there is not, or a clock that cannot
+        be.
         """
+        if cluster not in self.slow_downs.clusters:
+            raise ValueError(f"clock of {clipped(cluster)}: there is no such cluster")
+        asked = plausible.check_clock(f"clock asked of {cluster}", asked)
+        actual = plausible.check_clock(f"clock of {cluster}", actual)
         which = ClockOf(cluster, clock)
         if asked > 0 and actual > 0:
             if actual < asked * (1.0 - self.settings.clock_tolerance):
@@ -124,16 +129,12 @@ class Machine:
     @property
     def thermal_watts(self) -> float:
         """[W] the tightest thermal cap; inf: none."""
-        watts = math.inf
-        for zone in self._zones.values():
-            watts = min(watts, 0.0 if zone.critical else zone.watts)
-        return watts
+        return self.temperatures.watts
 
     @property
     def thermal_cap(self) -> PowerCap | None:
         """The tightest thermal cap in force."""
-        caps = [zone.cap for zone in self._zones.values() if zone.cap]
-        return min(caps, key=lambda cap: cap.watts, default=None)
+        return self.temperatures.cap
 
     @property
     def battery_watts(self) -> float:
@@ -148,15 +149,14 @@ class Machine:
     @property
     def caps(self) -> list[PowerCap]:
         """Every cap in force."""
-        caps = [zone.cap for zone in self._zones.values()] + [self.battery.cap, self.mission.cap]
+        caps = [*self.temperatures.caps, self.battery.cap, self.mission.cap]
         return [cap for cap in caps if cap]
 
     def falls_back(self, name: str) -> bool:
         """Whether this stale input calls for the fallback point."""
         kind, _, zone = name.partition(" ")
         policy = getattr(self.settings, f"{kind}_stale_policy")
-        nothing_to_keep = zone in self._zones and math.isnan(self._zones[zone].celsius)
-        return policy == "fallback" or (policy == "keep" and nothing_to_keep)
+        return policy == "fallback" or (policy == "keep" and self.temperatures.never_heard(zone))
 
     def ignores(self, name: str) -> bool:
         """Whether this stale input is ignored; the policies allow that for the battery alone."""
@@ -171,6 +171,3 @@ class Machine:
         # With the margin, or the most demanding point could never come back while the budget is at its ceiling.
         greatest = self._greatest_power * (1.0 + self.settings.margin)
         return greatest if greatest > 0 else math.inf
-
-    def _thermal_budget(self, zone: ThermalZone) -> ThermalBudget:
-        return ThermalBudget(zone, self._ceiling_of_budgets)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dynamic_perception.management import plausible
 from dynamic_perception.management.availability import Availability
 from dynamic_perception.management.budgets import PowerCap
 from dynamic_perception.management.decision import CAUSES, USER_REASONS, Decision, Reason
@@ -24,6 +25,8 @@ from dynamic_perception.management.operating_points import OperatingPoint, Opera
 from dynamic_perception.management.selection import Prediction, Selection, Selector, Situation, known
 from dynamic_perception.management.settings import ManagerSettings
 from dynamic_perception.management.slow_downs import cluster_of
+from dynamic_perception.management.steady_time import SteadyTime
+from dynamic_perception.management.strangers import clipped
 from dynamic_perception.management.target import Target
 from dynamic_perception.management.watchdog import Watchdog
 
@@ -36,7 +39,8 @@ __all__ = ["Decision", "ManagerSettings", "Reason", "ResourceManager"]
 class ResourceManager:
     """Decides which operating point of `table` should run.
 
-    Times are seconds of any one clock, given by the caller.  One that is older than the newest so far counts as that.
+    Times are seconds of any one clock, given by the caller.  They need not rise: see :class:`SteadyTime`.  What is
+    heard is compared with what is plausible; what cannot be is refused with a ValueError, and changes nothing.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class ResourceManager:
         self._deadline = math.nan  # of the `deadline` topic
         self._availability = Availability(table, self.machine)
         self.sharing: dict[str, float] = {}  # element -> slowed so much by the machine's other networks
-        self._now = -math.inf
+        self._time = SteadyTime()
         self._reports_since_move = 0  # with a clock, of the current point
         self._in_flight = 0  # of these, how many may still be of the point before it
         self._watchdog = Watchdog()  # of this network's own inputs
@@ -80,8 +84,8 @@ class ResourceManager:
 
     def set_deadline(self, time: float, seconds: float) -> None:
         """Let this deadline stand instead of the target's max_latency; NaN or 0: the target's again."""
-        if seconds < 0 or math.isinf(seconds):
-            raise ValueError(f"deadline is {seconds:g} s: expected a positive number, or NaN or 0 for none")
+        if seconds != 0 and not math.isnan(seconds):
+            plausible.DEADLINE.check("deadline", seconds, plausible.OR_NONE)
         self._advance(time)
         self._deadline, self._detour = seconds if seconds > 0 else math.nan, None
 
@@ -99,13 +103,16 @@ class ResourceManager:
 
         ValueError, and no change, for a point that is not in the table or a duration that cannot be.
         """
+        if not self.table.has(subnetwork, compute_element):
+            point = f"{clipped(subnetwork)} on {clipped(compute_element)}"
+            raise ValueError(f"report of {point}: there is no such operating point")
+        cpu_frequency = plausible.check_clock("cpu_frequency", cpu_frequency)
+        gpu_frequency = plausible.check_clock("gpu_frequency", gpu_frequency)
         self._advance(time)
         # Where no point asks for less than the throttled clock, its cluster is slower than profiled, whatever is asked.
         explained = cluster_of(compute_element) not in self._availability.stuck
         clocks = (cpu_frequency, gpu_frequency) if explained else (math.nan, math.nan)
         profiled = self.table.latency_at(subnetwork, compute_element, *clocks, self._current)
-        if math.isnan(profiled):
-            raise ValueError(f"report of {subnetwork} on {compute_element}: there is no such operating point")
         profiled *= self.sharing.get(compute_element, 1.0)
         self._environment.observe(self._now, compute_element, inference, profiled, overhead)
         running = self._point
@@ -126,13 +133,16 @@ class ResourceManager:
         self._advance(time)
         self.machine.observe_clock(self._now, cluster_of(compute_element), asked, actual, clock)
 
-    def observe_battery(self, time: float, percentage: float, present: bool) -> bool:
-        """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used."""
+    def observe_battery(self, time: float, percentage: float, present: bool, name: str = "") -> bool:
+        """Take a state of charge (0..1); not `present`: mains power.  False if it cannot be used.
+
+        Of several batteries, told apart by `name`, the lowest one counts.
+        """
         self._advance(time)
-        return self.machine.observe_battery(self._now, percentage, present)
+        return self.machine.observe_battery(self._now, percentage, present, name)
 
     def observe_temperature(self, time: float, zone: str, celsius: float) -> bool:
-        """Take the temperature of a zone.  False if it has no use: impossible, or of a zone that is not configured."""
+        """Take the temperature of a zone.  False if it has no use: impossible, or of a zone that does not count."""
         self._advance(time)
         return self.machine.observe_temperature(self._now, zone, celsius)
 
@@ -149,9 +159,8 @@ class ResourceManager:
         else:
             row = point if 0 <= point < len(self.table) else None
         if row is None:
-            raise ValueError(f"rejected point {point}: there is no such operating point")
-        if not for_seconds > 0:
-            raise ValueError(f"rejected point {point}: for_seconds is {for_seconds:g}: expected more than 0")
+            raise ValueError(f"rejected point {clipped(str(point))}: there is no such operating point")
+        plausible.PAUSE.check(f"rejected point {point}: for_seconds", for_seconds)
         self._availability.reject(row, self._now + for_seconds)
 
     # ---- what is decided
@@ -412,17 +421,23 @@ class ResourceManager:
     def status(self, time: float) -> dict[str, Any]:
         """For diagnostics: what is stale, what limits the power, and how the machine does.
 
-        `stale`: input -> seconds since it went stale.  `faults`: input -> why its last value could not be used.
+        `stale`: input -> seconds since it went stale.  `never heard`: expected inputs that nobody has sent so far.
+        `faults`: input -> why its last value could not be used.
+        `shown`: zone that does not count -> its last temperature [Celsius].  `battery`: the one that counts, in words.
         `caps`: the PowerCaps in force, with their source.  `slow_down`: compute element -> (mean, standard deviation).
         `overhead`: (mean, standard deviation) [s].  `rejected`: point -> seconds left.
         `throttled`: name of a clock -> [Hz].  `dwell`: [s] before a step up.
         """
         self._advance(time)
+        self.machine.end_silent(self._now)
         mean, variance = self._environment.slow_down(self._now)
         overhead, overhead_variance = self._environment.overhead(self._now)
         return {
-            "stale": self._stale(),
-            "faults": {name: fault for name, fault in self.machine.faults.items() if fault},
+            "stale": {name: since for name, since in self._stale().items() if not self._never_heard(name)},
+            "never heard": tuple(name for name in self._stale() if self._never_heard(name)),
+            "faults": self.machine.faults,
+            "shown": dict(self.machine.temperatures.aside),
+            "battery": str(self.machine.battery),
             "caps": self._caps(),
             "slow_down": {
                 element: (float(mean[i]), math.sqrt(variance[i])) for i, element in enumerate(self.table.elements)
@@ -441,6 +456,7 @@ class ResourceManager:
 
     def situation(self) -> Situation:
         """Everything that a choice depends on, as of the newest time."""
+        self.machine.end_silent(self._now)
         stale = self._stale()
         deadline = self._deadline if not math.isnan(self._deadline) else self._target.max_latency
         return Situation(
@@ -455,6 +471,9 @@ class ResourceManager:
             available=self._availability.rows(self._now),
         )
 
+    def _never_heard(self, name: str) -> bool:
+        return self.machine.watchdog.never_heard(name) or self._watchdog.never_heard(name)
+
     def _stale(self) -> dict[str, float]:
         return self.machine.watchdog.stale(self._now) | self._watchdog.stale(self._now)
 
@@ -468,14 +487,16 @@ class ResourceManager:
             caps.append(PowerCap("target", self._target.max_power, f"target: cap {self._target.max_power:.3g} W"))
         return tuple(caps)
 
+    @property
+    def _now(self) -> float:
+        return self._time.now
+
     def _advance(self, time: float) -> None:
         """Never back; the timeouts of all inputs start with the first call."""
-        started = math.isfinite(self._now)
-        if math.isfinite(time) and time > self._now:
-            self._now = time
+        started = self._time.started
+        self._time.advance(time)
         if not started:
-            self._now = self._now if math.isfinite(self._now) else 0.0
-            self._watchdog.heard("report", self._now, self.settings.report_timeout)
+            self._watchdog.expect("report", self._now, self.settings.report_timeout)
             self.machine.start(self._now)
 
     def _fallback_rows(self) -> np.ndarray:

@@ -14,6 +14,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from dynamic_perception.management import plausible
+
 PROVENANCES = ("measured", "modelled", "published")
 TEXT_COLUMNS = ("subnetwork", "compute_element")
 UNITS: Mapping[str, str] = MappingProxyType(
@@ -29,6 +31,15 @@ UNITS: Mapping[str, str] = MappingProxyType(
     }
 )
 COLUMNS = (*TEXT_COLUMNS, *UNITS)
+PLAUSIBLE: Mapping[str, plausible.Range] = MappingProxyType(
+    {
+        "latency": plausible.INFERENCE,
+        "latency_p95": plausible.INFERENCE,
+        "latency_p99": plausible.INFERENCE,
+        "power": plausible.POWER,
+        "energy": plausible.ENERGY,
+    }
+)
 PROVENANCE_REQUIRED = ("latency", "power", "energy", "accuracy")
 FREQUENCY_TOLERANCE = 1e-3  # kernels list clocks rounded to kHz or MHz: nearer than this is the same clock
 _NO_ROWS = np.empty(0, dtype=np.intp)
@@ -74,8 +85,8 @@ class OperatingPointTable:
     """n >= 1 operating points as columns; the units are those of :class:`OperatingPoint`.
 
     Latencies are positive and p95, p99 (NaN: not known) not below the median; accuracy is within 0..1; power and energy
-    are positive or NaN; clocks are >= 0 or NaN.  `provenance` says of every column with numbers in it whether they
-    are measured, modelled or published; the percentiles share latency's unless named.
+    are positive or NaN; clocks are >= 0 or NaN; all are within PLAUSIBLE.  `provenance` says of every column with
+    numbers in it whether they are measured, modelled or published; the percentiles share latency's unless named.
 
     Raises OperatingPointError, a ValueError, naming column, row and value.
     """
@@ -141,6 +152,10 @@ class OperatingPointTable:
         for row, pair in enumerate(zip(self.subnetwork, self.compute_element)):
             rows.setdefault(pair, []).append(row)
         return {pair: np.array(indices, dtype=np.intp) for pair, indices in rows.items()}
+
+    def has(self, subnetwork: str, compute_element: str) -> bool:
+        """Whether there is a row of this subnetwork on this element."""
+        return (subnetwork, compute_element) in self._rows
 
     def matching(
         self, subnetwork: str, compute_element: str, cpu_frequency: float = np.nan, gpu_frequency: float = np.nan
@@ -246,6 +261,10 @@ class OperatingPointTable:
                 ~np.isnan(column) & ~((column > 0) & np.isfinite(column)),
                 f"more than 0 {UNITS[name]}, or NaN for not known",
             )
+        for name, values in PLAUSIBLE.items():
+            column = getattr(self, name)
+            wrong = ~np.isnan(column) & ~((column >= values.least) & (column <= values.most))
+            self._refuse(name, wrong, f"{values.least:g} to {values.most:g} {values.unit}")
         self._refuse("accuracy", ~((self.accuracy >= 0) & (self.accuracy <= 1)), "within 0..1")
 
     def _refuse(self, name: str, wrong: np.ndarray, expected: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
 from dynamic_perception.management.environment import EnvironmentSettings
+from dynamic_perception.management.strangers import MOST_NAMES
 
 RELAXABLE = ("accuracy", "energy", "power", "battery", "rate", "deadline")
 
@@ -25,7 +26,7 @@ class ManagerSettings:
 
     Stale policies, for an input without a usable value for its timeout: "keep" its last value in force ("fallback"
     for a zone that has settings by name and never had one), go to the "fallback" point until it is heard again, or
-    "ignore" it.
+    "ignore" it.  A temperature is never kept for ever: see temperatures.py.
     """
 
     deadline_probability: float = 0.95  # a point is kept if it meets the deadline with at least this probability
@@ -46,6 +47,7 @@ class ManagerSettings:
     fallback: tuple[str, str] | None = None  # (subnetwork, compute element); None: the point of least power
 
     thermal: tuple[ThermalZone, ...] = ()  # no zones: temperatures do not limit anything
+    temperature_zones: tuple[str, ...] = ()  # that count as zone "*"; none: all but what measures no processor
     battery: tuple[BatteryThreshold, ...] = ()  # no thresholds: the battery does not limit anything
     battery_hysteresis: float = 0.02  # [0..1] a threshold is lifted this far above itself
     battery_capacity: float = math.nan  # [J] of the full battery, for missions; NaN: not known
@@ -56,7 +58,7 @@ class ManagerSettings:
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
 
     def __post_init__(self):
-        for name in ("relax", "thermal", "battery"):
+        for name in ("relax", "thermal", "temperature_zones", "battery"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not 0.5 <= self.deadline_probability < 1:
             raise ValueError(f"manager: deadline_probability is {self.deadline_probability:g}: expected 0.5 to below 1")
@@ -78,6 +80,10 @@ class ManagerSettings:
                 raise ValueError(f"manager: {name}_stale_policy is {policy!r}: expected one of {', '.join(accepted)}")
         if len(set(self.relax)) < len(self.relax) or not set(self.relax) <= set(RELAXABLE):
             raise ValueError(f"manager: relax is {self.relax}: expected each at most once of {', '.join(RELAXABLE)}")
+        if len(self.temperature_zones) > MOST_NAMES:
+            raise ValueError(
+                f"manager: temperature_zones are {len(self.temperature_zones)}: expected {MOST_NAMES} or less"
+            )
         names = [zone.name for zone in self.thermal]
         if len(set(names)) < len(names):
             raise ValueError(f"manager: thermal zones are {names}: expected every name once")

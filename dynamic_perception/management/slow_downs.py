@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -118,6 +118,11 @@ class SlowDowns:
     def elements(self) -> tuple[str, ...]:
         """Every element that is tracked."""
         return tuple(self._elements)
+
+    @property
+    def clusters(self) -> Collection[str]:
+        """Every cluster that they are on."""
+        return self._clusters.keys()
 
     def level(self, element: str) -> float:
         """The slow-down of an element when it was last heard."""

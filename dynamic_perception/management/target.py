@@ -6,6 +6,16 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 
+from dynamic_perception.management import plausible
+
+RANGES = {
+    "max_latency": plausible.DEADLINE,
+    "max_energy": plausible.ENERGY,
+    "max_power": plausible.POWER,
+    "min_accuracy": plausible.SHARE,
+    "min_rate": plausible.RATE,
+}
+
 
 class Objective(IntEnum):
     """What is best among the points that meet every limit; the values are those of PerformanceTarget.msg."""
@@ -27,12 +37,10 @@ class Target:
     min_rate: float = math.nan  # [Hz] answers per second that the network could give, from mean latency
 
     def __post_init__(self):
-        for name in ("max_latency", "max_energy", "max_power", "min_rate"):
+        for name, plausible_values in RANGES.items():
             value = getattr(self, name)
-            if not math.isnan(value) and not 0 < value < math.inf:
-                raise ValueError(f"target: {name} is {value:g}: expected a positive number, or NaN for none")
-        if not math.isnan(self.min_accuracy) and not 0 <= self.min_accuracy <= 1:
-            raise ValueError(f"target: min_accuracy is {self.min_accuracy:g}: expected 0 to 1, or NaN for none")
+            if not math.isnan(value):
+                plausible_values.check(f"target: {name}", value, ", or NaN for none")
         try:
             object.__setattr__(self, "objective", Objective(self.objective))
         except ValueError:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dynamic_perception.hardware.compute_element import platform_fingerprint
-from dynamic_perception.management.budgets import COLDEST, HOTTEST, BatteryThreshold, ThermalZone
+from dynamic_perception.management import plausible
+from dynamic_perception.management.budgets import BatteryThreshold, ThermalZone
 from dynamic_perception.management.joint import JointManager
 from dynamic_perception.management.operating_points import OperatingPointTable
 from dynamic_perception.management.settings import STALE_POLICIES, ManagerSettings
+from dynamic_perception.management.strangers import clipped
 from dynamic_perception.management.target import Objective, Target
 from dynamic_perception.networks.bundle import ModelBundle, find_bundle, read_bundle
 from dynamic_perception.nodes.frame_age import age_of_machine
@@ -42,22 +44,29 @@ def label(network: str, kind: str) -> str:
 
 def give_battery(manager: JointManager, time: float, message: Any) -> str:
     """Tell the state of charge of a BatteryState."""
-    manager.observe_battery(time, message.percentage, message.present)
-    if message.present and not 0 <= message.percentage <= 1:
-        return (
-            f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; "
-            "the state of charge counts as unknown"
-        )
-    return ""
+    name = battery_of(message)
+    usable = manager.observe_battery(time, message.percentage, message.present, name)
+    batteries = manager.machine.batteries
+    if batteries.contradiction:  # the first time only
+        return f"battery_state of battery '{name}' {batteries.contradiction}: the percentage is used"
+    if usable:
+        return ""
+    if plausible.possible_charge(message.percentage):
+        return f"battery_state of battery '{name}' is not used: {batteries.fault}"
+    return f"battery_state.percentage is {message.percentage:g}: expected 0 to 1; the state of charge counts as unknown"
 
 
 def give_temperature(manager: JointManager, time: float, message: Any) -> str:
     """Tell the Temperature of a zone."""
     zone = zone_of(message)
-    if manager.observe_temperature(time, zone, message.temperature):
+    used = manager.observe_temperature(time, zone, message.temperature)
+    if used or not manager.machine.temperatures.refused:
         return ""
+    if plausible.possible_temperature(message.temperature):
+        return f"temperature of zone '{zone}' is not used: {manager.machine.temperatures.refused}"
+    least, most = plausible.TEMPERATURE.least, plausible.TEMPERATURE.most
     return (
-        f"temperature of zone '{zone}' is {message.temperature:g} C: expected {COLDEST:g} to {HOTTEST:g} C, and "
+        f"temperature of zone '{zone}' is {message.temperature:g} C: expected {least:g} to {most:g} C, and "
         "not exactly 0; the reading is not used"
     )
 
@@ -84,7 +93,7 @@ def give_report(manager: JointManager, time: float, network: str, message: Any, 
     """Tell an InferenceReport; `answers`: of its network, which know the clocks that the point in force asks for."""
     age = message.age_at_start  # NaN: an older version knew none, and left it out of the sum
     late = age - age_of_machine(age, message.deadline) if age > 0.0 else 0.0
-    overhead = max(0.0, message.end_to_end_duration - message.inference_duration - late)
+    overhead = max(message.end_to_end_duration - message.inference_duration - late, 0.0)  # NaN stays NaN: refused
     cpu, gpu = math.nan, math.nan
     if answers.command is not None and message.sequence == answers.command.sequence:
         cpu, gpu = answers.clocks_of(message)
@@ -97,7 +106,10 @@ def give_report(manager: JointManager, time: float, network: str, message: Any, 
 
 
 def give_state(manager: JointManager, time: float, answers: Answers, message: Any) -> bool:
-    """Tell the clocks of an OperatingPointState; whether it is news about the command in force."""
+    """Tell the clocks of an OperatingPointState; whether it is news about the command in force.
+
+    A clock that cannot be is not known: nothing follows from it.
+    """
     news = answers.is_news(message)
     for clock, (asked, actual) in answers.clocks.items():
         if asked > 0:
@@ -116,7 +128,13 @@ def refusal(name: str, give: Callable[[], None]) -> str:
 
 def zone_of(message: Any) -> str:
     """Name of the zone that a Temperature belongs to."""
-    return message.header.frame_id or "unnamed"
+    return clipped(message.header.frame_id) or "unnamed"
+
+
+def battery_of(message: Any) -> str:
+    """Name of the battery that a BatteryState is of: all that tells it from others, each once."""
+    parts = (message.header.frame_id, message.location, message.serial_number)
+    return " ".join(dict.fromkeys(clipped(part) for part in parts if part))
 
 
 def seconds_of(message: Any) -> float:
@@ -169,7 +187,10 @@ class Answers:
             clock: tuple(getattr(point, f"{clock}_frequency") for point in (state.requested, state.actual))
             for clock in CLOCKS
         }
-        return {clock: pair if min(pair) > 0 else NOT_KNOWN for clock, pair in both.items()}
+        return {
+            clock: pair if all(hertz in plausible.CLOCK for hertz in pair) else NOT_KNOWN
+            for clock, pair in both.items()
+        }
 
     def clocks_of(self, report: Any) -> tuple[float, float]:
         """Clocks [Hz] of CPU and GPU that a report was made at: its own, else those of the newest answer.
@@ -179,7 +200,8 @@ class Answers:
         clocks = self.clocks
         told = {clock: getattr(report, f"{clock}_frequency") for clock in CLOCKS}
         cpu, gpu = (
-            told[clock] if asked > 0 and told[clock] > 0 else actual for clock, (asked, actual) in clocks.items()
+            told[clock] if asked > 0 and told[clock] in plausible.CLOCK else actual
+            for clock, (asked, actual) in clocks.items()
         )
         return cpu, gpu
 
@@ -286,6 +308,7 @@ def read_settings(value: Value, greatest_power: float) -> ManagerSettings:
         other_load=value("other_load"),
         battery=tuple(BatteryThreshold(below, max_power_fraction=cap) for below, cap in zip(thresholds, caps)),
         thermal=(zone,),
+        temperature_zones=tuple(filter(None, value("temperature_zones"))),
         **{f"{name}_timeout": value(f"{name}_timeout") or math.inf for name in STALE_POLICIES},
         **{f"{name}_stale_policy": value(f"{name}_stale_policy") for name in STALE_POLICIES},
     )

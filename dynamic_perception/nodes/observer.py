@@ -20,6 +20,7 @@ from sensor_msgs.msg import BatteryState, Image, Temperature
 
 from dynamic_perception.management.manager import Reason
 from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.management.plausible import charge_of
 from dynamic_perception.msg import Classification, InferenceReport, OperatingPointCommand, OperatingPointState, Power
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
@@ -251,7 +252,7 @@ class Observer(Node):
         self._add(self.recorded.temperatures, Reading(self._now(), message.header.frame_id, message.temperature))
 
     def _on_battery(self, message: BatteryState) -> None:
-        value = message.percentage if message.present and 0 <= message.percentage <= 1 else math.nan
+        value = charge_of(message.percentage) if message.present or message.percentage > 0 else math.nan
         self._add(self.recorded.charges, Reading(self._now(), message.header.frame_id, value))
 
     def _on_power(self, message: Power) -> None:

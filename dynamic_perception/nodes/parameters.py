@@ -284,6 +284,12 @@ RESOURCE_MANAGER = (
         minimum=0.0,
         maximum=100.0,
     ),
+    ParameterSpec(
+        "temperature_zones",
+        [""],
+        "Names (header.frame_id) of the temperatures that count, at most 32; one empty text: all but those whose name "
+        "says that they measure something else than a processor, such as a disk.",
+    ),
     ParameterSpec("battery_timeout", 30.0, "[s] Battery readings older than this are stale; 0: never.", minimum=0.0),
     ParameterSpec(
         "temperature_timeout", 5.0, "[s] Temperature readings older than this are stale; 0: never.", minimum=0.0
@@ -298,7 +304,8 @@ RESOURCE_MANAGER = (
     ParameterSpec(
         "temperature_stale_policy",
         "keep",
-        "When a temperature is not heard of any more: keep its last cap, or take the fallback point.",
+        "When a temperature is not heard of any more: keep its last cap, but not one below the sustainable power and "
+        "not for more than a minute, or take the fallback point.",
         choices=("keep", "fallback"),
     ),
     ParameterSpec(

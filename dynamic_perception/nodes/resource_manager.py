@@ -18,6 +18,7 @@ from sensor_msgs.msg import BatteryState, Temperature
 
 from dynamic_perception.management.joint import JointManager
 from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.management.strangers import clipped, listed
 from dynamic_perception.msg import InferenceReport, OperatingPointState, PerformanceTarget
 from dynamic_perception.networks.bundle import ModelBundle
 from dynamic_perception.nodes import qos
@@ -31,6 +32,7 @@ from dynamic_perception.nodes.manager_inputs import (
     give_state,
     give_target,
     give_temperature,
+    label,
     make_manager,
     of_network,
     read_profile,
@@ -130,13 +132,19 @@ class ResourceManagerNode(ManagedNode):
         for name in self._links:
             prefix = f"{name}." if name else ""
             if changed & {f"{prefix}{parameter}" for parameter in TARGET_PARAMETERS}:
-                self._manager.set_target(self._now(), name, read_target(of_network(self.value, name)))
-                self._links[name].asked_for.pop("target", None)
+                fault = refusal(label(name, "target"), lambda name=name: self._retarget(name))
+                if not fault:
+                    self._links[name].asked_for.pop("target", None)
+                self._heard(label(name, "target"), fault)
         fault = ""
         if "mission_duration" in changed:
             seconds = self.value("mission_duration")
             fault = refusal("mission_duration", lambda: self._manager.set_mission(self._now(), seconds))
         self._heard("mission_duration", fault)
+
+    def _retarget(self, network: str) -> None:
+        """Let the target of the parameters stand; ValueError if it makes no sense."""
+        self._manager.set_target(self._now(), network, read_target(of_network(self.value, network)))
 
     # Inputs ------------------------------------------------------------------------------------------------------
 
@@ -207,22 +215,25 @@ class ResourceManagerNode(ManagedNode):
         if not give_state(self._manager, self._now(), link.answers, message):
             return
         if message.result == OperatingPointState.RESULT_REJECTED:
-            text = f"command {message.sequence} was rejected: {message.message}"
+            text = f"command {message.sequence} was rejected: {clipped(message.message, 300)}"
             self.report_fault(link.label("rejected"), text)
             self._manager.reject(self._now(), link.name, link.decision.index, REJECTED_FOR)
             self._decide()
         elif message.result == OperatingPointState.RESULT_PARTIAL:
-            text = f"command {message.sequence} took effect in part: {message.message}"
+            text = f"command {message.sequence} took effect in part: {clipped(message.message, 300)}"
             self.report_fault(link.label("partial"), text)
 
     def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
         values: dict[str, Any] = {}
         stale: dict[str, float] = {}
+        never: list[str] = []
         for name, status in self._manager.status(self._now()).items():
             values |= self._values_of(self._links[name], status)
             for key, since in status["stale"].items():
                 stale[self._links[name].label(key) if key == "report" else key] = since
-        text = ", ".join(f"{name} (for {since:.0f} s)" for name, since in stale.items())
+            never += [self._links[name].label(key) if key == "report" else key for key in status["never heard"]]
+        values["not heard so far"] = ", ".join(dict.fromkeys(never)) or "nothing that is expected"
+        text = listed([f"{name} (for {since:.0f} s)" for name, since in stale.items()])
         faults = "; ".join(filter(None, (link.fault for link in self._links.values())))
         if faults:
             return DiagnosticStatus.ERROR, faults, values
@@ -245,7 +256,10 @@ class ResourceManagerNode(ManagedNode):
             "overhead [ms]": "{:.2f} +- {:.2f}".format(*(1e3 * value for value in status["overhead"])),
         }
         of_the_machine = {
-            "caps": "; ".join(cap.text for cap in status["caps"]) or "none",
+            "caps": listed([cap.text for cap in status["caps"]], separator="; ") or "none",
+            "battery": status["battery"],
+            "temperatures not used": listed([f"{zone} {celsius:.1f} C" for zone, celsius in status["shown"].items()])
+            or "none",
             "throttled": ", ".join(f"{name} to {hertz / 1e6:.0f} MHz" for name, hertz in status["throttled"].items())
             or "no clock",
             **{

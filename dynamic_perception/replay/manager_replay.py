@@ -195,7 +195,7 @@ def _name(reason: Reason) -> str:
 def _describe(topic: str, message: Any) -> tuple[str, str]:
     """An input's name and value, for people."""
     if topic == "battery_state":
-        return topic, f"{message.percentage:.3g}" if message.present else "mains"
+        return topic, f"{message.percentage:.3g}" if message.present or message.percentage > 0 else "mains"
     if topic == "temperature":
         return f"{topic} {zone_of(message)}", f"{message.temperature:g} C"
     if topic == "deadline":

@@ -17,6 +17,7 @@ import numpy as np
 from dynamic_perception.installation import PACKAGE
 from dynamic_perception.management.manager import Reason
 from dynamic_perception.management.operating_points import OperatingPointTable
+from dynamic_perception.management.plausible import charge_of
 from dynamic_perception.nodes.image_messages import decode_compressed, decode_image
 from dynamic_perception.profiling.table_file import ProfileFile
 from dynamic_perception.replay.bag import FILES, METADATA, Bag
@@ -136,7 +137,7 @@ class _Run:
         self._add_deadlines()
         run.temperatures, run.temperature_source = self._readings("temperature", lambda m: m.temperature)
         run.charges, run.battery_source = self._readings(
-            "battery_state", lambda m: m.percentage if m.present and 0 <= m.percentage <= 1 else math.nan
+            "battery_state", lambda m: charge_of(m.percentage) if m.present or m.percentage > 0 else math.nan
         )
         run.powers, _ = self._readings("power", lambda m: m.power)
         run.energy_source = "unknown" if self._table is None else self._table.provenance.get("energy", "unknown")
