@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -55,8 +56,13 @@ def check_size(size: tuple[int, int], most_pixels: int = PIXEL_LIMIT) -> None:
         )
 
 
-def decode_picture(data: np.ndarray | bytes, flags: int, most_pixels: int = PIXEL_LIMIT) -> np.ndarray:
+def decode_picture(data: Any, flags: int, most_pixels: int = PIXEL_LIMIT) -> np.ndarray:
     """The pixels of an encoded picture, uint8 or as `flags` (`cv2.IMREAD_...`) say, [H, W] or [H, W, C].
+
+    Args:
+        data: the file: bytes, or an array of uint8.
+        flags: of `cv2.imdecode`.
+        most_pixels: a picture of more is not decoded.
 
     Raises:
         NoPicture: it is none, is damaged, or has too many pixels; nothing was decoded in the last case.

@@ -43,15 +43,17 @@ def _load(program: str, module: str) -> ModuleType | None:
     """Import a program's module; None, and a sentence on stderr, if a library is missing or finds no memory."""
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
     if allowed != resource.RLIM_INFINITY and allowed < LEAST_ADDRESSES[program] * 10**6:
-        return _refuse(
+        _refuse(
             f"the limit of virtual memory is {allowed / 1e6:.0f} MB: {program} needs at least "
             f"{LEAST_ADDRESSES[program]} MB, set it with `ulimit -v`"
         )
+        return None
     try:
         return importlib.import_module(module)
     except (ImportError, MemoryError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return _refuse(f"{program} cannot be loaded: {lines[0] if lines else 'not enough memory'}")
+        _refuse(f"{program} cannot be loaded: {lines[0] if lines else 'not enough memory'}")
+        return None
 
 
 def _refuse(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Stamps of real frames: what cannot be is named, the deadline counts from the arrival then, and is never met by luck."""
+"""Stamps of real frames: what cannot be is named, the deadline counts from the arrival, and is never met by luck."""
 
 from __future__ import annotations
 

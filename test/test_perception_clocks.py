@@ -214,3 +214,62 @@ def test_a_node_without_rights_and_helper_says_how_to_get_them(start_without_rig
     state = command(1, 800)
     assert state.result == PARTIAL and "no permission for" in state.message and "clock-helper" in state.message
     assert policy_files(board) == found
+
+
+@pytest.fixture
+def repeat_until(command, ros_node, spin_until):
+    """Repeat the last command, as the manager does, until what the node answers satisfies a condition."""
+    states = []
+    ros_node.create_subscription(OperatingPointState, "operating_point/state", states.append, qos.LATCHED_STATE)
+
+    def wait(condition, what, sequence=1, megahertz=800):
+        def said():
+            command(sequence, megahertz)
+            return bool(states) and condition(states[-1])
+
+        spin_until(said, what)
+
+    return wait
+
+
+@needs_setpriv
+def test_a_helper_that_is_started_later_is_found(start_without_rights, command, repeat_until, board, tmp_path):
+    start_without_rights(tmp_path / "run" / "clocks.sock")
+    assert command(1, 800).result == PARTIAL
+    helper = HelperProcess(tmp_path)
+    try:
+        repeat_until(lambda state: state.result == APPLIED and state.actual.cpu_frequency == 800e6, "the clock")
+        assert clock(board) == 800
+    finally:
+        helper.close()
+
+
+@needs_setpriv
+def test_a_clock_that_was_lost_with_its_helper_is_said_and_set_again(
+    start_without_rights, command, repeat_until, board, tmp_path
+):
+    first = HelperProcess(tmp_path)
+    try:
+        start_without_rights(first.socket)
+        assert command(1, 800).result == APPLIED
+        first.stop(signal.SIGTERM)  # which puts the clock back
+        (held,) = {clock(board)}
+        assert held != 800
+        repeat_until(
+            lambda state: state.result == PARTIAL and state.actual.cpu_frequency != 800e6, "the state without the clock"
+        )
+    finally:
+        first.close()
+    second = HelperProcess(tmp_path)
+    try:
+        repeat_until(lambda state: state.result == APPLIED and state.actual.cpu_frequency == 800e6, "the clock again")
+        assert clock(board) == 800
+    finally:
+        second.close()
+
+
+def test_a_clock_that_somebody_else_changes_is_read_back(start_perception, command, repeat_until, board):
+    start_perception()
+    assert command(1, 800).result == APPLIED
+    (board / CPUFREQ / "policy0" / "scaling_setspeed").write_text("500000\n")
+    repeat_until(lambda state: state.result == PARTIAL and state.actual.cpu_frequency == 500e6, "the clock as it is")

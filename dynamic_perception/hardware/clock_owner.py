@@ -53,6 +53,7 @@ class ClockSetter(ABC):
         self.clock = clock
         self._lowest, self._highest = allowed.ends(clock.unit)
         self._changed = False  # it is not as it was found
+        self._asked: float | None = None  # [Hz] by the last `set`; None: nothing is to be held
 
     def available(self) -> tuple[float, ...]:
         """[Hz] rising: the steps within what is allowed, or both ends where everything between them is."""
@@ -68,6 +69,7 @@ class ClockSetter(ABC):
         Returns:
             What differs from the request and how to mend it; empty when it was done to the letter.
         """
+        self._asked = hertz or None
         if hertz == 0.0:
             return self._put_back(deadline) if self._changed else []
         if not self._is_open():
@@ -80,9 +82,24 @@ class ClockSetter(ABC):
                 f"{megahertz(unit * self._lowest)} to {megahertz(unit * self._highest)}"
             ]
         fault = self._hold(target, deadline)
-        if fault:
-            return [fault]
-        actual = self.clock.current()
+        return [fault] if fault else self._differences(hertz, target)
+
+    def check(self, deadline: float) -> list[str] | None:
+        """Whether the clock is still as the last `set` wanted it: it is read back, and set again where it was lost.
+
+        Returns:
+            As `set`; None: nothing is to be held.
+        """
+        if self._asked is None:
+            return None
+        target = self.clock.nearest(self._asked / self.clock.unit, self._lowest, self._highest)
+        if target is None or not self._is_held():
+            return self.set(self._asked, deadline)
+        return self._differences(self._asked, target)
+
+    def _differences(self, hertz: float, target: int) -> list[str]:
+        """How the clock, read back, differs from the step `target` that was set for `hertz`."""
+        unit, actual = self.clock.unit, self.clock.current()
         if not abs(actual - unit * target) <= TOLERANCE:
             return [
                 f"{self.clock.folder} was set to {megahertz(unit * target)} but runs at {megahertz(actual)}: heat, "
@@ -106,6 +123,10 @@ class ClockSetter(ABC):
 
     @abstractmethod
     def _is_open(self) -> bool: ...
+
+    def _is_held(self) -> bool:
+        """Whether what was set last is still this process's to hold."""
+        return self._is_open() and self._changed
 
     @abstractmethod
     def _hold(self, target: int, deadline: float) -> str:

@@ -156,6 +156,21 @@ class ClockControl:
         """As `set_cpu_frequency`, of the GPU."""
         return self._set([self._gpu] if self._gpu else [], hertz, "there is no GPU whose clock can be set")
 
+    def check(self) -> str | None:
+        """Read all clocks back that were set, and set again what was lost.
+
+        Returns:
+            What differs from the last requests, for people, empty where nothing does; None: no clock is held.
+        """
+        with self._lock:
+            deadline = time.monotonic() + BUSY_LIMIT
+            of_cpus = [setter.check(deadline) for setter in self._cpus.values()]
+            of_gpu = self._gpu.check(deadline) if self._gpu else None
+        if of_gpu is None and all(faults is None for faults in of_cpus):
+            return None
+        faults = [fault for faults in of_cpus if faults for fault in faults]
+        return "; ".join(filter(None, [_first_of(faults), _first_of(of_gpu or [])]))
+
     def restore(self) -> tuple[str, ...]:
         """Put every clock back exactly as it was found and give up the ownership; again is harmless.
 
@@ -167,7 +182,7 @@ class ClockControl:
 
     def _setter(self, clock: Clock, allowed: FrequencyRange) -> ClockSetter:
         written_by_others = isinstance(clock, ClockFiles) and not clock.writable()
-        if written_by_others and self._helper and os.path.exists(self._helper.path):
+        if written_by_others and self._helper:  # also one that is not there yet: it may be started later
             return HelperClock(clock, self._helper, allowed)
         return ClockOwner(clock, self._state_folder, self._sysfs_root, allowed, self._others)
 
@@ -190,8 +205,13 @@ class ClockControl:
                 deadline = time.monotonic() + BUSY_LIMIT
                 faults = [fault for setter in setters for fault in setter.set(hertz, deadline)]
             actual = min((setter.clock.current() for setter in setters), default=math.nan)
-        more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
-        return ClockResult(actual, faults[0] + more if faults else "")
+        return ClockResult(actual, _first_of(faults))
+
+
+def _first_of(faults: list[str]) -> str:
+    """The first one, and how many there are; empty for none."""
+    more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
+    return faults[0] + more if faults else ""
 
 
 def find_gpu_clock(sysfs_root: Path = Path("/sys")) -> Clock | None:

@@ -23,6 +23,7 @@ class HelperConnection:
         self.path = Path(path)
         self._socket: socket.socket | None = None
         self._users = 0
+        self.number = 0  # of connections so far: what was set over an earlier one is lost
 
     def join(self) -> str:
         """Connect, if nobody has before; gives why that is not possible.  Then `ask` tries it again."""
@@ -57,9 +58,21 @@ class HelperConnection:
             return False, f"clock not changed: the clock helper refuses: {answer.get('reason')}"
         return True, str(answer.get("message", ""))
 
+    def is_alive(self) -> bool:
+        """Whether the helper is still at the other end."""
+        if self._socket is None:
+            return False
+        try:
+            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def _connect(self) -> None:
-        if self._socket is not None:
+        if self.is_alive():
             return
+        self._hang_up()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(ANSWER_TIMEOUT)
         try:
@@ -71,6 +84,7 @@ class HelperConnection:
                 f"{error.strerror}: start `dynamic-perception clock-helper` as root, and put this user into its group",
             ) from None
         self._socket = connection
+        self.number += 1
 
     def _read_line(self) -> bytes:
         line = b""
@@ -100,6 +114,7 @@ class HelperClock(ClockSetter):
         super().__init__(clock, allowed)
         self._connection = connection
         self._joined = False
+        self._set_over = 0  # number of the connection that set it last
 
     def open(self) -> tuple[str, ...]:
         if self._joined:
@@ -119,10 +134,14 @@ class HelperClock(ClockSetter):
     def _is_open(self) -> bool:
         return self._joined
 
+    def _is_held(self) -> bool:
+        """The helper puts a clock back when its connection ends, and after a kill its next start does."""
+        return super()._is_held() and self._connection.is_alive() and self._connection.number == self._set_over
+
     def _hold(self, target: int, deadline: float) -> str:
         carried_out, message = self._connection.ask(Request("policy", self.clock.name, self.clock.unit * target))
-        self._changed = self._changed or carried_out
-        return message
+        self._changed, self._set_over = self._changed or carried_out, self._connection.number
+        return message if self._connection.is_alive() else f"no permission for {self.clock.folder}; {message}"
 
     def _put_back(self, deadline: float) -> list[str]:
         _, message = self._connection.ask(Request("policy", self.clock.name, 0.0))

@@ -154,6 +154,7 @@ class Temperatures:
         return name in self._counted if self._counted else counts_as_processor(name) is not False
 
     def _new_budget(self, name: str) -> ThermalBudget:
+        assert self._any_zone is not None  # or the zone would not count
         return ThermalBudget(replace(self._any_zone, name=name), self._greatest_power)
 
     def _make_room(self, now: float) -> bool:

@@ -52,6 +52,10 @@ class CommandedClocks:
         """Set the clock of the element's cluster and the GPU's; what went wrong, or an empty text."""
         return "; ".join(filter(None, [self._set_cpu(element, cpu_frequency), self._set_gpu(gpu_frequency)]))
 
+    def check(self) -> str | None:
+        """What differs now from what was set last, as `set`; what was lost is set again.  None: no clock is held."""
+        return self._control.check() if self._control else None
+
     def leave(self, element: ComputeElement) -> None:
         """Put the clock of the element's cluster back: nobody runs there any more."""
         self._set_cpu(element, 0.0)

@@ -52,16 +52,20 @@ class GuardedNode(LifecycleNode):
                 self.report_exception(place, error)
                 return otherwise(*arguments)
 
-        call.is_guarded = True
+        call.is_guarded = True  # type: ignore[attr-defined]
         return call
 
     def start_thread(self, name: str, work: Callable[[], None], stopping: Callable[[], bool]) -> threading.Thread:
         """Run `work` in a thread of its own, and again after an exception, until it returns or `stopping` is true."""
 
+        def finish() -> bool:
+            work()
+            return True
+
         def keep_working() -> None:
             complete = False
             while not complete and not stopping():
-                complete = self.guarded(f"thread {name}", lambda: work() or True, lambda: False)()
+                complete = self.guarded(f"thread {name}", finish, lambda: False)()
                 if not complete:
                     time.sleep(RESTART_PAUSE)
 
@@ -78,7 +82,9 @@ class GuardedNode(LifecycleNode):
     def create_publisher(self, msg_type: type, topic: str, *arguments: Any, **named: Any) -> Any:
         return super().create_publisher(msg_type, topic, *arguments, **self._guarded_events(topic, named))
 
-    def create_timer(self, timer_period_sec: float, callback: Callable, *arguments: Any, **named: Any) -> Any:
+    def create_timer(  # type: ignore[override]  # what is left out is handed on as it comes
+        self, timer_period_sec: float, callback: Callable, *arguments: Any, **named: Any
+    ) -> Any:
         callback = self.guarded(f"timer {_name_of(callback)}", callback)
         return super().create_timer(timer_period_sec, callback, *arguments, **named)
 
@@ -87,7 +93,7 @@ class GuardedNode(LifecycleNode):
         return super().create_service(srv_type, srv_name, callback, *arguments, **named)
 
     def create_client(self, srv_type: type, srv_name: str, *arguments: Any, **named: Any) -> Client:
-        client = super().create_client(srv_type, srv_name, *arguments, **named)
+        client: Any = super().create_client(srv_type, srv_name, *arguments, **named)
         call_async = client.call_async
 
         def call(request: Any) -> Any:

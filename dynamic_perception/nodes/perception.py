@@ -281,7 +281,9 @@ class PerceptionNode(ManagedNode):
                     self._last_command, self._fell_back = time.monotonic(), False
                 if command is not None and not repeated:
                     self._apply(command)
-                elif self._waiting is not None and self._waiting.future.done():
+                elif repeated:
+                    self._check_clocks()
+                if self._waiting is not None and self._waiting.future.done():
                     self._apply_waiting()
                 elif self._until_fallback() == 0.0:
                     self._fall_back()
@@ -373,6 +375,20 @@ class PerceptionNode(ManagedNode):
         if message:
             self.report_fault("clock", f"command {command.sequence} applied in part: {message}")
         self._answer(result, message, requested, time.monotonic() - started, command)
+
+    def _check_clocks(self) -> None:
+        """With every repeated command: a clock that was lost, with its helper or to somebody else, is said and set."""
+        message, state = self._clocks.check(), self._state
+        if message is None or state.result not in (
+            OperatingPointState.RESULT_APPLIED,
+            OperatingPointState.RESULT_PARTIAL,
+        ):
+            return
+        result = OperatingPointState.RESULT_PARTIAL if message else OperatingPointState.RESULT_APPLIED
+        if (result, message) != (state.result, state.message):
+            if message:
+                self.report_fault("clock", f"command {state.sequence} is in force in part: {message}")
+            self._answer(result, message, state.requested, math.nan, self._in_force.command)
 
     def _reject(self, command: OperatingPointCommand, why: str) -> None:
         self.report_fault("command", f"command {command.sequence} rejected: {why}")
@@ -497,6 +513,8 @@ class PerceptionNode(ManagedNode):
 
     def _repeat_state(self) -> None:
         state = self._state
+        point = self._in_force
+        state.actual.cpu_frequency, state.actual.gpu_frequency = self._clocks.actual(point.element)
         state.header.stamp = self.get_clock().now().to_msg()
         self._states.publish(state)
 
