@@ -21,6 +21,7 @@ SOURCES += CMakeLists.txt package.xml
 DEPENDENCIES := setup.py pyproject.toml
 INSTALLED := $(VENV)/installed
 INSTALLING := $(VENV)/installing
+LOCK := $(VENV).lock
 HEADERS := build/python_headers
 
 help:
@@ -49,10 +50,19 @@ define check_machine
 @command -v $(CXX) >/dev/null || { echo 'error: no C++ compiler ($(CXX)): install the package g++' >&2; exit 1; }
 endef
 
+# One at a time: two would remove each other's half of it. The lock is the kernel's and goes with its holder, whatever
+# ends that; it lies beside $(VENV), which is removed at times. Whoever waited looks again whether there is work left.
+define take_lock
+exec 9>>'$(LOCK)' || exit 1; \
+	flock -n 9 || { echo "== Waiting for $$(cat '$(LOCK)'), which installs into $(VENV)"; flock 9 || exit 1; }; \
+	echo "process $$$$ ($(MAKE), since $$(date +%H:%M:%S))" > '$(LOCK)'
+endef
+
 # Compiling the messages takes Python's header files, which Debian has in a package of their own. Where they are not
 # installed, that package is unpacked below build/, where setup.py looks for them; no root is needed for that.
 define find_python_headers
-@$(PYTHON) -c 'import sysconfig; open(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || \
+@$(take_lock); \
+	$(PYTHON) -c 'import sysconfig; open(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || \
 	[ -d $(HEADERS)/usr ] || { \
 	package=$$($(PYTHON) -c 'import sys; print("libpython%d.%d-dev" % sys.version_info[:2])'); \
 	echo "== Fetching Python's header files (package $$package) into $(HEADERS)"; \
@@ -66,8 +76,11 @@ endef
 $(INSTALLED): $(SOURCES) $(DEPENDENCIES)
 	$(check_machine)
 	$(find_python_headers)
-	@if [ -e $(INSTALLING) ]; then echo '== The last installation was interrupted: starting again'; rm -rf $(VENV); fi
-	@if [ -z "$(filter $(DEPENDENCIES),$?)" ] && [ -e $@ ]; then \
+	@$(take_lock); \
+	newer="$$(find $(SOURCES) $(DEPENDENCIES) -maxdepth 0 -newer $@ 2>/dev/null)"; \
+	if [ -e $@ ] && [ ! -e $(INSTALLING) ] && [ -z "$$newer" ]; then exit 0; fi; \
+	if [ -e $(INSTALLING) ]; then echo '== The last installation was interrupted: starting again'; rm -rf $(VENV); fi; \
+	if [ -e $@ ] && [ -z "$$(find $(DEPENDENCIES) -maxdepth 0 -newer $@)" ]; then \
 		echo '== Installing the changed package into $(VENV)'; \
 		set -- --quiet --no-deps --no-build-isolation --force-reinstall .; \
 	else \
@@ -76,9 +89,9 @@ $(INSTALLED): $(SOURCES) $(DEPENDENCIES)
 		set -- '.[test]'; \
 	fi; \
 	touch $(INSTALLING); \
-	$(VENV)/bin/pip install "$$@" || { rm $(INSTALLING); exit 1; }
-	@touch $@
-	@rm $(INSTALLING)
+	$(VENV)/bin/pip install "$$@" || { rm $(INSTALLING); exit 1; }; \
+	touch $@; \
+	rm $(INSTALLING)
 
 demo: setup
 	@echo '== Running the demo'
@@ -111,4 +124,5 @@ colcon: setup
 
 clean:
 	@echo '== Removing $(VENV) and all that was built'
-	@rm -rf $(VENV) build install log dynamic_perception.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	@$(take_lock); \
+	rm -rf $(VENV) build install log dynamic_perception.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache

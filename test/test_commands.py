@@ -58,6 +58,7 @@ SMALL_AND_SLOW = {
 NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 NOT_HERE = {  # as root, and minutes of a scenario on a machine at rest: what they measure is run by these
     "clock_chain": "test_emulated_cpufreq.py::test_half_the_clock_gives_a_busy_process_half_the_time",
+    "kill": "test_clocks.py::test_what_a_killed_node_of_another_home_left_is_found",
     "closed_loop": "test_demo.py::test_a_short_demo_plays_both_runs_and_leaves_its_results",
 }
 

@@ -82,10 +82,13 @@ def test_another_network_is_an_error_of_both_nodes_and_its_commands_are_rejected
     states = []
     ros_node.create_subscription(OperatingPointState, "operating_point/state", states.append, qos.LATCHED_STATE)
     start_node("perception", models[0][0])
-    start_node("resource_manager", models[1][1])
+    manager = start_node("resource_manager", models[1][1])
     diagnosed("resource_manager", DiagnosticStatus.ERROR, "perception runs front (", "this manager decides over rear (")
     diagnosed("perception", DiagnosticStatus.ERROR, "the manager decides over rear (", "perception runs front (")
     spin_until(lambda: any(s.result == OperatingPointState.RESULT_REJECTED for s in states), "a rejected command")
+    assert "rejected:" not in manager.output()  # it does not try its whole table
+    manager.stop()
+    diagnosed("perception", DiagnosticStatus.WARN, "no frames")  # and nothing of another network any more
 
 
 def test_a_command_that_names_no_network_is_taken(start_node, ros_node, spin_until, models):

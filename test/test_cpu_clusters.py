@@ -3,7 +3,7 @@
 import pytest
 from sysfs_trees import CPUFREQ, jetson_agx_orin, laptop, odroid_xu3, old_big_little, own_policies, write_files
 
-from dynamic_perception.hardware.clock_state import SavedClock
+from dynamic_perception.hardware.clock_state import SavedClock, clock_of_state
 from dynamic_perception.hardware.clocks import ClockControl
 from dynamic_perception.hardware.compute_element import discover_elements, platform_fingerprint
 from dynamic_perception.hardware.cpu_clusters import find_cpu_clusters
@@ -103,7 +103,8 @@ def test_clocks_of_older_kernels_are_set_saved_and_put_back(tmp_path):
     control.open()
     assert control.set_cpu_frequency([5], 1.2e9).actual == 1.2e9
     (file,) = state.glob("*cpu4*.json")
-    assert SavedClock.read(file).clock().path == folder
+    clock = clock_of_state(file, root)
+    assert clock.path == folder and SavedClock.read(file, clock).name == clock.name
     assert control.restore() == ()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == found
 

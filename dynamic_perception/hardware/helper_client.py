@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from pathlib import Path
 
@@ -63,9 +64,8 @@ class HelperConnection:
         if self._socket is None:
             return False
         try:
-            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
-        except BlockingIOError:
-            return True
+            readable, _, _ = select.select([self._socket], [], [], 0.0)
+            return not readable or self._socket.recv(1, socket.MSG_PEEK) != b""
         except OSError:
             return False
 

@@ -9,11 +9,14 @@ command counts, but one for another network is rejected.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 
 from dynamic_perception.nodes.managed_node import ManagedNode
 
 LOOK_PERIOD = 0.5  # [s] a look at the graph takes a tenth of a millisecond
+FORGOTTEN_AFTER = 2.5  # [s] commands and states are repeated every second
 
 
 class Companions:
@@ -78,10 +81,17 @@ class PartnersNetwork:
     def __init__(self, model: str, weights_sha256: str, sentence: Callable[[str, str], str]):
         self._own = model, weights_sha256
         self._sentence = sentence
-        self.fault = ""
+        self._other, self._heard_at = "", -math.inf
+
+    @property
+    def fault(self) -> str:
+        """What differs, for people; empty: nothing does, or nobody has named another network for FORGOTTEN_AFTER."""
+        return self._other if time.monotonic() - self._heard_at < FORGOTTEN_AFTER else ""
 
     def heard(self, model: str, weights_sha256: str) -> bool:
         """Take what a message names; True if it is the node's own network, or none is named."""
         other = differs(model, weights_sha256, *self._own)
-        self.fault = self._sentence(network_name(model, weights_sha256), network_name(*self._own)) if other else ""
+        if other:
+            self._other = self._sentence(network_name(model, weights_sha256), network_name(*self._own))
+            self._heard_at = time.monotonic()
         return not other

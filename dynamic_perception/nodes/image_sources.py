@@ -90,7 +90,7 @@ class ImageFolder(ImageSource):
         except OSError as error:
             raise UnreadableImage(f"{path} cannot be read and is skipped: {error}") from error
         except NoPicture as error:
-            raise UnreadableImage(f"{path} is skipped: {error}") from error
+            raise UnreadableImage(f"{path} is not an image that OpenCV can read and is skipped: {error}") from error
 
     def rewind(self) -> None:
         self._position = -1

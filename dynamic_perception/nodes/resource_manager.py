@@ -191,6 +191,8 @@ class ResourceManagerNode(ManagedNode):
         return give_target(self._manager, self._now(), link.name, message, min_rate)
 
     def _on_report(self, link: PerceptionLink, message: InferenceReport) -> None:
+        if link.partner.fault:
+            return  # its subnetworks may have the same names, and are others
         fault = give_report(self._manager, self._now(), link.name, message, link.answers)
         self._heard(link.label("inference_report"), fault)
 
@@ -211,7 +213,8 @@ class ResourceManagerNode(ManagedNode):
             link.repeat()
 
     def _on_state(self, link: PerceptionLink, message: OperatingPointState) -> None:
-        link.partner.heard(message.model, message.weights_sha256)
+        if not link.partner.heard(message.model, message.weights_sha256):
+            return  # a rejection by another network says nothing of these points
         if not give_state(self._manager, self._now(), link.answers, message):
             return
         if message.result == OperatingPointState.RESULT_REJECTED:
