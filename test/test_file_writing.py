@@ -56,10 +56,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_no_other_module_renames_files_by_itself():
-    """Those named rename whole folders, or keep the state of clocks with a mode and a lock of its own."""
+    """Those named rename whole folders, or write the files of a kernel that is emulated."""
     own = {
         "file_writing.py",
-        "hardware/clock_state.py",
         "hardware/emulated_cpufreq.py",
         "networks/bundle.py",
         "training/images.py",

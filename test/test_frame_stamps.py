@@ -84,7 +84,7 @@ def test_a_frame_of_a_stamp_that_cannot_be_is_answered_and_its_deadline_counts_f
     assert words in driver.process.output() and "Traceback" not in driver.process.output()
 
 
-@pytest.mark.parametrize("behind, words", [(-2.0, "stamped 2 s ahead"), (3600.0, "stamped 3600 s behind")])
+@pytest.mark.parametrize("behind, words", [(-2.0, "s ahead of this machine"), (3600.0, "stamped 3600 s behind")])
 def test_a_drivers_clock_that_is_off_is_told_once_with_by_how_much_until_it_is_right(driver, behind, words):
     for _ in range(3):
         assert 0.0 <= driver.ask_behind(behind).age_at_start < 0.5
@@ -92,13 +92,17 @@ def test_a_drivers_clock_that_is_off_is_told_once_with_by_how_much_until_it_is_r
     for _ in range(SETTLED):
         driver.ask_behind(0.0)
     driver.spin_until(lambda: "plausible again" in driver.process.output(), "the end in the log")
-    driver.diagnose("", DiagnosticStatus.OK)
+    driver.diagnostics.clear()
+    driver.spin_until(
+        lambda: driver.ask_behind(0.0) and any(s.level == DiagnosticStatus.OK for s in driver.diagnostics),
+        "diagnostics without a fault while frames go on",
+    )
     assert driver.process.output().count("this machine's clock") == 1
 
 
 def test_a_deadline_is_not_met_because_the_drivers_clock_is_ahead(driver):
     driver.deadlines.publish(Duration(nanosec=1000))
-    driver.spin_until(lambda: driver.ask_behind(0.0).deadline == 1e-6, "the deadline of one microsecond")
+    driver.spin_until(lambda: driver.ask_behind(0.0).deadline == pytest.approx(1e-6), "the deadline of one microsecond")
     for behind in (-2.0, -0.04, -3600.0, 3600.0):
         report = driver.ask_behind(behind)
         assert not report.deadline_met and report.end_to_end_duration > 0.0
