@@ -222,6 +222,7 @@ class PerceptionNode(ManagedNode):
             self._changed.notify()
 
     def _on_command(self, message: OperatingPointCommand) -> None:
+        self._partner.heard(message.model, message.weights_sha256)
         with self._changed:
             superseded, self._command = self._command, message
             unanswered = superseded is not None and _identity(superseded) not in (_identity(message), self._answered)
