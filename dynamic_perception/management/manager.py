@@ -421,7 +421,7 @@ class ResourceManager:
     def status(self, time: float) -> dict[str, Any]:
         """For diagnostics: what is stale, what limits the power, and how the machine does.
 
-        `stale`: input -> seconds since it went stale.  `never heard`: expected inputs that nobody has sent so far.
+        `stale`: input -> seconds since it went stale.  `never heard`: those of them that nobody has sent so far.
         `faults`: input -> why its last value could not be used.
         `shown`: zone that does not count -> its last temperature [Celsius].  `battery`: the one that counts, in words.
         `caps`: the PowerCaps in force, with their source.  `slow_down`: compute element -> (mean, standard deviation).
@@ -433,7 +433,7 @@ class ResourceManager:
         mean, variance = self._environment.slow_down(self._now)
         overhead, overhead_variance = self._environment.overhead(self._now)
         return {
-            "stale": {name: since for name, since in self._stale().items() if not self._never_heard(name)},
+            "stale": self._stale(),
             "never heard": tuple(name for name in self._stale() if self._never_heard(name)),
             "faults": self.machine.faults,
             "shown": dict(self.machine.temperatures.aside),

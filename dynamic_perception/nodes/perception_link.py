@@ -112,10 +112,15 @@ class PerceptionLink:
         """`kind` of fault or value, with the name of the network where there are several."""
         return label(self.name, kind)
 
-    def decided(self, decision: Decision) -> None:
-        """Send a command if the decision is a new one."""
+    def decided(self, decision: Decision, anew: bool = False) -> None:
+        """Send a command if the decision is a new one.
+
+        `anew`: it is the first one of a manager that starts anew, which is new only if the point is another one.
+        """
         self.decision = decision
-        if self.answers.command is None or decision.changed:
+        command = self.answers.command
+        same = anew and command is not None and _is_of(command.operating_point, decision.point)
+        if command is None or (decision.changed and not same):
             self._send()
 
     def _send(self) -> None:
@@ -155,6 +160,17 @@ class PerceptionLink:
 
     def _steady(self) -> float:
         return 1e-9 * self._node.steady_clock.now().nanoseconds
+
+
+def _is_of(commanded: OperatingPoint, point: TablePoint) -> bool:
+    """Whether a commanded point is this one of the table."""
+    return (commanded.subnetwork, commanded.compute_element) == (point.subnetwork, point.compute_element) and all(
+        got == expected or (math.isnan(got) and math.isnan(expected))
+        for got, expected in (
+            (commanded.cpu_frequency, point.cpu_frequency),
+            (commanded.gpu_frequency, point.gpu_frequency),
+        )
+    )
 
 
 def _to_message(decision: Decision) -> OperatingPoint:

@@ -163,7 +163,7 @@ class ResourceManagerNode(ManagedNode):
                     give(link, link.asked_for[name])
         if what:
             self.report_fault("clock step", f"{what}: what was believed of the machine is forgotten, and learnt anew")
-        self._decide()
+        self._decide(anew=True)
 
     def _on_battery(self, message: BatteryState) -> None:
         self._heard("battery_state", give_battery(self._manager, self._now(), message))
@@ -204,9 +204,9 @@ class ResourceManagerNode(ManagedNode):
 
     # Decisions ---------------------------------------------------------------------------------------------------
 
-    def _decide(self) -> None:
+    def _decide(self, anew: bool = False) -> None:
         for name, decision in self._manager.decide(self._now()).items():
-            self._links[name].decided(decision)
+            self._links[name].decided(decision, anew)
 
     def _repeat_commands(self) -> None:
         for link in self._links.values():
@@ -233,6 +233,8 @@ class ResourceManagerNode(ManagedNode):
         for name, status in self._manager.status(self._now()).items():
             values |= self._values_of(self._links[name], status)
             for key, since in status["stale"].items():
+                if key in status["never heard"]:
+                    continue
                 stale[self._links[name].label(key) if key == "report" else key] = since
             never += [self._links[name].label(key) if key == "report" else key for key in status["never heard"]]
         values["not heard so far"] = ", ".join(dict.fromkeys(never)) or "nothing that is expected"
