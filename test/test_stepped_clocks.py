@@ -144,7 +144,9 @@ def simulated(start_node, ros_node, spin_until, model):
     process = start_node("resource_manager", {**model, **PARAMETERS, "use_sim_time": True})
     robot = Robot(ros_node, spin_until).connect()
     robot.process, robot.simulation = process, simulation
-    robot.wait_for(lambda c: abs(c.header.stamp.sec - START) < 60, "a command in simulated time")
+    robot.spin_until(
+        lambda: robot.diagnostics and "stand still" not in robot.diagnostics[-1].message, "the simulated time"
+    )
     return robot
 
 

@@ -115,7 +115,7 @@ class PerceptionLink:
     def decided(self, decision: Decision, anew: bool = False) -> None:
         """Send a command if the decision is a new one.
 
-        `anew`: it is the first one of a manager that starts anew, which is new only if the point is another one.
+        `anew`: it is the first one after /clock was heard for the first time: new only if the point is another one.
         """
         self.decision = decision
         command = self.answers.command

@@ -163,7 +163,7 @@ class ResourceManagerNode(ManagedNode):
                     give(link, link.asked_for[name])
         if what:
             self.report_fault("clock step", f"{what}: what was believed of the machine is forgotten, and learnt anew")
-        self._decide(anew=True)
+        self._decide(anew=not what)
 
     def _on_battery(self, message: BatteryState) -> None:
         self._heard("battery_state", give_battery(self._manager, self._now(), message))
