@@ -690,6 +690,17 @@ def test_what_a_stranger_wrote_is_not_used_and_keeps_nobody_from_the_clock(
     ClockControl(xu3, tmp_path / "own state").open()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_root_puts_back_what_a_user_who_may_set_the_clock_left(xu3, state_file, killed_owner, state_folder):
+    killed_owner[1]()
+    for path in (state_file, xu3 / CPUFREQ / "policy4" / "scaling_max_freq"):
+        os.chown(path, NOBODY, -1)
+    assert not default_state_folder(xu3).exists()  # root has set no clock yet
+    result = restore_saved(state_folder, xu3)
+    assert result.complete and result.lines[0].startswith("put back")
+    assert limits(xu3, "policy4") == (200_000, 2_000_000) and not state_file.exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a process of another user")
 def test_a_lock_that_outlives_its_stranger_does_not_count(tmp_path):
     with tempfile.TemporaryDirectory() as folder:

@@ -176,7 +176,6 @@ class ClockOwner(ClockSetter):
         """
         if self._ownership is not None:
             return ()
-        self._state_folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         ownership = Ownership(self.clock, self._state_folder)
         try:
             lines, left = put_back_saved(self._state_file, self.clock)

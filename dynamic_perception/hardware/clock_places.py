@@ -56,6 +56,11 @@ def may_write(uid: int, path: Path) -> bool:
     )
 
 
+def may_set(uid: int, clock_folder: Path) -> bool:
+    """Whether a user may set the clock that the kernel shows in a folder: root, and who may write a file of it."""
+    return uid == 0 or any(may_write(uid, path) for path in clock_folder.iterdir() if path.is_file())
+
+
 def read_trusted(file: Path, clock_folder: Path | None) -> bytes:
     """A state file's content, if who wrote it might have set the clock anyway: root, this user, or who may write it.
 
@@ -76,9 +81,8 @@ def read_trusted(file: Path, clock_folder: Path | None) -> bytes:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_STATE:
             raise NotTrusted(f"{file} is not used: expected an ordinary file of at most {LARGEST_STATE} bytes")
-        files = [path for path in clock_folder.iterdir() if path.is_file()] if clock_folder else []
         writer = found.st_uid
-        if writer not in (0, os.geteuid()) and not any(may_write(writer, path) for path in files):
+        if writer not in (0, os.geteuid()) and not (clock_folder and may_set(writer, clock_folder)):
             raise NotTrusted(
                 f"{file} is not used: its owner, user {writer}, may not set {clock_folder or 'this clock'}"
             )

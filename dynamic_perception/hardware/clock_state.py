@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dynamic_perception.file_writing import remove_partial, write_atomically
 from dynamic_perception.hardware.clock_files import Clock
-from dynamic_perception.hardware.clock_places import may_write, read_trusted
+from dynamic_perception.hardware.clock_places import may_set, read_trusted
 from dynamic_perception.hardware.cpufreq import CpuPolicy
 from dynamic_perception.hardware.devfreq import DevfreqClock
 from dynamic_perception.hardware.nvml import load_nvml
@@ -46,7 +46,7 @@ class Ownership:
 
     Args:
         clock: to own.
-        folder: where its state is saved; it exists.
+        folder: where its state is saved; made where there is none.
 
     Raises:
         ClocksInUse: another process, which is named, holds it.
@@ -55,6 +55,7 @@ class Ownership:
 
     def __init__(self, clock: Clock, folder: Path):
         self._descriptors: list[int] = []
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         try:
             lock = folder / f"{clock.kind}-{clock.name}.lock"
             self._lock(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), clock)
@@ -62,7 +63,7 @@ class Ownership:
             try:
                 self._lock(kernels, clock)
             except ClocksInUse:
-                if _may_set(_holder(kernels), clock):
+                if _holder_may_set(_holder(kernels), clock):
                     raise
         except BaseException:
             self.release()
@@ -84,7 +85,7 @@ class Ownership:
             ) from None
 
 
-def _may_set(pid: str, clock: Clock) -> bool:
+def _holder_may_set(pid: str, clock: Clock) -> bool:
     """Whether a process runs as a user who may set the clock; True where that cannot be told."""
     if not pid.isdecimal():
         return True
@@ -92,8 +93,7 @@ def _may_set(pid: str, clock: Clock) -> bool:
         user = Path("/proc", pid).stat().st_uid
     except OSError:
         return False  # it has ended, and a child that it left behind holds the lock; no owner of a clock forks
-    files = [path for path in clock.folder.iterdir() if path.is_file()] if user else []
-    return user == 0 or any(may_write(user, path) for path in files)
+    return may_set(user, clock.folder)
 
 
 @dataclass(frozen=True)
