@@ -56,20 +56,23 @@ def check_size(size: tuple[int, int], most_pixels: int = PIXEL_LIMIT) -> None:
         )
 
 
-def decode_picture(data: Any, flags: int, most_pixels: int = PIXEL_LIMIT) -> np.ndarray:
+def decode_picture(
+    data: Any, flags: int, most_pixels: int = PIXEL_LIMIT, size: tuple[int, int] | None = None
+) -> np.ndarray:
     """The pixels of an encoded picture, uint8 or as `flags` (`cv2.IMREAD_...`) say, [H, W] or [H, W, C].
 
     Args:
         data: the file: bytes, or an array of uint8.
         flags: of `cv2.imdecode`.
         most_pixels: a picture of more is not decoded.
+        size: what `picture_size` said of it; None: the header is read here.
 
     Raises:
         NoPicture: it is none, is damaged, or has too many pixels; nothing was decoded in the last case.
     """
     import cv2  # nodes without pictures know the limit from here
 
-    check_size(picture_size(memoryview(data)), most_pixels)
+    check_size(size or picture_size(memoryview(data)), most_pixels)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

@@ -238,9 +238,9 @@ class ClockHelper:
         cpus = frozenset().union(*(policy.cpus for policy in find_policies(self._settings.sysfs_root)))
         return discover_elements(self._settings.sysfs_root, cpus) if cpus else ()
 
-    def _owner(self, clock: ClockFiles) -> ClockOwner:
+    def _owner(self, clock: ClockFiles, others: tuple[Path, ...] = ()) -> ClockOwner:
         given, root = self._settings.state_folder, self._settings.sysfs_root
-        return ClockOwner(clock, given or state_folder(root), root, self._settings.allowed, self._folders())
+        return ClockOwner(clock, given or state_folder(root), root, self._settings.allowed, others)
 
     def _check_range(self, clock: ClockFiles, frequency: float) -> None:
         available = self._owner(clock).available()
@@ -253,7 +253,9 @@ class ClockHelper:
 
     def _own(self, client: Client, clocks: list[ClockFiles]) -> None:
         """Make the client the owner of all these clocks, or raise Refused and leave it as it was."""
-        new = [self._owner(clock) for clock in clocks if clock.name not in client.owners]
+        added = [clock for clock in clocks if clock.name not in client.owners]
+        others = self._folders() if added else ()
+        new = [self._owner(clock, others) for clock in added]
         try:
             for owner in new:
                 name = owner.clock.name

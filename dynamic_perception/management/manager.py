@@ -432,9 +432,10 @@ class ResourceManager:
         self.machine.end_silent(self._now)
         mean, variance = self._environment.slow_down(self._now)
         overhead, overhead_variance = self._environment.overhead(self._now)
+        stale = self._stale()
         return {
-            "stale": self._stale(),
-            "never heard": tuple(name for name in self._stale() if self._never_heard(name)),
+            "stale": stale,
+            "never heard": tuple(name for name in stale if self._never_heard(name)),
             "faults": self.machine.faults,
             "shown": dict(self.machine.temperatures.aside),
             "battery": str(self.machine.battery),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 MOST_NAMES = 32  # of one kind (zones, batteries, faults); a robot has a handful
 LONGEST_NAME = 64  # [characters]
-LONGEST_TEXT = 1000  # [characters] of a sentence or a traceback
-OTHERS = "others"  # what everything counts as for which there is no room
 
 
 def clipped(text: str, longest: int = LONGEST_NAME) -> str:
@@ -13,7 +11,7 @@ def clipped(text: str, longest: int = LONGEST_NAME) -> str:
     return shortened("".join(c if c.isprintable() else " " for c in shortened(text, longest)), longest)
 
 
-def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+def shortened(text: str, longest: int) -> str:
     """The text, its middle left out where it is longer than `longest` characters."""
     if len(text) <= longest:
         return text
@@ -25,19 +23,3 @@ def listed(texts: list[str], most: int = 8, separator: str = ", ") -> str:
     """The first `most` of the texts, and how many more there are."""
     more = len(texts) - most
     return separator.join([*texts[:most], f"and {more} more"] if more > 0 else texts)
-
-
-class Names:
-    """The first MOST_NAMES different names that were heard; all others count as OTHERS."""
-
-    def __init__(self) -> None:
-        self._known: set[str] = set()
-
-    def of(self, name: str) -> str:
-        """The name, clipped, or OTHERS."""
-        name = clipped(name)
-        if name not in self._known:
-            if len(self._known) >= MOST_NAMES:
-                return OTHERS
-            self._known.add(name)
-        return name

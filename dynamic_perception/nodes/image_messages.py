@@ -127,8 +127,7 @@ def prepare_frame(
         ImageRefused: it cannot be decoded.
     """
     if hasattr(message, "format"):
-        pixels, to_rgb = decode_compressed(message, None if whole else wanted, most_pixels)
-        size = compressed_size(message) or pixels.shape[:2]
+        pixels, to_rgb, size = _decode_compressed(message, None if whole else wanted, most_pixels)
     else:
         pixels, to_rgb = decode_image(message)
         size = pixels.shape[:2]
@@ -230,6 +229,14 @@ def decode_compressed(
     Raises:
         ImageRefused: depth instead of colours, no data, too many pixels, or data that is no picture.
     """
+    pixels, to_rgb, _ = _decode_compressed(message, least_size, most_pixels)
+    return pixels, to_rgb
+
+
+def _decode_compressed(
+    message: CompressedImage, least_size: tuple[int, int] | None, most_pixels: int
+) -> tuple[np.ndarray, int | None, tuple[int, int]]:
+    """As `decode_compressed`, and the frame's own height and width [pixel]; the header is read once."""
     described = message.format.partition(";")[0].strip()
     if "compressedDepth" in message.format or (TYPED.fullmatch(described) and described not in ENCODINGS):
         raise _unknown_encoding("encoding in the format", described)
@@ -238,34 +245,41 @@ def decode_compressed(
     order = message.format.partition("compressed ")[2].strip()
     mosaic = ENCODINGS.get(order) if order.startswith("bayer_") else None
     flags = cv2.IMREAD_ANYCOLOR
-    if least_size is not None and mosaic is None:  # neighbours in a mosaic have different colours
-        flags |= _reduction(compressed_size(message), least_size)
     try:
-        pixels = decode_picture(np.frombuffer(message.data, np.uint8), flags, most_pixels)
+        header = picture_size(memoryview(message.data))
+        jpeg = header if _is_jpeg(message) else None
+        if least_size is not None and mosaic is None:  # neighbours in a mosaic have different colours
+            flags |= _reduction(jpeg, least_size)
+        pixels = decode_picture(np.frombuffer(message.data, np.uint8), flags, most_pixels, header)
     except NoPicture as error:
         text = f"compressed image of {len(message.data)} bytes in format '{message.format[:64]}': {error}"
         raise ImageRefused(error.kind, text) from error
+    size = jpeg or pixels.shape[:2]
     if pixels.ndim == 3:
-        return pixels, None if order in ("rgb8", "rgb16") else cv2.COLOR_BGR2RGB
+        return pixels, None if order in ("rgb8", "rgb16") else cv2.COLOR_BGR2RGB, size
     if mosaic is None:
-        return pixels, cv2.COLOR_GRAY2RGB
+        return pixels, cv2.COLOR_GRAY2RGB, size
     if min(pixels.shape) < mosaic.smallest:
         raise ImageRefused(
             "size",
             f"compressed image of {pixels.shape[1]} x {pixels.shape[0]} pixels: {order} expects "
             f"at least {mosaic.smallest} x {mosaic.smallest}",
         )
-    return cv2.cvtColor(pixels, mosaic.to_rgb), None
+    return cv2.cvtColor(pixels, mosaic.to_rgb), None, size
 
 
 def compressed_size(message: CompressedImage) -> tuple[int, int] | None:
     """Height and width [pixel] of a JPEG by its header; None for anything else, or if it cannot be read."""
-    if bytes(message.data[:2]) != JPEG_START:
+    if not _is_jpeg(message):
         return None
     try:
         return picture_size(memoryview(message.data))
     except NoPicture:
         return None
+
+
+def _is_jpeg(message: CompressedImage) -> bool:
+    return bytes(message.data[:2]) == JPEG_START
 
 
 def _reduction(size: tuple[int, int] | None, least_size: tuple[int, int]) -> int:

@@ -229,15 +229,13 @@ class ResourceManagerNode(ManagedNode):
     def diagnose(self) -> tuple[bytes, str, dict[str, Any]]:
         values: dict[str, Any] = {}
         stale: dict[str, float] = {}
-        never: list[str] = []
+        never: dict[str, float] = {}
         for name, status in self._manager.status(self._now()).items():
             values |= self._values_of(self._links[name], status)
             for key, since in status["stale"].items():
-                if key in status["never heard"]:
-                    continue
-                stale[self._links[name].label(key) if key == "report" else key] = since
-            never += [self._links[name].label(key) if key == "report" else key for key in status["never heard"]]
-        values["not heard so far"] = ", ".join(dict.fromkeys(never)) or "nothing that is expected"
+                silent = never if key in status["never heard"] else stale
+                silent[self._links[name].label(key) if key == "report" else key] = since
+        values["not heard so far"] = ", ".join(never) or "nothing that is expected"
         text = listed([f"{name} (for {since:.0f} s)" for name, since in stale.items()])
         faults = "; ".join(filter(None, (link.fault for link in self._links.values())))
         if faults:
